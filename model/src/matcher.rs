@@ -1,0 +1,359 @@
+//! Label matchers and selectors.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::labels::{Labels, METRIC_NAME, Quoted, is_legacy_label_name};
+
+/// How a matcher compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`, anchored at both ends
+    Regex,
+    /// `!~`, anchored at both ends
+    NotRegex,
+}
+
+impl MatchOp {
+    /// The operator as written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Regex => "=~",
+            Self::NotRegex => "!~",
+        }
+    }
+
+    /// Whether the operator is one of the two negative ones.
+    pub const fn is_negative(self) -> bool {
+        matches!(self, Self::NotEqual | Self::NotRegex)
+    }
+}
+
+/// A condition on one label. An absent label has the empty value.
+#[derive(Clone)]
+pub struct Matcher {
+    name: Arc<str>,
+    op: MatchOp,
+    value: Arc<str>,
+    pattern: Option<Arc<Pattern>>,
+}
+
+/// An invalid regular expression, with the parser's own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("error parsing regexp: {message}")]
+pub struct RegexError {
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Matcher {
+    /// A condition on `name`; compiles the expression of `=~` and `!~`.
+    pub fn new(op: MatchOp, name: &str, value: &str) -> Result<Self, RegexError> {
+        let pattern = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Pattern::new(value)?)),
+        };
+        Ok(Self { name: name.into(), op, value: value.into(), pattern })
+    }
+
+    /// `name = value`, which needs no compiling.
+    pub fn equal(name: &str, value: &str) -> Self {
+        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
+    }
+
+    /// The label it looks at.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it compares.
+    pub fn op(&self) -> MatchOp {
+        self.op
+    }
+
+    /// What it compares with, as written.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Whether a label with this value passes.
+    pub fn matches(&self, value: &str) -> bool {
+        match (self.op, &self.pattern) {
+            (MatchOp::Equal, _) => *self.value == *value,
+            (MatchOp::NotEqual, _) => *self.value != *value,
+            (MatchOp::Regex, Some(pattern)) => pattern.matches(value),
+            (MatchOp::NotRegex, Some(pattern)) => !pattern.matches(value),
+            (MatchOp::Regex | MatchOp::NotRegex, None) => {
+                unreachable!("a regex matcher is built with its pattern")
+            }
+        }
+    }
+
+    /// Whether a series without the label passes.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+
+    /// The literals of an expression such as `a|b|c`, where it is nothing else.
+    pub fn set_of_values(&self) -> Option<&[String]> {
+        match self.pattern.as_deref()? {
+            Pattern::Set(set) => Some(set),
+            _ => None,
+        }
+    }
+
+    /// The literal text with which every matching value starts; empty when there is none.
+    pub fn literal_prefix(&self) -> &str {
+        match self.pattern.as_deref() {
+            Some(Pattern::Prefix(prefix, _) | Pattern::Regex { prefix, .. }) => prefix,
+            _ => "",
+        }
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op && self.name == other.name && self.value == other.value
+    }
+}
+
+impl Eq for Matcher {}
+
+impl std::hash::Hash for Matcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.op, &self.name, &self.value).hash(state);
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_legacy_label_name(&self.name) {
+            f.write_str(&self.name)?;
+        } else {
+            write!(f, "{}", Quoted(&self.name))?;
+        }
+        write!(f, "{}{}", self.op.as_str(), Quoted(&self.value))
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A compiled, anchored regular expression with the fast paths that dashboards need.
+#[derive(Debug)]
+enum Pattern {
+    /// `a|b|c`, sorted.
+    Set(Vec<String>),
+    /// `prefix.*` (true: `.+`).
+    Prefix(String, bool),
+    /// `.*`
+    Anything,
+    /// `.+`
+    Something,
+    /// Everything else.
+    Regex { prefix: String, regex: regex::Regex },
+}
+
+impl Pattern {
+    fn new(pattern: &str) -> Result<Self, RegexError> {
+        match pattern {
+            ".*" => return Ok(Self::Anything),
+            ".+" => return Ok(Self::Something),
+            _ => {}
+        }
+        // Prometheus compiles `^(?s:…)$`: the dot matches newlines, and the text is anchored.
+        let regex = anchored_regex(pattern)?;
+        if let Some(set) = literal_alternatives(pattern) {
+            return Ok(Self::Set(set));
+        }
+        for (suffix, needs_more) in [(".*", false), (".+", true)] {
+            if let Some(prefix) = pattern.strip_suffix(suffix)
+                && is_literal(prefix)
+            {
+                return Ok(Self::Prefix(prefix.to_owned(), needs_more));
+            }
+        }
+        let literal = pattern.bytes().take_while(|b| !is_meta(*b)).count();
+        // What a repetition or an alternative follows is not fixed text.
+        let prefix = match pattern.as_bytes().get(literal) {
+            Some(b'?' | b'*' | b'{') => {
+                let kept = pattern.get(..literal).unwrap_or_default();
+                kept.char_indices().last().map_or("", |(at, _)| kept.get(..at).unwrap_or_default())
+            }
+            _ => pattern.get(..literal).unwrap_or_default(),
+        };
+        let prefix = if pattern.contains('|') { String::new() } else { prefix.to_owned() };
+        Ok(Self::Regex { prefix, regex })
+    }
+
+    fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Set(set) => set.binary_search_by(|item| item.as_str().cmp(value)).is_ok(),
+            Self::Prefix(prefix, false) => value.starts_with(prefix.as_str()),
+            Self::Prefix(prefix, true) => {
+                value.len() > prefix.len() && value.starts_with(prefix.as_str())
+            }
+            Self::Anything => true,
+            Self::Something => !value.is_empty(),
+            Self::Regex { prefix, regex } => {
+                value.starts_with(prefix.as_str()) && regex.is_match(value)
+            }
+        }
+    }
+}
+
+/// Compiles `pattern` as Prometheus does: anchored at both ends, the dot matching newlines.
+pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
+    regex::Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| {
+        // The crate prints a picture of the expression; its last line is the cause.
+        let text = error.to_string();
+        let cause = text.lines().last().unwrap_or_default();
+        let message = cause.strip_prefix("error: ").unwrap_or(cause);
+        RegexError { message: format!("{message}: `{pattern}`") }
+    })
+}
+
+fn is_meta(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'\\'
+            | b'.'
+            | b'+'
+            | b'*'
+            | b'?'
+            | b'('
+            | b')'
+            | b'|'
+            | b'['
+            | b']'
+            | b'{'
+            | b'}'
+            | b'^'
+            | b'$'
+    )
+}
+
+fn is_literal(text: &str) -> bool {
+    !text.bytes().any(is_meta)
+}
+
+fn literal_alternatives(pattern: &str) -> Option<Vec<String>> {
+    let mut set = Vec::new();
+    for part in pattern.split('|') {
+        // Escaped dots are common in host names and need no regex engine.
+        let literal = part.replace("\\.", "\u{0}");
+        if !is_literal(&literal) {
+            return None;
+        }
+        set.push(literal.replace('\u{0}', "."));
+    }
+    set.sort();
+    set.dedup();
+    Some(set)
+}
+
+/// All conditions that a series must meet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// The conditions; several may look at the same label.
+    pub matchers: Vec<Matcher>,
+}
+
+impl Selector {
+    /// A selector of these conditions.
+    pub fn new(matchers: Vec<Matcher>) -> Self {
+        Self { matchers }
+    }
+
+    /// Every series of a metric.
+    pub fn metric(name: &str) -> Self {
+        Self::new(vec![Matcher::equal(METRIC_NAME, name)])
+    }
+
+    /// Whether a series with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.matchers
+            .iter()
+            .all(|matcher| matcher.matches(labels.get(matcher.name()).unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (at, matcher) in self.matchers.iter().enumerate() {
+            if at > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{matcher}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(pattern: &str, yes: &[&str], no: &[&str]) {
+        let matcher = Matcher::new(MatchOp::Regex, "l", pattern).unwrap();
+        for value in yes {
+            assert!(matcher.matches(value), "{pattern} should match {value:?}");
+        }
+        for value in no {
+            assert!(!matcher.matches(value), "{pattern} should not match {value:?}");
+        }
+    }
+
+    #[test]
+    fn regular_expressions_are_anchored() {
+        check("5..", &["500", "5\n1"], &["1500", "5000", "50"]);
+        check("a|b", &["a", "b"], &["ab", "", "c"]);
+        check("api.*", &["api", "api\nx"], &["xapi"]);
+        check("api.+", &["apix"], &["api"]);
+        check(".*", &["", "x"], &[]);
+        check(".+", &["x"], &[""]);
+        check("", &[""], &["x"]);
+        check("ab?c", &["ac", "abc"], &["abbc"]);
+        check("a|bc.*", &["a", "bcd"], &["ad", "b"]);
+        check("a\\.b|c", &["a.b", "c"], &["axb"]);
+        check("(?i:ab)c", &["ABc"], &["abC"]);
+    }
+
+    #[test]
+    fn a_broken_expression_says_what_is_wrong() {
+        let error = Matcher::new(MatchOp::Regex, "l", "a(").unwrap_err();
+        assert_eq!(error.to_string(), "error parsing regexp: unclosed group: `a(`");
+    }
+
+    #[test]
+    fn a_missing_label_is_empty() {
+        let labels = Labels::from_pairs([("__name__", "up")]);
+        let matcher = Matcher::new(MatchOp::NotEqual, "job", "node").unwrap();
+        assert!(Selector::new(vec![matcher]).matches(&labels));
+        assert!(!Selector::new(vec![Matcher::equal("job", "node")]).matches(&labels));
+    }
+
+    proptest! {
+        #[test]
+        fn fast_paths_agree_with_the_regex_engine(
+            pattern in "[ab.|*+?\\\\(){}0-2]{0,8}",
+            value in "[ab.0-2\n]{0,6}",
+        ) {
+            if let Ok(regex) = anchored_regex(&pattern) {
+                let matcher = Matcher::new(MatchOp::Regex, "l", &pattern).unwrap();
+                prop_assert_eq!(matcher.matches(&value), regex.is_match(&value), "{}", pattern);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Relabelling rules: labels in, labels or a drop out.

@@ -1,0 +1,1 @@
+//! A `PromQL` parser and engine.

@@ -1,0 +1,3 @@
+//! The `stint` binary.
+
+fn main() {}
