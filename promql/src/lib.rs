@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod cancel;
 pub mod error;
+pub mod parse;
 pub mod value;
 
 pub use annotations::Annotations;
