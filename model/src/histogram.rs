@@ -3,6 +3,18 @@
 //! Arithmetic happens on [`FloatHistogram`]; integer histograms turn into it without loss of
 //! counts below 2^53.
 
+mod arith;
+mod bounds;
+mod kahan;
+mod reset;
+mod text;
+mod trim;
+
+pub use arith::{Combined, IncompatibleLayout};
+pub use bounds::{Bucket, exponential_bound};
+pub use kahan::HistogramSum;
+pub use text::Short;
+
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 

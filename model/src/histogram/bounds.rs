@@ -1,0 +1,184 @@
+//! Where buckets lie: bounds by index, and the buckets of a histogram in order of value.
+
+use super::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram};
+
+/// One bucket with its bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+    /// Whether an observation equal to the lower bound is in the bucket.
+    pub lower_inclusive: bool,
+    /// Whether an observation equal to the upper bound is in the bucket.
+    pub upper_inclusive: bool,
+    /// Observations in the bucket.
+    pub count: f64,
+}
+
+/// Index and count of every stored bucket, empty ones included, in order of index.
+pub(super) fn flatten(spans: &[BucketSpan], counts: &[f64]) -> Vec<(i32, f64)> {
+    let mut index = 0_i32;
+    let mut counts = counts.iter();
+    let mut flat = Vec::with_capacity(counts.len());
+    for span in spans {
+        index = index.wrapping_add(span.offset);
+        for _ in 0..span.length {
+            let Some(count) = counts.next() else { return flat };
+            flat.push((index, *count));
+            index = index.wrapping_add(1);
+        }
+    }
+    flat
+}
+
+/// Spans and counts of buckets in order of index; the inverse of [`flatten`].
+pub(super) fn gather(flat: &[(i32, f64)]) -> (Vec<BucketSpan>, Vec<f64>) {
+    let mut spans: Vec<BucketSpan> = Vec::new();
+    let mut counts = Vec::with_capacity(flat.len());
+    let mut next = 0_i32;
+    for (index, count) in flat {
+        let offset = index.wrapping_sub(next);
+        match spans.last_mut() {
+            Some(span) if offset == 0 => span.length += 1,
+            _ => spans.push(BucketSpan { offset, length: 1 }),
+        }
+        next = index.wrapping_add(1);
+        counts.push(*count);
+    }
+    (spans, counts)
+}
+
+/// Upper bound of the exponential bucket `index` at `schema`. The bucket that reaches the largest
+/// finite float ends there, and the one after it at infinity.
+pub fn exponential_bound(index: i32, schema: i32) -> f64 {
+    let index = i64::from(index);
+    if schema <= 0 {
+        let exponent = index << schema.unsigned_abs().min(32);
+        return if exponent == 1024 { f64::MAX } else { ldexp(1.0, exponent) };
+    }
+    let per_power = 1_i64 << schema.min(52);
+    let fraction = ((index & (per_power - 1)) as f64 / per_power as f64 - 1.0).exp2();
+    let exponent = (index >> schema.min(52)) + 1;
+    if fraction == 0.5 && exponent == 1025 { f64::MAX } else { ldexp(fraction, exponent) }
+}
+
+/// `fraction · 2^exponent` without intermediate overflow.
+fn ldexp(fraction: f64, exponent: i64) -> f64 {
+    let mut value = fraction;
+    let mut left = exponent.clamp(-2200, 2200) as i32;
+    while left > 1000 {
+        value *= 2_f64.powi(1000);
+        left -= 1000;
+    }
+    while left < -1000 {
+        value *= 2_f64.powi(-1000);
+        left += 1000;
+    }
+    value * 2_f64.powi(left)
+}
+
+impl FloatHistogram {
+    /// Whether the buckets have custom bounds.
+    pub fn is_custom(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+    }
+
+    /// Index and count of every stored positive (or custom) bucket.
+    pub fn positive_indexed(&self) -> Vec<(i32, f64)> {
+        flatten(&self.positive_spans, &self.positive_buckets)
+    }
+
+    /// Index and count of every stored negative bucket.
+    pub fn negative_indexed(&self) -> Vec<(i32, f64)> {
+        flatten(&self.negative_spans, &self.negative_buckets)
+    }
+
+    /// Upper bound of the positive (or custom) bucket `index`.
+    pub fn upper_bound(&self, index: i32) -> f64 {
+        if !self.is_custom() {
+            return exponential_bound(index, self.schema);
+        }
+        if index < 0 {
+            return f64::NEG_INFINITY;
+        }
+        self.custom_bounds.get(index as usize).copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// All stored buckets from the lowest to the highest, the zero bucket among them where it is
+    /// populated.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets =
+            Vec::with_capacity(self.positive_buckets.len() + self.negative_buckets.len() + 1);
+        for (index, count) in self.negative_indexed().into_iter().rev() {
+            buckets.push(Bucket {
+                lower: -exponential_bound(index, self.schema),
+                upper: -exponential_bound(index.wrapping_sub(1), self.schema),
+                lower_inclusive: true,
+                upper_inclusive: false,
+                count,
+            });
+        }
+        let mut zero_left = self.zero_count > 0.0;
+        if zero_left && self.is_custom() {
+            zero_left = false;
+        }
+        if zero_left {
+            buckets.push(Bucket {
+                lower: -self.zero_threshold,
+                upper: self.zero_threshold,
+                lower_inclusive: true,
+                upper_inclusive: true,
+                count: self.zero_count,
+            });
+        }
+        for (index, count) in self.positive_indexed() {
+            buckets.push(self.positive_bucket(index, count));
+        }
+        buckets
+    }
+
+    /// The positive (or custom) bucket `index` with `count` observations.
+    pub(super) fn positive_bucket(&self, index: i32, count: f64) -> Bucket {
+        let lower = self.upper_bound(index.wrapping_sub(1));
+        Bucket {
+            lower,
+            upper: self.upper_bound(index),
+            lower_inclusive: self.is_custom() && index == 0,
+            upper_inclusive: true,
+            count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bounds_grow_by_the_schema() {
+        assert_eq!(exponential_bound(0, 0), 1.0);
+        assert_eq!(exponential_bound(3, 0), 8.0);
+        assert_eq!(exponential_bound(-1, 0), 0.5);
+        assert_eq!(exponential_bound(2, 1), 2.0);
+        assert_eq!(exponential_bound(1, 1), 2_f64.sqrt());
+        assert_eq!(exponential_bound(1, -2), 16.0);
+        assert_eq!(exponential_bound(1024, 0), f64::MAX);
+        assert_eq!(exponential_bound(1025, 0), f64::INFINITY);
+        assert_eq!(exponential_bound(8192, 3), f64::MAX);
+        assert_eq!(exponential_bound(-1074, 0), f64::from_bits(1));
+    }
+
+    proptest! {
+        #[test]
+        fn spans_hold_what_was_gathered(
+            flat in proptest::collection::btree_map(-500_i32..500, -9.0..9.0_f64, 0..40)
+        ) {
+            let flat: Vec<(i32, f64)> = flat.into_iter().collect();
+            let (spans, counts) = gather(&flat);
+            prop_assert_eq!(flatten(&spans, &counts), flat);
+        }
+    }
+}
