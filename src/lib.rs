@@ -1,1 +1,3 @@
 //! The server and its command line.
+
+pub mod config;

@@ -262,6 +262,34 @@ pub fn is_legacy_metric_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
+/// Which names metrics and labels may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NameScheme {
+    /// Any text that is not empty.
+    #[default]
+    Utf8,
+    /// The ASCII names that need no quoting.
+    Legacy,
+}
+
+impl NameScheme {
+    /// Whether a label may be named `name`.
+    pub fn is_label_name(self, name: &str) -> bool {
+        match self {
+            Self::Utf8 => !name.is_empty(),
+            Self::Legacy => is_legacy_label_name(name),
+        }
+    }
+
+    /// Whether a metric may be named `name`.
+    pub fn is_metric_name(self, name: &str) -> bool {
+        match self {
+            Self::Utf8 => !name.is_empty(),
+            Self::Legacy => is_legacy_metric_name(name),
+        }
+    }
+}
+
 /// Collects labels one by one; setting a label to the empty string removes it.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
@@ -285,6 +313,11 @@ impl LabelsBuilder {
     pub fn remove(&mut self, name: &str) -> &mut Self {
         self.pairs.remove(name);
         self
+    }
+
+    /// Removes the labels for whose names `keep` does not hold.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.pairs.retain(|name, _| keep(name));
     }
 
     /// The present value of `name`.
