@@ -1,1 +1,10 @@
-//! The embeddable storage engine.
+//! An embeddable time-series engine: write-ahead log, head, immutable mapped blocks.
+//!
+//! Synchronous; starts no threads and reads no clock. Time comes in as an argument and work goes
+//! out as jobs that the caller runs where it likes.
+
+pub mod disk;
+
+pub use disk::os::OsDisk;
+pub use disk::sim::SimDisk;
+pub use disk::{Disk, DiskError, DiskFile, Mapped};
