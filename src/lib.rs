@@ -1,3 +1,9 @@
 //! The server and its command line.
+//!
+//! Data flows from the sources through [`ingest`] into the store, and from there to the [`api`].
 
+pub mod api;
 pub mod config;
+pub mod ingest;
+pub mod metrics;
+pub mod telemetry;
