@@ -3,7 +3,9 @@
 //! Data flows from the sources through [`ingest`] into the store, and from there to the [`api`].
 
 pub mod api;
+pub mod budget;
 pub mod config;
+pub mod forward;
 pub mod ingest;
 pub mod metrics;
 pub mod telemetry;

@@ -106,6 +106,11 @@ impl Labels {
         xxhash_rust::xxh3::xxh3_64(self.0.as_bytes())
     }
 
+    /// As [`Labels::stable_hash`], with 128 bits: an identity where a collision must not happen.
+    pub fn stable_hash_128(&self) -> u128 {
+        xxhash_rust::xxh3::xxh3_128(self.0.as_bytes())
+    }
+
     /// A builder that starts from these labels.
     pub fn to_builder(&self) -> LabelsBuilder {
         let mut builder = LabelsBuilder::default();

@@ -1,0 +1,11 @@
+//! The series budget: which series an endpoint may be sent, so that the account behind it never
+//! counts more of them than it allows.
+//!
+//! A series counts for 20 minutes after its last arrival at the server. So sending is governed by
+//! leases ([`ledger`]): a series is sent only while it holds one, a lease is granted before the
+//! first byte leaves, survives a restart, and comes back only when the server has certainly
+//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them.
+
+pub mod group;
+pub mod limits;
+pub mod policy;

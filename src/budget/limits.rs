@@ -1,0 +1,148 @@
+//! How many series an endpoint may be sent: contract, enforced limit and target.
+//!
+//! Grafana Cloud spreads an account's limit evenly over partitions and refuses a series as soon as
+//! its own partition is full, which happens well before the sum reaches the limit. So the target
+//! stays below it there.
+
+use stint_model::Span;
+
+use crate::config::Budget;
+
+/// How long a lease is held after the last hand-over of a sample to the network: the server counts
+/// a series for 20 minutes, keeps minutes whole, and cleans up once a minute.
+pub const HOLD: Span = Span(22 * Span::MINUTE.0);
+
+/// Series of Grafana Cloud's free tier.
+pub const FREE_TIER_SERIES: u64 = 10_000;
+
+/// Interval of forwarded samples where the account includes one data point per minute.
+pub const FREE_TIER_INTERVAL: Span = Span::MINUTE;
+
+/// How old a sample may be for an endpoint that takes two hours out of order, with room for the
+/// way there.
+pub const GRAFANA_CLOUD_AGE_MAX: Span = Span(115 * Span::MINUTE.0);
+
+/// What is assumed when an endpoint's ledger does not exist although series may be active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingLedger {
+    /// Half of the target is granted at first, growing to all of it over the hold time. What an
+    /// unknown earlier run left behind then stays below one and a half times the target.
+    #[default]
+    Ramp,
+    /// The earlier run may have used all of the target: only what lies between target and contract
+    /// is granted until the hold time is over.
+    Full,
+    /// There was no earlier run.
+    Nothing,
+}
+
+/// The budget of one endpoint as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Series the account includes.
+    pub contract: u64,
+    /// Series above which the server refuses new ones.
+    pub enforced: u64,
+    /// Series that are kept in use at most: below the others, since the server spreads its limit
+    /// over partitions and refuses before all of it is used.
+    pub target: u64,
+    /// Of the target, what only the first class may use.
+    pub reserve: u64,
+    /// Data points per minute the account includes.
+    pub points_per_minute: u64,
+    /// What is assumed without a ledger.
+    pub missing_ledger: MissingLedger,
+    /// Where the numbers come from, for the log and the report.
+    pub origin: Origin,
+}
+
+/// Where an endpoint's limits come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `retention.toml` sets them.
+    Configured,
+    /// The endpoint is on grafana.net and nothing is set: its free tier.
+    FreeTier,
+}
+
+/// Whether `host` belongs to Grafana Cloud.
+pub fn is_grafana_cloud(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "grafana.net" || host.ends_with(".grafana.net")
+}
+
+/// The host of `url`, without user, port and path.
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+impl Limits {
+    /// The limits of the endpoint at `url`; `None` when its series are not budgeted.
+    pub fn resolve(url: &str, budget: &Budget) -> Option<Self> {
+        let cloud = is_grafana_cloud(host_of(url));
+        let contract = budget.series?;
+        // A tenth is left for the skew between the partitions of the limit; see the module text.
+        let target = if cloud { contract - contract / 10 } else { contract };
+        let is_free_tier = cloud && *budget == Budget::free_tier();
+        Some(Self {
+            contract,
+            enforced: contract,
+            target,
+            reserve: reserve_of(target, budget.reserve),
+            points_per_minute: budget.points_per_minute.unwrap_or(contract),
+            missing_ledger: MissingLedger::default(),
+            origin: if is_free_tier { Origin::FreeTier } else { Origin::Configured },
+        })
+    }
+}
+
+/// `part` of the target.
+fn reserve_of(target: u64, part: f64) -> u64 {
+    // NaN becomes zero.
+    (target as f64 * part.clamp(0.0, 1.0)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOUD: &str = "https://prometheus-prod-13-prod-us-east-0.grafana.net/api/prom/push";
+
+    #[test]
+    fn grafana_cloud_is_the_free_tier() {
+        let limits = Limits::resolve(CLOUD, &Budget::free_tier()).unwrap();
+        assert_eq!((limits.contract, limits.enforced, limits.target), (10_000, 10_000, 9_000));
+        assert_eq!((limits.reserve, limits.points_per_minute), (450, 10_000));
+        assert_eq!(limits.origin, Origin::FreeTier);
+    }
+
+    #[test]
+    fn without_a_number_of_series_there_is_no_budget() {
+        assert_eq!(Limits::resolve("http://mimir:9009/push", &Budget::default()), None);
+    }
+
+    #[test]
+    fn elsewhere_all_of_the_configured_series_may_be_used() {
+        let budget = Budget { series: Some(500), reserve: 0.1, ..Budget::default() };
+        let limits = Limits::resolve("http://mimir:9009/push", &budget).unwrap();
+        assert_eq!((limits.target, limits.reserve), (500, 50));
+        assert_eq!(limits.origin, Origin::Configured);
+        let odd = Budget { reserve: f64::NAN, ..budget };
+        assert_eq!(Limits::resolve("http://mimir", &odd).unwrap().reserve, 0);
+    }
+
+    #[test]
+    fn hosts_are_compared_whole() {
+        assert!(is_grafana_cloud(host_of(CLOUD)));
+        assert!(is_grafana_cloud(host_of("https://1:2@x.GRAFANA.net.:443/?a")));
+        assert!(!is_grafana_cloud(host_of("https://evilgrafana.net/")));
+        assert!(!is_grafana_cloud(host_of("http://example.org/grafana.net")));
+        assert_eq!(host_of("http://[::1]:9090/x"), "[::1]");
+    }
+}

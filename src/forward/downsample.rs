@@ -1,0 +1,201 @@
+//! Fewer points on the wire: one whole scrape of each target per interval, times untouched.
+//!
+//! Time is cut into slots of one interval; of each slot the first sample of a series is forwarded.
+//! All series of a target share the slots' phase, so a scrape is taken or left as a whole: the
+//! buckets of a histogram stay consistent, and series of one target keep joining by time. The
+//! phase puts a target's own rhythm into the middle of a slot, so that a target scraped once per
+//! interval is not lost to a few milliseconds of jitter at a slot's edge.
+//!
+//! A stale marker and a change of `up` pass at once.
+
+use std::collections::HashMap;
+
+use stint_model::{Span, Timestamp, Value};
+
+/// Where the slots of each target begin.
+#[derive(Debug, Default)]
+pub struct Phases {
+    /// Time of the first sample seen, by hash of the target's labels.
+    first: HashMap<u64, Timestamp>,
+}
+
+impl Phases {
+    /// The time around which the slots of `target` are centred: that of its first sample.
+    pub fn anchor(&mut self, target: u64, at: Timestamp) -> Timestamp {
+        *self.first.entry(target).or_insert(at)
+    }
+
+    /// Forgets targets for which `keep` does not hold.
+    pub fn retain(&mut self, mut keep: impl FnMut(u64) -> bool) {
+        self.first.retain(|target, _| keep(*target));
+    }
+}
+
+/// What was forwarded of one series.
+#[derive(Clone, Copy, Debug)]
+pub struct Thinner {
+    anchor: Timestamp,
+    slot: Option<i64>,
+    last: Option<(Timestamp, u64)>,
+    passes_changes: bool,
+}
+
+/// The number of the slot in which `at` lies.
+fn slot_of(at: Timestamp, anchor: Timestamp, interval: Span) -> i64 {
+    at.since(anchor).as_ms().saturating_add(interval.as_ms() / 2).div_euclid(interval.as_ms())
+}
+
+impl Thinner {
+    /// A series of which nothing was forwarded yet. `anchor` comes from [`Phases::anchor`];
+    /// `passes_changes` lets every change of value pass at once, as for `up`.
+    pub fn new(anchor: Timestamp, passes_changes: bool) -> Self {
+        Self { anchor, slot: None, last: None, passes_changes }
+    }
+
+    /// When the newest forwarded sample was taken.
+    pub fn last_at(&self) -> Option<Timestamp> {
+        self.last.map(|(at, _)| at)
+    }
+
+    /// Whether a sample is due at `interval`; a zero interval forwards everything.
+    pub fn wants(&self, at: Timestamp, value: &Value, interval: Span) -> bool {
+        if interval.as_ms() <= 0 || matches!(value, Value::Stale) {
+            return true;
+        }
+        let Some(slot) = self.slot else { return true };
+        if slot_of(at, self.anchor, interval) > slot {
+            return true;
+        }
+        self.passes_changes
+            && self.last.is_some_and(|(last, bits)| at > last && bits != bits_of(value))
+    }
+
+    /// Notes that the sample is forwarded.
+    pub fn taken(&mut self, at: Timestamp, value: &Value, interval: Span) {
+        if interval.as_ms() > 0 && !matches!(value, Value::Stale) {
+            self.slot = Some(slot_of(at, self.anchor, interval).max(self.slot.unwrap_or(i64::MIN)));
+        }
+        if self.last.is_none_or(|(last, _)| at >= last) {
+            self.last = Some((at, bits_of(value)));
+        }
+    }
+
+    /// Whether the newest forwarded sample was a stale marker.
+    pub fn ended(&self) -> bool {
+        self.last.is_some_and(|(_, bits)| bits == stint_model::STALE_NAN_BITS)
+    }
+}
+
+fn bits_of(value: &Value) -> u64 {
+    match value {
+        Value::Float(float) => float.to_bits(),
+        Value::Stale => stint_model::STALE_NAN_BITS,
+        Value::Histogram(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINUTE: Span = Span::MINUTE;
+
+    fn kept(times: &[i64], interval: Span) -> Vec<i64> {
+        let mut thinner = Thinner::new(Timestamp(times[0]), false);
+        let mut kept = Vec::new();
+        for &at in times {
+            if thinner.wants(Timestamp(at), &Value::Float(1.0), interval) {
+                thinner.taken(Timestamp(at), &Value::Float(1.0), interval);
+                kept.push(at);
+            }
+        }
+        kept
+    }
+
+    #[test]
+    fn every_fourth_scrape_of_a_target_is_kept() {
+        let times: Vec<i64> = (0..40).map(|n| 7_000 + n * 15_000).collect();
+        let kept = kept(&times, MINUTE);
+        assert_eq!(kept.len(), 11);
+        assert!(kept.windows(2).skip(1).all(|pair| pair[1] - pair[0] == 60_000));
+    }
+
+    #[test]
+    fn jitter_loses_no_scrape_of_a_target_scraped_once_per_interval() {
+        let times: Vec<i64> =
+            (0..100).map(|n| n * 60_000 + if n % 2 == 0 { 3 } else { -3 }).collect();
+        assert_eq!(kept(&times, MINUTE), times);
+    }
+
+    #[test]
+    fn without_an_interval_everything_is_kept() {
+        assert_eq!(kept(&[0, 1, 2, 15_000], Span::ZERO), [0, 1, 2, 15_000]);
+    }
+
+    #[test]
+    fn a_missed_scrape_is_replaced_by_the_next_one() {
+        let times = [0, 15_000, 45_000, 75_000, 105_000, 120_000];
+        assert_eq!(kept(&times, MINUTE), [0, 45_000, 105_000]);
+    }
+
+    #[test]
+    fn the_end_of_a_series_and_a_change_of_up_pass_at_once() {
+        let mut up = Thinner::new(Timestamp(0), true);
+        up.taken(Timestamp(0), &Value::Float(1.0), MINUTE);
+        assert!(!up.wants(Timestamp(15_000), &Value::Float(1.0), MINUTE));
+        assert!(up.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
+        assert!(up.wants(Timestamp(15_000), &Value::Stale, MINUTE));
+        up.taken(Timestamp(15_000), &Value::Stale, MINUTE);
+        assert!(up.ended());
+        let mut other = Thinner::new(Timestamp(0), false);
+        other.taken(Timestamp(0), &Value::Float(1.0), MINUTE);
+        assert!(!other.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
+    }
+
+    #[test]
+    fn a_late_series_joins_the_rhythm_of_its_target() {
+        let mut phases = Phases::default();
+        let anchor = phases.anchor(1, Timestamp(0));
+        assert_eq!(phases.anchor(1, Timestamp(45_000)), anchor);
+        let mut early = Thinner::new(anchor, false);
+        let mut late = Thinner::new(anchor, false);
+        let mut together = 0;
+        for n in 0..20 {
+            let at = Timestamp(n * 15_000);
+            let value = Value::Float(1.0);
+            let early_kept = early.wants(at, &value, MINUTE);
+            if early_kept {
+                early.taken(at, &value, MINUTE);
+            }
+            if n >= 3 && late.wants(at, &value, MINUTE) {
+                late.taken(at, &value, MINUTE);
+                together += i32::from(early_kept);
+            }
+        }
+        assert!(together >= 4, "{together}");
+        phases.retain(|_| false);
+        assert_eq!(phases.anchor(1, Timestamp(9)), Timestamp(9));
+    }
+
+    proptest! {
+        #[test]
+        fn at_most_one_sample_per_slot_and_none_earlier_than_the_last(
+            gaps in proptest::collection::vec(1i64..90_000, 1..200),
+        ) {
+            let mut times = vec![0i64];
+            for gap in gaps {
+                times.push(times[times.len() - 1] + gap);
+            }
+            let kept = kept(&times, MINUTE);
+            let span = times[times.len() - 1];
+            prop_assert!(kept.len() as i64 <= span / 60_000 + 2);
+            prop_assert!(kept.windows(2).all(|pair| pair[0] < pair[1]));
+            // No gap on the wire is longer than what the target's own gaps and one slot explain.
+            for pair in kept.windows(2) {
+                let inside = times.iter().filter(|t| **t > pair[0] && **t < pair[1]).max();
+                prop_assert!(inside.is_none_or(|t| t - pair[0] < 60_000));
+            }
+        }
+    }
+}
