@@ -3,8 +3,10 @@
 //! Synchronous; starts no threads and reads no clock. Time comes in as an argument and work goes
 //! out as jobs that the caller runs where it likes.
 
+pub mod codec;
 pub mod disk;
 
+pub use codec::Corruption;
 pub use disk::os::OsDisk;
 pub use disk::sim::SimDisk;
 pub use disk::{Disk, DiskError, DiskFile, Mapped};
