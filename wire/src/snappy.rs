@@ -1,0 +1,104 @@
+//! Snappy blocks, the compression of remote write (not the framed stream format).
+
+/// The most bytes that a received block may have when decompressed, as Prometheus has it.
+pub const DECOMPRESSED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// No Snappy element expands more: three bytes copy up to 64.
+const EXPANSION_MAX: usize = 22;
+
+/// Why a block cannot be decompressed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnappyError {
+    /// The block says that it is longer than allowed.
+    #[error("snappy: decoded size exceeds the {limit} bytes limit")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// Not a Snappy block.
+    #[error("snappy: corrupt input: {0}")]
+    Corrupt(String),
+}
+
+/// Replaces the contents of `out` by the compressed form of `data`, which must be shorter than
+/// 4 GiB.
+pub fn compress_into(data: &[u8], out: &mut Vec<u8>) -> Result<(), SnappyError> {
+    out.resize(snap::raw::max_compress_len(data.len()), 0);
+    let length = snap::raw::Encoder::new().compress(data, out).map_err(corrupt)?;
+    out.truncate(length);
+    Ok(())
+}
+
+/// Replaces the contents of `out` by what `block` decompresses to, at most `limit` bytes. Nothing
+/// is allocated for a block that lies about its size.
+pub fn decompress_limited(
+    block: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), SnappyError> {
+    out.clear();
+    let length = snap::raw::decompress_len(block).map_err(corrupt)?;
+    if length > limit {
+        return Err(SnappyError::TooLarge { limit });
+    }
+    if length > block.len().saturating_mul(EXPANSION_MAX) {
+        let told = format!("{} bytes cannot hold {length}", block.len());
+        return Err(SnappyError::Corrupt(told));
+    }
+    out.resize(length, 0);
+    let decompressed = snap::raw::Decoder::new().decompress(block, out);
+    if let Err(error) = decompressed {
+        out.clear();
+        return Err(corrupt(error));
+    }
+    Ok(())
+}
+
+fn corrupt(error: snap::Error) -> SnappyError {
+    SnappyError::Corrupt(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_limit_is_on_decompressed_bytes() {
+        let (mut block, mut back) = (Vec::new(), Vec::new());
+        compress_into(&[7; 1000], &mut block).unwrap();
+        assert!(block.len() < 100);
+        assert_eq!(decompress_limited(&block, 1000, &mut back), Ok(()));
+        assert_eq!(back, [7; 1000]);
+        let error = decompress_limited(&block, 999, &mut back).unwrap_err();
+        assert_eq!(error.to_string(), "snappy: decoded size exceeds the 999 bytes limit");
+        assert!(back.is_empty());
+    }
+
+    #[test]
+    fn a_block_that_lies_about_its_size_allocates_nothing() {
+        // 16 MiB announced, three bytes given.
+        let mut back = Vec::new();
+        let error = decompress_limited(&[0x80, 0x80, 0x80, 0x08, 0, 0, 0], usize::MAX, &mut back);
+        assert!(matches!(error, Err(SnappyError::Corrupt(_))));
+        assert_eq!(back.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn data_comes_back(data in proptest::collection::vec(0_u8..4, 0..5000)) {
+            let (mut block, mut back) = (Vec::new(), Vec::new());
+            compress_into(&data, &mut block).unwrap();
+            decompress_limited(&block, data.len(), &mut back).unwrap();
+            prop_assert_eq!(back, data);
+        }
+
+        #[test]
+        fn garbage_is_refused_without_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut back = Vec::new();
+            if decompress_limited(&data, 1 << 20, &mut back).is_err() {
+                prop_assert!(back.is_empty());
+            }
+        }
+    }
+}
