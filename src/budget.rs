@@ -7,5 +7,6 @@
 //! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them.
 
 pub mod group;
+pub mod ledger;
 pub mod limits;
 pub mod policy;

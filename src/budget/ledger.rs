@@ -1,0 +1,272 @@
+//! Which series the server may be counting: one lease per series, durable before the first send.
+//!
+//! A lease is live from its grant until the hold time has passed since the last moment at which a
+//! sample of the series may have arrived at the server. Time here is monotonic: setting the wall
+//! clock changes nothing. While leases are never more than the target, the server cannot count
+//! more, since it counts only what was sent, and nothing is sent without a lease.
+//!
+//! On disk the ledger is a checkpoint followed by the grants made since. The end of a lease is not
+//! written: after a restart every lease found is held for the whole hold time again, which is safe
+//! whatever happened to the clock in between and costs only slots of series that vanished. See
+//! `docs/formats/ledger.md` for the bytes.
+
+mod file;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_model::Span;
+use stint_storage::Disk;
+
+use super::group::Key;
+use file::LedgerFile;
+
+/// What a lease has been through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Granted, and no byte of the series handed to the network yet.
+    Granted,
+    /// Handed over, and the server has not yet accepted a request with this series.
+    Unconfirmed,
+    /// The server accepted a request with this series, or the lease was found after a restart.
+    Confirmed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    /// The latest moment at which a sample of the series may have arrived.
+    touched: Duration,
+    class: u16,
+    state: State,
+}
+
+/// Why slots were not granted. Nothing was granted then.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// More series than slots.
+    #[error("{wanted} series want a slot and {free} are free")]
+    NoRoom {
+        /// New series in the request.
+        wanted: u64,
+        /// Slots that were free.
+        free: u64,
+    },
+    /// The grant could not be made durable.
+    #[error("cannot write the ledger: {0}; no new series are forwarded until it can be written")]
+    Disk(#[from] stint_storage::DiskError),
+}
+
+/// What was found when the ledger was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Leases of an earlier run.
+    Leases(u64),
+    /// No ledger.
+    Missing,
+    /// A ledger that cannot be trusted to be complete; the text says what is wrong with it.
+    Damaged(String),
+}
+
+/// The leases of one endpoint.
+#[derive(Debug)]
+pub struct Ledger {
+    leases: HashMap<Key, Lease>,
+    by_class: Vec<u64>,
+    hold: Duration,
+    file: Option<LedgerFile>,
+    purge_at: Duration,
+    checkpoint_at: Duration,
+}
+
+/// Expired leases are looked for this often; until then they merely keep their slots.
+const PURGE_EVERY: Duration = Duration::from_secs(5);
+/// A checkpoint is written at most this often.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
+impl Ledger {
+    /// A ledger that is kept in memory only, for an endpoint without a budget.
+    pub fn in_memory(hold: Span) -> Self {
+        Self {
+            leases: HashMap::new(),
+            by_class: Vec::new(),
+            hold: hold.to_std(),
+            file: None,
+            purge_at: Duration::ZERO,
+            checkpoint_at: Duration::ZERO,
+        }
+    }
+
+    /// Opens the ledger at `path`. What it holds counts as touched at `now`. It never fails: what
+    /// cannot be read is reported as [`Found::Damaged`], what cannot be written fails grants.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, hold: Span, now: Duration) -> (Self, Found) {
+        let mut ledger = Self::in_memory(hold);
+        let (file, entries, found) = LedgerFile::open(disk, path);
+        ledger.file = Some(file);
+        ledger.checkpoint_at = now;
+        for (key, class) in entries {
+            ledger.insert(key, Lease { touched: now, class, state: State::Confirmed });
+        }
+        (ledger, found)
+    }
+
+    /// How many slots are in use.
+    pub fn live(&self) -> u64 {
+        self.leases.len() as u64
+    }
+
+    /// Slots in use by number of class; classes at the end that use none may be missing.
+    pub fn live_by_class(&self) -> &[u64] {
+        &self.by_class
+    }
+
+    /// Whether a series holds a lease.
+    pub fn is_live(&self, key: Key) -> bool {
+        self.leases.contains_key(&key)
+    }
+
+    /// Whether no sample of the series was ever handed to the network under its present lease.
+    pub fn is_unsent(&self, key: Key) -> bool {
+        self.leases.get(&key).is_some_and(|lease| lease.state == State::Granted)
+    }
+
+    /// How many leases the server has not confirmed yet.
+    pub fn unconfirmed(&self) -> u64 {
+        self.leases.values().filter(|lease| lease.state != State::Confirmed).count() as u64
+    }
+
+    /// The series that hold leases.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.leases.keys().copied()
+    }
+
+    /// Grants leases to all of `wanted`, or to none when more than `slots` would be live. When it
+    /// returns `Ok`, the grants are on disk. Series that hold a lease already stay as they are.
+    pub fn grant(
+        &mut self,
+        wanted: &[(Key, u16)],
+        slots: u64,
+        now: Duration,
+    ) -> Result<(), GrantError> {
+        let mut new: Vec<(Key, u16)> =
+            wanted.iter().filter(|(key, _)| !self.is_live(*key)).copied().collect();
+        new.sort_unstable();
+        new.dedup_by_key(|(key, _)| *key);
+        let free = slots.saturating_sub(self.live());
+        if new.is_empty() {
+            return Ok(());
+        }
+        if new.len() as u64 > free {
+            return Err(GrantError::NoRoom { wanted: new.len() as u64, free });
+        }
+        if let Some(file) = &mut self.file {
+            file.append(&new, self.leases.iter().map(|(key, lease)| (*key, lease.class)))?;
+        }
+        for (key, class) in new {
+            self.insert(key, Lease { touched: now, class, state: State::Granted });
+        }
+        Ok(())
+    }
+
+    /// Notes that bytes of these series are about to be handed to the network and may arrive until
+    /// `until`.
+    pub fn hand_over(&mut self, keys: impl IntoIterator<Item = Key>, until: Duration) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.touched = lease.touched.max(until);
+                if lease.state == State::Granted {
+                    lease.state = State::Unconfirmed;
+                }
+            }
+        }
+    }
+
+    /// Notes a definite answer: nothing of the request arrives later than `now`. With `accepted`,
+    /// the server has taken the series in.
+    pub fn answered(&mut self, keys: impl IntoIterator<Item = Key>, now: Duration, accepted: bool) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.touched = now;
+                if accepted {
+                    lease.state = State::Confirmed;
+                }
+            }
+        }
+    }
+
+    /// Those of `keys` that the server has never confirmed.
+    pub fn unconfirmed_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<Key> {
+        let doubtful =
+            |key: &Key| self.leases.get(key).is_some_and(|lease| lease.state != State::Confirmed);
+        keys.into_iter().filter(doubtful).collect()
+    }
+
+    /// Gives back leases that the server certainly does not count: granted and never handed over,
+    /// or answered in a way that proves that nothing was counted. Confirmed ones stay.
+    pub fn revert(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if self.leases.get(&key).is_some_and(|lease| lease.state != State::Confirmed) {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Ends leases whose hold time is over and, now and then, writes a checkpoint. An error means
+    /// that the checkpoint was not written; leases are as they should be.
+    pub fn advance(&mut self, now: Duration) -> Result<(), GrantError> {
+        if now >= self.purge_at {
+            self.purge_at = now + PURGE_EVERY;
+            let expired: Vec<Key> = self
+                .leases
+                .iter()
+                .filter(|(_, lease)| lease.touched + self.hold <= now)
+                .map(|(key, _)| *key)
+                .collect();
+            for key in expired {
+                self.remove(key);
+            }
+        }
+        if now < self.checkpoint_at + CHECKPOINT_EVERY {
+            return Ok(());
+        }
+        self.checkpoint_at = now;
+        let live = self.live();
+        if self.file.as_ref().is_some_and(|file| file.wants_checkpoint(live)) {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Writes all live leases as a new file.
+    pub fn checkpoint(&mut self) -> Result<(), GrantError> {
+        let entries = self.leases.iter().map(|(key, lease)| (*key, lease.class));
+        if let Some(file) = &mut self.file {
+            file.rewrite(entries)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, key: Key, lease: Lease) {
+        let class = usize::from(lease.class);
+        if self.leases.insert(key, lease).is_none() {
+            if self.by_class.len() <= class {
+                self.by_class.resize(class + 1, 0);
+            }
+            if let Some(count) = self.by_class.get_mut(class) {
+                *count += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(lease) = self.leases.remove(&key)
+            && let Some(count) = self.by_class.get_mut(usize::from(lease.class))
+        {
+            *count -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

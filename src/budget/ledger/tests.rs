@@ -1,0 +1,151 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+use stint_storage::SimDisk;
+use stint_storage::disk::sim::{Crash, Fault, Plan};
+
+use super::*;
+
+const PATH: &str = "forward/cloud/ledger";
+
+fn open(disk: &SimDisk, now: Duration) -> (Ledger, Found) {
+    Ledger::open(Arc::new(disk.clone()), Path::new(PATH), HOLD, now)
+}
+
+const HOLD: Span = crate::budget::limits::HOLD;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn keys(range: std::ops::Range<u128>) -> Vec<(Key, u16)> {
+    range.map(|n| (Key(n), (n % 3) as u16)).collect()
+}
+
+fn plain(range: std::ops::Range<u128>) -> Vec<Key> {
+    range.map(Key).collect()
+}
+
+#[test]
+fn a_grant_is_all_or_nothing() {
+    let mut ledger = Ledger::in_memory(HOLD);
+    ledger.grant(&keys(0..4), 6, secs(0)).unwrap();
+    let refused = ledger.grant(&keys(2..7), 6, secs(0));
+    assert!(matches!(refused, Err(GrantError::NoRoom { wanted: 3, free: 2 })));
+    assert_eq!(ledger.live(), 4);
+    ledger.grant(&keys(2..6), 6, secs(0)).unwrap();
+    assert_eq!(ledger.live_by_class(), [2, 2, 2]);
+}
+
+#[test]
+fn a_slot_comes_back_only_after_the_hold_time_since_the_last_touch() {
+    let mut ledger = Ledger::in_memory(HOLD);
+    ledger.grant(&keys(0..1), 1, secs(0)).unwrap();
+    ledger.hand_over(plain(0..1), secs(60));
+    ledger.advance(secs(22 * 60 + 30)).unwrap();
+    assert_eq!(ledger.live(), 1, "the request may still have arrived after a minute");
+    ledger.answered(plain(0..1), secs(40), true);
+    ledger.advance(secs(22 * 60 + 39)).unwrap();
+    assert_eq!(ledger.live(), 1);
+    ledger.advance(secs(22 * 60 + 45)).unwrap();
+    assert_eq!(ledger.live(), 0);
+}
+
+#[test]
+fn only_what_the_server_cannot_count_is_given_back() {
+    let mut ledger = Ledger::in_memory(HOLD);
+    ledger.grant(&keys(0..3), 3, secs(0)).unwrap();
+    assert!(ledger.is_unsent(Key(0)));
+    ledger.hand_over(plain(0..2), secs(1));
+    ledger.answered(plain(0..1), secs(1), true);
+    assert_eq!(ledger.unconfirmed(), 2);
+    assert_eq!(ledger.unconfirmed_of(plain(0..3)), plain(1..3));
+    ledger.revert(plain(0..3));
+    assert_eq!(ledger.keys().collect::<Vec<_>>(), plain(0..1));
+}
+
+#[test]
+fn leases_survive_a_restart_and_are_held_in_full_again() {
+    let disk = SimDisk::new();
+    let (mut ledger, found) = open(&disk, secs(0));
+    assert_eq!(found, Found::Missing);
+    ledger.grant(&keys(0..100), 100, secs(0)).unwrap();
+    ledger.grant(&keys(100..150), 150, secs(1)).unwrap();
+    let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(1000));
+    assert_eq!(found, Found::Leases(150));
+    ledger.advance(secs(1000 + 22 * 60 - 1)).unwrap();
+    assert_eq!(ledger.live(), 150);
+    assert_eq!(ledger.unconfirmed(), 0);
+    assert_eq!(ledger.live_by_class(), [50, 50, 50]);
+}
+
+#[test]
+fn a_checkpoint_forgets_what_ended() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..100), 200, secs(0)).unwrap();
+    let later = secs(22 * 60);
+    ledger.grant(&keys(100..110), 200, later - secs(1)).unwrap();
+    ledger.advance(later).unwrap();
+    let (ledger, found) = open(&disk, secs(0));
+    assert_eq!(found, Found::Leases(10));
+    assert!(ledger.is_live(Key(105)));
+}
+
+#[test]
+fn a_damaged_ledger_is_recognised_and_what_is_readable_is_kept() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..10), 100, secs(0)).unwrap();
+    ledger.grant(&keys(10..20), 100, secs(0)).unwrap();
+    ledger.grant(&keys(20..30), 100, secs(0)).unwrap();
+    let second_record = 8 + (12 + 10 * 18) + 20;
+    disk.damage(Path::new(PATH), second_record, 0xff).unwrap();
+    let (ledger, found) = open(&disk, secs(0));
+    assert!(matches!(found, Found::Damaged(_)), "{found:?}");
+    assert!(ledger.is_live(Key(25)) && ledger.is_live(Key(5)));
+    disk.damage(Path::new(PATH), 2, 0xff).unwrap();
+    assert!(matches!(open(&disk, secs(0)).1, Found::Damaged(_)));
+}
+
+#[test]
+fn a_full_disk_grants_nothing_and_recovers() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..10), 100, secs(0)).unwrap();
+    disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    let failed = ledger.grant(&keys(10..20), 100, secs(0));
+    assert!(matches!(failed, Err(GrantError::Disk(_))));
+    assert_eq!(ledger.live(), 10);
+    disk.set_plan(None);
+    ledger.grant(&keys(10..20), 100, secs(0)).unwrap();
+    let (ledger, found) = open(&disk, secs(0));
+    assert_eq!((found, ledger.live()), (Found::Leases(20), 20));
+}
+
+proptest! {
+    #[test]
+    fn what_was_granted_is_found_after_any_crash(
+        grants in proptest::collection::vec(1u128..40, 1..6),
+        call in 0u64..60,
+        crash in 0usize..6,
+    ) {
+        let disk = SimDisk::new();
+        disk.set_plan(Some(Plan { call, fault: Fault::Crash, repeated: true }));
+        let (mut ledger, _) = open(&disk, secs(0));
+        let mut granted = Vec::new();
+        let mut next = 0;
+        for count in grants {
+            let wanted = keys(next..next + count);
+            next += count;
+            if ledger.grant(&wanted, 1_000, secs(0)).is_ok() {
+                granted.extend(wanted);
+            }
+        }
+        let (ledger, found) = open(&disk.after_crash(Crash::ALL[crash]), secs(0));
+        prop_assert!(!matches!(found, Found::Damaged(_)), "{:?}", found);
+        for (key, _) in granted {
+            prop_assert!(ledger.is_live(key));
+        }
+    }
+}
