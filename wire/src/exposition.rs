@@ -4,11 +4,13 @@
 //! of its name and labels, which is the key of a scrape's cache; the labels are decoded only when
 //! asked for, so a series that is already known costs no label work at all.
 
+mod escape;
 mod negotiation;
 mod number;
 mod openmetrics;
 mod scan;
 mod text;
+mod write;
 
 use std::borrow::Cow;
 
@@ -18,7 +20,9 @@ use stint_model::labels::Labels;
 use stint_model::metadata::MetricType;
 use stint_model::time::Timestamp;
 
+pub use escape::Escaping;
 pub use negotiation::{ContentTypeError, Format, Protocol, accept_header};
+pub use write::TextWriter;
 
 use openmetrics::OpenMetrics;
 use text::Text;

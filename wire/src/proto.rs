@@ -25,7 +25,7 @@ pub enum DecodeError {
     /// Text that is not UTF-8; concerns this one series only.
     #[error("{0} is not valid UTF-8")]
     Utf8(&'static str),
-    /// A reference behind the end of the symbol table, or a name without a value; concerns this
+    /// A reference behind the end of the symbol table; concerns this
     /// one series only.
     #[error("symbol reference {reference} is outside the table of {symbols} symbols")]
     Symbol {
@@ -37,9 +37,6 @@ pub enum DecodeError {
     /// An odd number of label references; concerns this one series only.
     #[error("label references come in pairs, got {0} of them")]
     OddReferences(usize),
-    /// A symbol table that does not begin with the empty string.
-    #[error("the first symbol of a remote write 2.0 request is not the empty string")]
-    FirstSymbol,
 }
 
 impl DecodeError {

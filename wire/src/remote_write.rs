@@ -1,9 +1,10 @@
 //! Prometheus remote write: the two versions of its message and the headers around them.
 //!
-//! A request is a Snappy block ([`crate::snappy`]) that holds one message of [`v1`] or `v2`.
+//! A request is a Snappy block ([`crate::snappy`]) that holds one message of [`v1`] or [`v2`].
 
 mod histogram;
 pub mod v1;
+pub mod v2;
 
 use stint_model::metadata::MetricType;
 

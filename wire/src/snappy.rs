@@ -54,6 +54,7 @@ pub fn decompress_limited(
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn corrupt(error: snap::Error) -> SnappyError {
     SnappyError::Corrupt(error.to_string())
 }

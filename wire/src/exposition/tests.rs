@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 /// The entries of a body, one line each, or the error.
@@ -13,14 +15,14 @@ fn read(format: Format, body: &str) -> String {
                 series.labels(&mut labels);
                 let mut line = format!("{} ->", series.raw);
                 for (name, value) in &labels {
-                    line += &format!(" {name}={value:?}");
+                    write!(line, " {name}={value:?}").unwrap();
                 }
-                line += &format!(" {:?}", series.value);
+                write!(line, " {:?}", series.value).unwrap();
                 if let Some(at) = series.timestamp {
-                    line += &format!(" @{at}");
+                    write!(line, " @{at}").unwrap();
                 }
                 if let Some(exemplar) = series.exemplar {
-                    line += &format!(" {:?}", exemplar.decode(Timestamp(0)));
+                    write!(line, " {:?}", exemplar.decode(Timestamp(0))).unwrap();
                 }
                 line
             }

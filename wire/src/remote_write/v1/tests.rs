@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn series<'a>(body: &'a [u8]) -> Vec<TimeSeries<'a>> {
+fn series(body: &[u8]) -> Vec<TimeSeries<'_>> {
     decode(body)
         .filter_map(|item| match item.unwrap() {
             Item::Series(series) => Some(series),

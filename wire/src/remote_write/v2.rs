@@ -1,0 +1,372 @@
+//! Remote write 2.0: `io.prometheus.write.v2.Request`.
+//!
+//! Strings stand once in the request's symbol table and are referred to by number.
+
+use std::collections::HashMap;
+
+use stint_model::exemplar::Exemplar;
+use stint_model::labels::Labels;
+use stint_model::metadata::{Metadata, MetricType};
+use stint_model::sample::{Sample, Value, stale_nan};
+use stint_model::time::Timestamp;
+
+use super::histogram;
+use crate::proto::{self, DecodeError, Field, Reader};
+
+/// An uncompressed request with its symbol table.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    body: &'a [u8],
+    /// `None` where a symbol is not UTF-8.
+    symbols: Vec<Option<&'a str>>,
+}
+
+/// Reads the symbol table of a request. The series follow from [`Request::series`].
+pub fn decode(body: &[u8]) -> Result<Request<'_>, DecodeError> {
+    let mut symbols = Vec::new();
+    let mut reader = Reader::new(body);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            4 => symbols.push(std::str::from_utf8(field.bytes("Request", number)?).ok()),
+            5 => {
+                field.bytes("Request", number)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(Request { body, symbols })
+}
+
+impl<'a> Request<'a> {
+    /// The series in the order of the message. An error that is not [`DecodeError::is_local`]
+    /// condemns the request as a whole.
+    pub fn series<'r>(
+        &'r self,
+    ) -> impl Iterator<Item = Result<TimeSeries<'a, 'r>, DecodeError>> + use<'a, 'r> {
+        messages(self.body, 5)
+            .map(|message| TimeSeries::new(message?, Symbols { table: &self.symbols }))
+    }
+
+    /// How many symbols the table has.
+    pub fn symbols(&self) -> usize {
+        self.symbols.len()
+    }
+}
+
+/// The contents of one field of a message whose wire types were checked.
+fn messages(
+    message: &[u8],
+    wanted: u32,
+) -> impl Iterator<Item = Result<&[u8], DecodeError>> + use<'_> {
+    let mut reader = Reader::new(message);
+    std::iter::from_fn(move || {
+        loop {
+            match reader.next().transpose()? {
+                Ok((number, Field::Bytes(bytes))) if number == wanted => return Some(Ok(bytes)),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Symbols<'a, 'r> {
+    table: &'r [Option<&'a str>],
+}
+
+impl<'a> Symbols<'a, '_> {
+    fn get(self, reference: u32) -> Result<&'a str, DecodeError> {
+        match self.table.get(reference as usize) {
+            Some(Some(symbol)) => Ok(symbol),
+            Some(None) => Err(DecodeError::Utf8("symbol")),
+            // Without any symbols, 0 still means "none".
+            None if reference == 0 => Ok(""),
+            None => Err(DecodeError::Symbol { reference, symbols: self.table.len() }),
+        }
+    }
+
+    /// Replaces the contents of `out` by the labels behind pairs of references.
+    fn labels(
+        self,
+        references: &[u32],
+        out: &mut Vec<(&'a str, &'a str)>,
+    ) -> Result<(), DecodeError> {
+        out.clear();
+        let (pairs, rest) = references.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(DecodeError::OddReferences(references.len()));
+        }
+        for [name, value] in pairs {
+            out.push((self.get(*name)?, self.get(*value)?));
+        }
+        Ok(())
+    }
+}
+
+/// One series of a request.
+#[derive(Clone, Debug)]
+pub struct TimeSeries<'a, 'r> {
+    symbols: Symbols<'a, 'r>,
+    message: &'a [u8],
+    references: Vec<u32>,
+    metadata: MetadataReferences,
+}
+
+/// The metadata of a series as the message has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct MetadataReferences {
+    kind: u64,
+    help: u32,
+    unit: u32,
+}
+
+impl<'a, 'r> TimeSeries<'a, 'r> {
+    fn new(message: &'a [u8], symbols: Symbols<'a, 'r>) -> Result<Self, DecodeError> {
+        let mut references = Vec::new();
+        let mut metadata = MetadataReferences::default();
+        let mut reader = Reader::new(message);
+        while let Some((number, field)) = reader.next()? {
+            match number {
+                1 => field.varints("TimeSeries", number, |v| references.push(v as u32))?,
+                2..=4 => {
+                    field.bytes("TimeSeries", number)?;
+                }
+                5 => metadata.read(field.bytes("TimeSeries", number)?)?,
+                _ => {}
+            }
+        }
+        Ok(Self { symbols, message, references, metadata })
+    }
+
+    /// Replaces the contents of `out` by the labels in the order of the message.
+    pub fn labels_into(&self, out: &mut Vec<(&'a str, &'a str)>) -> Result<(), DecodeError> {
+        self.symbols.labels(&self.references, out)
+    }
+
+    /// The metadata of the series' family; all of it unknown and empty when there is none.
+    pub fn metadata(&self) -> Result<Metadata, DecodeError> {
+        Ok(Metadata {
+            kind: super::metric_type(self.metadata.kind),
+            help: self.symbols.get(self.metadata.help)?.to_owned(),
+            unit: self.symbols.get(self.metadata.unit)?.to_owned(),
+        })
+    }
+
+    /// The float samples with their start times, stale markers among them.
+    pub fn samples(&self) -> impl Iterator<Item = Result<Sample, DecodeError>> + use<'a> {
+        messages(self.message, 2).map(|message| decode_sample(message?))
+    }
+
+    /// The native histogram samples with their start times.
+    pub fn histograms(&self) -> impl Iterator<Item = Result<Sample, DecodeError>> + use<'a> {
+        messages(self.message, 3).map(|message| histogram::decode(message?))
+    }
+
+    /// The exemplars.
+    pub fn exemplars(&self) -> impl Iterator<Item = Result<Exemplar, DecodeError>> + use<'a, 'r> {
+        let symbols = self.symbols;
+        messages(self.message, 4).map(move |message| decode_exemplar(message?, symbols))
+    }
+}
+
+impl MetadataReferences {
+    fn read(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(message);
+        while let Some((number, field)) = reader.next()? {
+            match number {
+                1 => self.kind = field.varint("Metadata", number)?,
+                3 => self.help = field.varint("Metadata", number)? as u32,
+                4 => self.unit = field.varint("Metadata", number)? as u32,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode_sample(message: &[u8]) -> Result<Sample, DecodeError> {
+    let (mut value, mut at, mut started) = (0.0, 0, 0);
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => value = field.double("Sample", number)?,
+            2 => at = field.varint("Sample", number)? as i64,
+            3 => started = field.varint("Sample", number)? as i64,
+            _ => {}
+        }
+    }
+    let started = (started != 0).then_some(Timestamp(started));
+    Ok(Sample { at: Timestamp(at), started, value: Value::from_wire(value) })
+}
+
+fn decode_exemplar(message: &[u8], symbols: Symbols<'_, '_>) -> Result<Exemplar, DecodeError> {
+    let (mut references, mut value, mut at) = (Vec::new(), 0.0, 0);
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => field.varints("Exemplar", number, |v| references.push(v as u32))?,
+            2 => value = field.double("Exemplar", number)?,
+            3 => at = field.varint("Exemplar", number)? as i64,
+            _ => {}
+        }
+    }
+    let mut labels = Vec::new();
+    symbols.labels(&references, &mut labels)?;
+    Ok(Exemplar { labels: Labels::from_pairs(labels), value, at: Timestamp(at) })
+}
+
+/// Builds requests in buffers that it keeps.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    numbers: HashMap<Box<str>, u32>,
+    symbols: Vec<u8>,
+    body: Vec<u8>,
+    series: Vec<u8>,
+    nested: Vec<u8>,
+    references: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Encoder {
+    /// An encoder with an empty request.
+    pub fn new() -> Self {
+        let mut encoder = Self {
+            numbers: HashMap::new(),
+            symbols: Vec::new(),
+            body: Vec::new(),
+            series: Vec::new(),
+            nested: Vec::new(),
+            references: Vec::new(),
+        };
+        encoder.clear();
+        encoder
+    }
+
+    /// Starts a new request.
+    pub fn clear(&mut self) {
+        self.numbers.clear();
+        self.symbols.clear();
+        self.body.clear();
+        // Reference 0 is the empty string.
+        self.symbol("");
+    }
+
+    /// Whether no series was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Bytes of the request so far, uncompressed.
+    pub fn size_bytes(&self) -> usize {
+        self.symbols.len() + self.body.len()
+    }
+
+    /// Replaces the contents of `out` by the finished request, uncompressed.
+    pub fn finish_into(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.symbols);
+        out.extend_from_slice(&self.body);
+    }
+
+    fn symbol(&mut self, text: &str) -> u64 {
+        if let Some(number) = self.numbers.get(text) {
+            return (*number).into();
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(text.into(), number);
+        proto::put_bytes(&mut self.symbols, 4, text.as_bytes());
+        number.into()
+    }
+
+    /// Encodes label references as a packed field into the buffer of references.
+    fn label_references<'l>(&mut self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
+        self.references.clear();
+        for (name, value) in labels {
+            for text in [name, value] {
+                let number = self.symbol(text);
+                proto::put_varint(&mut self.references, number);
+            }
+        }
+    }
+
+    /// Begins a series with labels sorted by name; it ends when the returned value is dropped.
+    /// `metadata` is that of its family.
+    pub fn series<'l>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        metadata: Option<&Metadata>,
+    ) -> SeriesEncoder<'_> {
+        self.series.clear();
+        self.label_references(labels);
+        proto::put_bytes(&mut self.series, 1, &self.references);
+        if let Some(Metadata { kind, help, unit }) = metadata
+            && (*kind != MetricType::Unknown || !help.is_empty() || !unit.is_empty())
+        {
+            let (help, unit) = (self.symbol(help), self.symbol(unit));
+            self.nested.clear();
+            proto::put_uint(&mut self.nested, 1, super::metric_type_number(*kind));
+            proto::put_uint(&mut self.nested, 3, help);
+            proto::put_uint(&mut self.nested, 4, unit);
+            proto::put_bytes(&mut self.series, 5, &self.nested);
+        }
+        SeriesEncoder { encoder: self }
+    }
+}
+
+/// A series under construction.
+#[derive(Debug)]
+#[must_use = "a series without samples is refused by receivers"]
+pub struct SeriesEncoder<'e> {
+    encoder: &'e mut Encoder,
+}
+
+impl SeriesEncoder<'_> {
+    /// Adds a sample of any kind, after the ones before it in time. One series must not mix
+    /// floats and histograms in one request.
+    pub fn sample(&mut self, sample: &Sample) -> &mut Self {
+        let Encoder { series, nested, .. } = &mut *self.encoder;
+        nested.clear();
+        let value = match &sample.value {
+            Value::Float(value) => *value,
+            Value::Stale => stale_nan(),
+            Value::Histogram(histogram) => {
+                histogram::encode(histogram, sample.at, sample.started, nested);
+                proto::put_bytes(series, 3, nested);
+                return self;
+            }
+        };
+        proto::put_double(nested, 1, value);
+        proto::put_uint(nested, 2, sample.at.as_ms() as u64);
+        proto::put_uint(nested, 3, sample.started.map_or(0, |started| started.as_ms() as u64));
+        proto::put_bytes(series, 2, nested);
+        self
+    }
+
+    /// Adds an exemplar.
+    pub fn exemplar(&mut self, exemplar: &Exemplar) -> &mut Self {
+        self.encoder.label_references(&exemplar.labels);
+        let Encoder { series, nested, references, .. } = &mut *self.encoder;
+        nested.clear();
+        proto::put_bytes(nested, 1, references);
+        proto::put_double(nested, 2, exemplar.value);
+        proto::put_uint(nested, 3, exemplar.at.as_ms() as u64);
+        proto::put_bytes(series, 4, nested);
+        self
+    }
+}
+
+impl Drop for SeriesEncoder<'_> {
+    fn drop(&mut self) {
+        let Encoder { body, series, .. } = &mut *self.encoder;
+        proto::put_bytes(body, 5, series);
+    }
+}
+
+#[cfg(test)]
+mod tests;
