@@ -8,4 +8,5 @@ pub mod config;
 pub mod forward;
 pub mod ingest;
 pub mod metrics;
+pub mod server;
 pub mod telemetry;

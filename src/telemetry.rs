@@ -1,5 +1,6 @@
 //! Log setup: level, format, and a panic hook that logs.
 
+use std::fmt;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
@@ -28,6 +29,15 @@ impl FromStr for LogFormat {
     }
 }
 
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Logfmt => "logfmt",
+            Self::Json => "json",
+        })
+    }
+}
+
 /// The lowest level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(LevelFilter);
@@ -45,6 +55,12 @@ impl FromStr for LogLevel {
                 return Err(format!("unknown log level: {other}; use debug, info, warn or error"));
             }
         }))
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
     }
 }
 

@@ -1,0 +1,158 @@
+//! Query results as JSON.
+
+use stint_model::Timestamp;
+use stint_model::histogram::FloatHistogram;
+use stint_promql::{InstantSample, QueryValue, RangeSeries, SampleValue};
+
+use super::json::{push_labels, push_sample, push_string};
+use super::number::{push_decimal, push_time, push_time_plain, push_value};
+
+/// Bytes that a series or a sample takes in an answer, roughly; to size the buffer once.
+const SERIES_BYTES: usize = 160;
+const SAMPLE_BYTES: usize = 28;
+
+/// The start of `data`, `{"resultType":…,"result":…`, without the closing brace, so that
+/// statistics may follow. The type comes first: old clients decode in order.
+pub fn open_data(value: &QueryValue) -> Vec<u8> {
+    let mut out = Vec::with_capacity(size_hint(value));
+    out.extend_from_slice(b"{\"resultType\":\"");
+    out.extend_from_slice(value.type_name().as_bytes());
+    out.extend_from_slice(b"\",\"result\":");
+    match value {
+        QueryValue::Scalar { at, value } => {
+            out.push(b'[');
+            push_time_plain(&mut out, *at);
+            out.extend_from_slice(b",\"");
+            push_decimal(&mut out, *value);
+            out.extend_from_slice(b"\"]");
+        }
+        QueryValue::String { at, value } => {
+            out.push(b'[');
+            push_time_plain(&mut out, *at);
+            out.push(b',');
+            push_string(&mut out, value);
+            out.push(b']');
+        }
+        QueryValue::Vector(samples) => push_list(&mut out, samples, push_instant),
+        QueryValue::Matrix(series) => push_list(&mut out, series, push_range),
+    }
+    out
+}
+
+/// Cuts a result to `limit` series (0 for none); whether anything was cut.
+pub fn truncate(value: &mut QueryValue, limit: usize) -> bool {
+    if limit == 0 {
+        return false;
+    }
+    let before = match value {
+        QueryValue::Vector(samples) => {
+            let before = samples.len();
+            samples.truncate(limit);
+            before
+        }
+        QueryValue::Matrix(series) => {
+            let before = series.len();
+            series.truncate(limit);
+            before
+        }
+        QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
+    };
+    before > limit
+}
+
+fn size_hint(value: &QueryValue) -> usize {
+    let content = match value {
+        QueryValue::Scalar { .. } => 0,
+        QueryValue::String { value, .. } => value.len(),
+        QueryValue::Vector(samples) => samples.len() * (SERIES_BYTES + SAMPLE_BYTES),
+        QueryValue::Matrix(series) => {
+            series.iter().map(|one| SERIES_BYTES + one.floats.len() * SAMPLE_BYTES).sum()
+        }
+    };
+    content + 128
+}
+
+fn push_list<T>(out: &mut Vec<u8>, items: &[T], push: fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        push(out, item);
+    }
+    out.push(b']');
+}
+
+fn push_instant(out: &mut Vec<u8>, sample: &InstantSample) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &sample.labels);
+    match &sample.value {
+        SampleValue::Float(value) => {
+            out.extend_from_slice(b",\"value\":");
+            push_sample(out, sample.at, *value);
+        }
+        SampleValue::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            push_timed_histogram(out, sample.at, histogram);
+        }
+    }
+    out.push(b'}');
+}
+
+fn push_range(out: &mut Vec<u8>, series: &RangeSeries) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, &series.labels);
+    if !series.floats.is_empty() {
+        out.extend_from_slice(b",\"values\":");
+        push_list(out, &series.floats, |out, (at, value)| push_sample(out, *at, *value));
+    }
+    if !series.histograms.is_empty() {
+        out.extend_from_slice(b",\"histograms\":");
+        push_list(out, &series.histograms, |out, (at, histogram)| {
+            push_timed_histogram(out, *at, histogram);
+        });
+    }
+    out.push(b'}');
+}
+
+fn push_timed_histogram(out: &mut Vec<u8>, at: Timestamp, histogram: &FloatHistogram) {
+    out.push(b'[');
+    push_time(out, at);
+    out.push(b',');
+    push_histogram(out, histogram);
+    out.push(b']');
+}
+
+/// Appends count, sum and the buckets that are not empty, from the most negative up.
+fn push_histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
+    out.extend_from_slice(b"{\"count\":\"");
+    push_value(out, histogram.count);
+    out.extend_from_slice(b"\",\"sum\":\"");
+    push_value(out, histogram.sum);
+    out.push(b'"');
+    let mut first = true;
+    for bucket in histogram.buckets() {
+        if bucket.count == 0.0 {
+            continue;
+        }
+        out.extend_from_slice(if first { b",\"buckets\":[[" } else { b",[" });
+        first = false;
+        // Which of the two bounds belongs to the bucket.
+        out.push(match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for number in [bucket.lower, bucket.upper, bucket.count] {
+            out.extend_from_slice(b",\"");
+            push_value(out, number);
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
+    out.extend_from_slice(if first { b"}" } else { b"]}" });
+}
+
+#[cfg(test)]
+mod tests;

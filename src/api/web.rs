@@ -1,0 +1,133 @@
+//! Endpoints outside `/api/v1`: health, lifecycle, version, the server's own metrics.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::extract::Gate;
+use super::{Api, Control};
+use crate::metrics::PROMETHEUS_VERSION;
+
+/// Content type of the text exposition format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// A page that says what is here.
+pub(super) async fn index(State(api): State<Arc<Api>>) -> Html<String> {
+    let prefix = &api.options.route_prefix;
+    let links = [
+        "/api/v1/targets",
+        "/api/v1/status/budget",
+        "/api/v1/status/config",
+        "/api/v1/status/flags",
+        "/api/v1/status/tsdb",
+        "/metrics",
+        "/-/healthy",
+        "/-/ready",
+    ];
+    let items: String = links
+        .iter()
+        .map(|path| format!("<li><a href=\"{prefix}{path}\">{path}</a></li>"))
+        .collect();
+    Html(format!(
+        "<!doctype html><meta charset=\"utf-8\"><title>Stint</title><h1>Stint {}</h1>\
+         <p>Add this address to Grafana as a Prometheus data source.</p><ul>{items}</ul>",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+pub(super) async fn healthy() -> &'static str {
+    "Prometheus Server is Healthy.\n"
+}
+
+pub(super) async fn ready(_gate: Gate) -> &'static str {
+    "Prometheus Server is Ready.\n"
+}
+
+/// Reloads the configuration and answers once that is done.
+pub(super) async fn reload(State(api): State<Arc<Api>>, request: Request) -> Response {
+    if let Some(refusal) = refuse_order(&api, &request) {
+        return refusal;
+    }
+    let (done, outcome) = oneshot::channel();
+    let failed = |cause: &str| {
+        let message = format!("failed to reload config: {cause}");
+        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+    };
+    if api.control.send(Control::Reload(done)).await.is_err() {
+        return failed("the server is stopping");
+    }
+    match outcome.await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(cause)) => failed(&cause),
+        Err(_) => failed("the server is stopping"),
+    }
+}
+
+/// Asks the server to stop and does not wait for it.
+pub(super) async fn quit(State(api): State<Arc<Api>>, request: Request) -> Response {
+    if let Some(refusal) = refuse_order(&api, &request) {
+        return refusal;
+    }
+    match api.control.try_send(Control::Quit) {
+        Ok(()) => "Requesting termination... Goodbye!".into_response(),
+        Err(_) => "Termination already in progress.".into_response(),
+    }
+}
+
+/// The answer to a lifecycle request that must not be obeyed.
+fn refuse_order(api: &Api, request: &Request) -> Option<Response> {
+    if !matches!(*request.method(), Method::POST | Method::PUT) {
+        let text = "Only POST or PUT requests allowed";
+        let allow = [(header::ALLOW, "POST, PUT")];
+        return Some((StatusCode::METHOD_NOT_ALLOWED, allow, text).into_response());
+    }
+    if !api.options.lifecycle {
+        return Some((StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response());
+    }
+    None
+}
+
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    ([(header::CONTENT_TYPE, EXPOSITION)], api.metrics.render()).into_response()
+}
+
+/// What the server says it is. `version` is the Prometheus version whose API is spoken: clients
+/// choose features by it. There must be no key `features`, by which Mimir is recognised.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BuildInfo {
+    version: &'static str,
+    revision: &'static str,
+    branch: &'static str,
+    build_user: &'static str,
+    build_date: &'static str,
+    go_version: &'static str,
+    application: &'static str,
+    application_version: &'static str,
+}
+
+impl BuildInfo {
+    pub(super) const CURRENT: Self = Self {
+        version: PROMETHEUS_VERSION,
+        revision: "",
+        branch: "",
+        build_user: "",
+        build_date: "",
+        go_version: "",
+        application: "Stint",
+        application_version: env!("CARGO_PKG_VERSION"),
+    };
+}
+
+pub(super) async fn version() -> axum::Json<BuildInfo> {
+    axum::Json(BuildInfo::CURRENT)
+}
+
+/// The text matters: Grafana looks for it to tell a missing endpoint from a broken one.
+pub(super) async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}

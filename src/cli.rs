@@ -1,0 +1,54 @@
+//! The command line: the server, and tools beside it.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod flags;
+
+mod compat;
+
+use flags::Flags;
+
+/// Exit code for flags and configurations that cannot be used, as Prometheus has it.
+const EXIT_USAGE: u8 = 2;
+
+/// Seven days of metrics, inside your series budget: scrapes, stores, answers and forwards in
+/// the place of a Prometheus server.
+#[derive(Debug, Parser)]
+#[command(name = "stint", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the command line that the process was started with.
+pub fn main() -> ExitCode {
+    let sifted = match compat::sift(std::env::args()) {
+        Ok(sifted) => sifted,
+        Err(refusal) => return fail(EXIT_USAGE, &refusal),
+    };
+    let cli = match Cli::try_parse_from(sifted.arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = error.exit_code();
+            // Nothing is left to be done when not even the help text can be written.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(code).unwrap_or(EXIT_USAGE));
+        }
+    };
+    serve(&cli.flags, &sifted.warnings)
+}
+
+/// Tells on standard error why the process ends.
+fn fail(code: u8, message: &str) -> ExitCode {
+    // Where standard error is closed, the exit code is all that can be said.
+    let _ = writeln!(std::io::stderr(), "stint: error: {message}");
+    ExitCode::from(code)
+}
