@@ -6,7 +6,10 @@
 //! first byte leaves, survives a restart, and comes back only when the server has certainly
 //! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them.
 
+pub mod admission;
+pub mod full;
 pub mod group;
+pub mod history;
 pub mod ledger;
 pub mod limits;
 pub mod policy;

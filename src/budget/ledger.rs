@@ -20,7 +20,7 @@ use std::time::Duration;
 use stint_model::Span;
 use stint_storage::Disk;
 
-use super::group::Key;
+use super::group::{Key, KeyHasher};
 use file::LedgerFile;
 
 /// What a lease has been through.
@@ -30,7 +30,9 @@ enum State {
     Granted,
     /// Handed over, and the server has not yet accepted a request with this series.
     Unconfirmed,
-    /// The server accepted a request with this series, or the lease was found after a restart.
+    /// Found after a restart: the server may count it, or may have forgotten it.
+    Recovered,
+    /// The server accepted a request with this series.
     Confirmed,
 }
 
@@ -72,7 +74,7 @@ pub enum Found {
 /// The leases of one endpoint.
 #[derive(Debug)]
 pub struct Ledger {
-    leases: HashMap<Key, Lease>,
+    leases: HashMap<Key, Lease, KeyHasher>,
     by_class: Vec<u64>,
     hold: Duration,
     file: Option<LedgerFile>,
@@ -89,7 +91,7 @@ impl Ledger {
     /// A ledger that is kept in memory only, for an endpoint without a budget.
     pub fn in_memory(hold: Span) -> Self {
         Self {
-            leases: HashMap::new(),
+            leases: HashMap::default(),
             by_class: Vec::new(),
             hold: hold.to_std(),
             file: None,
@@ -106,7 +108,7 @@ impl Ledger {
         ledger.file = Some(file);
         ledger.checkpoint_at = now;
         for (key, class) in entries {
-            ledger.insert(key, Lease { touched: now, class, state: State::Confirmed });
+            ledger.insert(key, Lease { touched: now, class, state: State::Recovered });
         }
         (ledger, found)
     }
@@ -131,9 +133,9 @@ impl Ledger {
         self.leases.get(&key).is_some_and(|lease| lease.state == State::Granted)
     }
 
-    /// How many leases the server has not confirmed yet.
-    pub fn unconfirmed(&self) -> u64 {
-        self.leases.values().filter(|lease| lease.state != State::Confirmed).count() as u64
+    /// How many leases the server has confirmed.
+    pub fn confirmed(&self) -> u64 {
+        self.leases.values().filter(|lease| lease.state == State::Confirmed).count() as u64
     }
 
     /// The series that hold leases.
@@ -203,10 +205,11 @@ impl Ledger {
     }
 
     /// Gives back leases that the server certainly does not count: granted and never handed over,
-    /// or answered in a way that proves that nothing was counted. Confirmed ones stay.
+    /// or answered in a way that proves that nothing was counted. Others stay.
     pub fn revert(&mut self, keys: impl IntoIterator<Item = Key>) {
         for key in keys {
-            if self.leases.get(&key).is_some_and(|lease| lease.state != State::Confirmed) {
+            let state = self.leases.get(&key).map(|lease| lease.state);
+            if matches!(state, Some(State::Granted | State::Unconfirmed)) {
                 self.remove(key);
             }
         }

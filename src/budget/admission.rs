@@ -1,0 +1,504 @@
+//! Who is sent at present: the groups of one endpoint, their leases, and the decisions over them.
+//!
+//! A forwarder registers each series once, says which groups have samples to send, lets
+//! [`Admission::plan`] decide, and asks [`Admission::check`] before it sends anything.
+
+mod preempt;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_model::{Labels, Timestamp};
+use stint_storage::Disk;
+
+use super::full::ServerFull;
+use super::group::{GroupId, Key, membership};
+use super::history::History;
+use super::ledger::{Found, GrantError, Ledger};
+use super::limits::{HOLD, Limits, MissingLedger};
+use super::policy::{Demand, Free, Policy, Rank, Reason, plan};
+
+/// A group's number, valid until its last series is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupIndex(u32);
+
+/// Where a registered series belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its group.
+    pub group: GroupIndex,
+    /// The number of its class.
+    pub class: u16,
+}
+
+/// What a group is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Sent.
+    Admitted,
+    /// Not sent since a time, for a reason; considered at every plan.
+    Waiting { since: Timestamp, reason: Reason },
+    /// Not sent any more although it was; not considered again before `until`.
+    Evicted { since: Timestamp, reason: Reason, until: Duration },
+}
+
+/// One series of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) key: Key,
+    pub(super) labels: Labels,
+}
+
+/// Series that are sent together or not at all.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) rank: Rank,
+    pub(super) members: Vec<Member>,
+    pub(super) state: State,
+    wanted_at: Duration,
+    is_listed: bool,
+}
+
+/// An evicted group is not considered again before this has passed, lest it flap.
+const EVICTED_FOR: Duration = Duration::from_secs(3600);
+/// A group that asked for nothing this long does not take part in a plan.
+const WANTED_FOR: Duration = Duration::from_secs(180);
+
+/// How an endpoint's budget begins.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Limits, or none.
+    pub limits: Option<Limits>,
+    /// Classes.
+    pub policy: Policy,
+    /// Where the ledger is kept.
+    pub disk: Arc<dyn Disk>,
+    /// The ledger's file.
+    pub path: &'a Path,
+    /// Whether other traces of an earlier run exist, so that a missing ledger was lost.
+    pub ran_before: bool,
+    /// Monotonic time.
+    pub now: Duration,
+}
+
+/// The budget of one endpoint at work.
+#[derive(Debug)]
+pub struct Admission {
+    pub(super) limits: Option<Limits>,
+    pub(super) policy: Policy,
+    pub(super) ledger: Ledger,
+    pub(super) found: Found,
+    pub(super) full: ServerFull,
+    pub(super) history: History,
+    pub(super) ledger_error: Option<String>,
+    groups: Vec<Option<Group>>,
+    vacant: Vec<u32>,
+    index: HashMap<(GroupId, u16), u32>,
+    /// Admitted groups by class, metric and job.
+    metrics: HashMap<(u16, Arc<str>, Arc<str>), u32>,
+    names: HashSet<Arc<str>>,
+    /// Groups that ask for slots they do not have.
+    listed: Vec<u32>,
+    missing: Option<MissingLedger>,
+    /// Leases found at the start; all of them live for the whole hold time.
+    recovered: u64,
+    started: Duration,
+    preempt_at: Duration,
+    points: u64,
+}
+
+impl Admission {
+    /// Opens the budget of an endpoint, with the leases of an earlier run where there are any.
+    pub fn open(opening: Opening<'_>) -> Self {
+        let Opening { limits, policy, disk, path, ran_before, now } = opening;
+        let (ledger, found) = match &limits {
+            Some(_) => Ledger::open(disk, path, HOLD, now),
+            None => (Ledger::in_memory(HOLD), Found::Leases(0)),
+        };
+        let missing = match (&found, &limits) {
+            (Found::Leases(_), _) | (_, None) => None,
+            (Found::Missing, Some(limits)) if !ran_before => Some(limits.missing_ledger),
+            (Found::Missing | Found::Damaged(_), Some(_)) => Some(MissingLedger::Full),
+        };
+        Self {
+            limits,
+            policy,
+            recovered: ledger.live(),
+            ledger,
+            found,
+            full: ServerFull::default(),
+            history: History::default(),
+            ledger_error: None,
+            groups: Vec::new(),
+            vacant: Vec::new(),
+            index: HashMap::new(),
+            metrics: HashMap::new(),
+            names: HashSet::new(),
+            listed: Vec::new(),
+            missing,
+            started: now,
+            preempt_at: now + HOLD.to_std(),
+            points: 0,
+        }
+    }
+
+    /// What was found when the ledger was opened, for the log.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The limits, or none.
+    pub fn limits(&self) -> Option<&Limits> {
+        self.limits.as_ref()
+    }
+
+    /// The classes.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Slots in use.
+    pub fn live(&self) -> u64 {
+        self.ledger.live()
+    }
+
+    /// Makes a series known.
+    pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
+        let class = self.policy.class_of(labels);
+        let place = membership(labels);
+        let member = Member { key, labels: labels.clone() };
+        let number = match self.index.get(&(place.group, class)) {
+            Some(number) => *number,
+            None => {
+                let family = self.intern(&place.family);
+                let job = self.intern(&place.job);
+                self.add_group(Rank { class, family, job, group: place.group })
+            }
+        };
+        let group = GroupIndex(number);
+        if let Some(entry) = self.group_mut(group)
+            && !entry.members.iter().any(|other| other.key == key)
+        {
+            entry.members.push(member);
+        }
+        Registered { group, class }
+    }
+
+    /// Forgets a series that has not been seen for long. Its lease ends by itself.
+    pub fn forget(&mut self, index: GroupIndex, key: Key) {
+        let Some(group) = self.group_mut(index) else { return };
+        group.members.retain(|member| member.key != key);
+        if !group.members.is_empty() {
+            return;
+        }
+        self.set_state(index, State::Waiting { since: Timestamp::MIN, reason: Reason::Budget });
+        if let Some(group) = self.groups.get_mut(index.0 as usize).and_then(Option::take) {
+            self.index.remove(&(group.rank.group, group.rank.class));
+            if !group.is_listed {
+                self.vacant.push(index.0);
+            }
+        }
+        self.names.retain(|name| Arc::strong_count(name) > 1);
+    }
+
+    /// Says that a group has a sample to send.
+    pub fn want(&mut self, index: GroupIndex, now: Duration) {
+        let Some(group) = self.group_mut(index) else { return };
+        group.wanted_at = now;
+        if !group.is_listed {
+            group.is_listed = true;
+            self.listed.push(index.0);
+        }
+    }
+
+    /// Whether a sample of the series may be sent now, or why not.
+    pub fn check(&self, index: GroupIndex, key: Key) -> Result<(), Reason> {
+        match self.group(index).map(|group| group.state) {
+            Some(State::Admitted) if self.ledger.is_live(key) => Ok(()),
+            Some(State::Admitted) | None => Err(Reason::Budget),
+            Some(State::Waiting { reason, .. } | State::Evicted { reason, .. }) => Err(reason),
+        }
+    }
+
+    /// Whether the server may be counting the series.
+    pub fn is_live(&self, key: Key) -> bool {
+        self.ledger.is_live(key)
+    }
+
+    /// Whether the group is sent and the series holds its lease, so that nothing needs planning.
+    pub fn is_settled(&self, index: GroupIndex, key: Key) -> bool {
+        self.check(index, key).is_ok()
+    }
+
+    /// Slots that may be in use at `now`.
+    pub fn slots(&self, now: Duration) -> u64 {
+        let Some(limits) = &self.limits else { return u64::MAX };
+        let target =
+            if self.full.is_probing() { limits.target } else { self.full.target(limits.target) };
+        let age = now.saturating_sub(self.started);
+        let hold = HOLD.to_std();
+        match self.missing {
+            Some(_) if age >= hold => target,
+            None | Some(MissingLedger::Nothing) => target,
+            Some(MissingLedger::Ramp) => {
+                let part = (age.as_secs_f64() / hold.as_secs_f64()).max(0.5);
+                (target as f64 * part) as u64
+            }
+            Some(MissingLedger::Full) => {
+                // What could be read of the ledger is not unknown any more.
+                let beside = limits.contract.saturating_sub(limits.target);
+                target.min(beside.saturating_add(self.recovered))
+            }
+        }
+    }
+
+    fn free(&self, now: Duration) -> Free {
+        let Some(limits) = &self.limits else { return Free { slots: u64::MAX, reserve: 0 } };
+        let left = self.slots(now).saturating_sub(self.live());
+        let left = left.min(self.full.allowance(limits.target));
+        let reserve = limits.reserve.min(left);
+        Free { slots: left - reserve, reserve }
+    }
+
+    /// Decides over all groups that want slots, and makes the grants durable. Leases end only in
+    /// [`Admission::advance`], which comes before the questions whose answers lead here.
+    pub fn plan(&mut self, now: Duration, wall: Timestamp) {
+        let demand = self.demand(now);
+        if demand.is_empty() {
+            return;
+        }
+        let indices: HashMap<(GroupId, u16), u32> = demand
+            .iter()
+            .filter_map(|d| {
+                let id = (d.rank.group, d.rank.class);
+                self.index.get(&id).map(|number| (id, *number))
+            })
+            .collect();
+        let number = |d: &Demand| indices.get(&(d.rank.group, d.rank.class)).copied();
+        let mut plan = plan(&self.policy, demand, self.free(now), self.ledger.live_by_class());
+        let admitted: Vec<u32> = plan.admit.iter().filter_map(number).collect();
+        let wanted: Vec<(Key, u16)> = admitted.iter().flat_map(|at| self.keys_of(*at)).collect();
+        let before = self.live();
+        match self.ledger.grant(&wanted, self.slots(now).max(before), now) {
+            Ok(()) => {
+                self.ledger_error = None;
+                self.full.granted(self.live() - before);
+                for at in admitted {
+                    self.set_state(GroupIndex(at), State::Admitted);
+                }
+            }
+            Err(error) => {
+                let reason = self.failed(&error);
+                plan.withhold.extend(plan.admit.drain(..).map(|demand| (demand, reason)));
+            }
+        }
+        for (demand, reason) in &plan.withhold {
+            if let Some(at) = number(demand) {
+                self.withhold(GroupIndex(at), self.sharpen(*reason), now, wall);
+            }
+        }
+        self.preempt(&plan.withhold, now, wall);
+    }
+
+    /// A lack of slots while the server refuses new series has that as its reason.
+    fn sharpen(&self, reason: Reason) -> Reason {
+        if reason == Reason::Budget && self.full.is_holding_back() {
+            return Reason::ServerFull;
+        }
+        reason
+    }
+
+    fn failed(&mut self, error: &GrantError) -> Reason {
+        match error {
+            GrantError::NoRoom { .. } => Reason::Budget,
+            GrantError::Disk(_) => {
+                self.ledger_error = Some(error.to_string());
+                Reason::LedgerFailed
+            }
+        }
+    }
+
+    /// Lets time pass: ends leases, writes checkpoints, keeps the history.
+    pub fn advance(&mut self, now: Duration, wall: Timestamp) {
+        if let Err(error) = self.ledger.advance(now) {
+            self.failed(&error);
+        }
+        if let Some(limits) = &self.limits {
+            self.full.advance(now, limits.target);
+        }
+        self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.points));
+    }
+
+    /// The groups that ask for slots they do not have; others leave the list.
+    fn demand(&mut self, now: Duration) -> Vec<Demand> {
+        let mut demand = Vec::new();
+        let listed = std::mem::take(&mut self.listed);
+        for number in listed {
+            let Some(group) = self.group(GroupIndex(number)) else {
+                self.vacant.push(number);
+                continue;
+            };
+            let missing = self.keys_of(number).count() as u64;
+            let is_sent = group.state == State::Admitted && missing == 0;
+            if is_sent || now.saturating_sub(group.wanted_at) > WANTED_FOR {
+                if let Some(group) = self.group_mut(GroupIndex(number)) {
+                    group.is_listed = false;
+                }
+                continue;
+            }
+            let blocked = matches!(group.state, State::Evicted { until, .. } if until > now);
+            if !blocked {
+                let metric = metric_of(&group.rank);
+                let grows = self.metrics.contains_key(&metric);
+                demand.push(Demand { rank: group.rank.clone(), slots: missing, grows });
+            }
+            self.listed.push(number);
+        }
+        demand
+    }
+
+    /// The series of a group that hold no lease.
+    fn keys_of(&self, number: u32) -> impl Iterator<Item = (Key, u16)> + '_ {
+        let group = self.group(GroupIndex(number));
+        group.into_iter().flat_map(|group| {
+            group
+                .members
+                .iter()
+                .filter(|member| !self.ledger.is_live(member.key))
+                .map(|member| (member.key, group.rank.class))
+        })
+    }
+
+    /// Keeps a group from being sent. One that is being sent is sent no more, as a whole.
+    fn withhold(&mut self, index: GroupIndex, reason: Reason, now: Duration, wall: Timestamp) {
+        let Some(group) = self.group(index) else { return };
+        let was_sent = group.state == State::Admitted
+            && group.members.iter().any(|member| self.ledger.is_live(member.key));
+        let since = match group.state {
+            State::Waiting { since, .. } | State::Evicted { since, .. } => since,
+            State::Admitted => wall,
+        };
+        let since = if since == Timestamp::MIN { wall } else { since };
+        let state = if was_sent && reason != Reason::LedgerFailed {
+            State::Evicted { since, reason, until: now + EVICTED_FOR }
+        } else {
+            State::Waiting { since, reason }
+        };
+        self.set_state(index, state);
+    }
+
+    /// Notes that samples of these series are about to be handed to the network and may arrive
+    /// until `until`.
+    pub fn hand_over(&mut self, keys: &[Key], samples: u64, until: Duration) {
+        self.points = self.points.saturating_add(samples);
+        self.ledger.hand_over(keys.iter().copied(), until);
+    }
+
+    /// Notes that the server took the series in.
+    pub fn accepted(&mut self, keys: &[Key], now: Duration) {
+        self.ledger.answered(keys.iter().copied(), now, true);
+    }
+
+    /// Notes an answer after which nothing of the request arrives any more.
+    pub fn answered(&mut self, keys: &[Key], now: Duration) {
+        self.ledger.answered(keys.iter().copied(), now, false);
+    }
+
+    /// Notes an answer which says that the server counted nothing of the request.
+    pub fn not_counted(&mut self, keys: &[Key], now: Duration) {
+        self.answered(keys, now);
+        self.ledger.revert(keys.iter().copied());
+    }
+
+    /// Notes that the server had no room for new series. Returns those of `sent` that it may have
+    /// refused; their groups are not sent for a while. The others were taken in.
+    pub fn server_full(
+        &mut self,
+        sent: &[(Key, GroupIndex)],
+        message: &str,
+        now: Duration,
+        wall: Timestamp,
+    ) -> HashSet<Key> {
+        let keys = || sent.iter().map(|(key, _)| *key);
+        let doubtful: HashSet<Key> = self.ledger.unconfirmed_of(keys()).into_iter().collect();
+        self.ledger.answered(keys(), now, false);
+        self.ledger.answered(keys().filter(|key| !doubtful.contains(key)), now, true);
+        let target = self.limits.as_ref().map_or(u64::MAX, |limits| limits.target);
+        if self.limits.is_some() {
+            self.full.refused(now, self.ledger.confirmed(), target, message);
+        }
+        let groups: HashSet<GroupIndex> =
+            sent.iter().filter(|(key, _)| doubtful.contains(key)).map(|(_, at)| *at).collect();
+        for index in groups {
+            self.withhold(index, Reason::ServerFull, now, wall);
+        }
+        doubtful
+    }
+
+    /// Writes the ledger before an orderly end.
+    pub fn close(&mut self) -> Result<(), GrantError> {
+        self.ledger.checkpoint()
+    }
+
+    /// All groups, for the report.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().flatten()
+    }
+
+    fn group(&self, index: GroupIndex) -> Option<&Group> {
+        self.groups.get(index.0 as usize)?.as_ref()
+    }
+
+    fn group_mut(&mut self, index: GroupIndex) -> Option<&mut Group> {
+        self.groups.get_mut(index.0 as usize)?.as_mut()
+    }
+
+    fn add_group(&mut self, rank: Rank) -> u32 {
+        let id = (rank.group, rank.class);
+        let state = State::Waiting { since: Timestamp::MIN, reason: Reason::Budget };
+        let wanted_at = Duration::ZERO;
+        let group = Group { rank, members: Vec::new(), state, wanted_at, is_listed: false };
+        let number = self.vacant.pop().unwrap_or(self.groups.len() as u32);
+        match self.groups.get_mut(number as usize) {
+            Some(slot) => *slot = Some(group),
+            None => self.groups.push(Some(group)),
+        }
+        self.index.insert(id, number);
+        number
+    }
+
+    fn intern(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        self.names.insert(new.clone());
+        new
+    }
+
+    /// The only way a group's state changes, so that admitted metrics are counted right.
+    fn set_state(&mut self, index: GroupIndex, state: State) {
+        let Some(group) = self.group_mut(index) else { return };
+        let was = group.state == State::Admitted;
+        let is = state == State::Admitted;
+        group.state = state;
+        if was == is {
+            return;
+        }
+        let metric = metric_of(&group.rank);
+        let count = self.metrics.entry(metric.clone()).or_insert(0);
+        *count = if is { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.metrics.remove(&metric);
+        }
+    }
+}
+
+fn metric_of(rank: &Rank) -> (u16, Arc<str>, Arc<str>) {
+    (rank.class, rank.family.clone(), rank.job.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+use std::path::Path;
+
+use stint_storage::SimDisk;
+use stint_storage::disk::sim::{Crash, Fault, Plan};
+
+use super::*;
+use crate::budget::limits::Origin;
+use crate::budget::policy::VITAL;
+
+const PATH: &str = "forward/cloud/ledger";
+const WALL: Timestamp = Timestamp(1_700_000_000_000);
+
+struct Bench {
+    disk: SimDisk,
+    admission: Admission,
+    now: Duration,
+}
+
+fn limits(target: u64, reserve: u64) -> Limits {
+    Limits {
+        contract: target + target / 10,
+        enforced: target + target / 10,
+        target,
+        reserve,
+        points_per_minute: target,
+        missing_ledger: MissingLedger::Nothing,
+        origin: Origin::Configured,
+    }
+}
+
+fn open(disk: &SimDisk, limits: Limits, ran_before: bool, now: Duration) -> Admission {
+    Admission::open(Opening {
+        limits: Some(limits),
+        policy: Policy::default(),
+        disk: Arc::new(disk.clone()),
+        path: Path::new(PATH),
+        ran_before,
+        now,
+    })
+}
+
+impl Bench {
+    fn new(target: u64, reserve: u64) -> Self {
+        let disk = SimDisk::new();
+        let now = Duration::from_secs(1000);
+        let admission = open(&disk, limits(target, reserve), false, now);
+        Self { disk, admission, now }
+    }
+
+    fn pass(&mut self, secs: u64) {
+        self.now += Duration::from_secs(secs);
+    }
+
+    /// Registers the series and says that all of them have samples.
+    fn want(&mut self, series: &[Labels]) -> Vec<(GroupIndex, Key)> {
+        self.admission.advance(self.now, WALL);
+        let mut places = Vec::new();
+        for labels in series {
+            let key = Key::of(labels);
+            let place = self.admission.register(labels, key);
+            places.push((place.group, key));
+        }
+        for (group, key) in &places {
+            if !self.admission.is_settled(*group, *key) {
+                self.admission.want(*group, self.now);
+            }
+        }
+        self.admission.plan(self.now, WALL);
+        places
+    }
+
+    /// As many of `series` as may be sent now; they are sent.
+    fn send(&mut self, series: &[Labels]) -> usize {
+        let places = self.want(series);
+        let sent: Vec<Key> = places
+            .iter()
+            .filter(|(group, key)| self.admission.check(*group, *key).is_ok())
+            .map(|(_, key)| *key)
+            .collect();
+        self.admission.hand_over(&sent, sent.len() as u64, self.now);
+        self.admission.accepted(&sent, self.now);
+        sent.len()
+    }
+}
+
+fn gauge(name: &str, n: u64) -> Labels {
+    Labels::from_pairs([("__name__", name), ("n", &n.to_string()), ("job", "j")])
+}
+
+fn gauges(name: &str, count: u64) -> Vec<Labels> {
+    (0..count).map(|n| gauge(name, n)).collect()
+}
+
+fn histogram(name: &str, bounds: &[&str]) -> Vec<Labels> {
+    let bucket = format!("{name}_bucket");
+    let mut all: Vec<Labels> = bounds
+        .iter()
+        .map(|le| Labels::from_pairs([("__name__", bucket.as_str()), ("le", le), ("job", "j")]))
+        .collect();
+    for suffix in ["_sum", "_count"] {
+        all.push(Labels::from_pairs([
+            ("__name__", format!("{name}{suffix}").as_str()),
+            ("job", "j"),
+        ]));
+    }
+    all
+}
+
+#[test]
+fn a_histogram_is_sent_whole_or_not_at_all() {
+    let mut bench = Bench::new(10, 0);
+    assert_eq!(bench.send(&gauges("a", 6)), 6);
+    assert_eq!(bench.send(&histogram("h", &["1", "2", "+Inf"])), 0);
+    assert_eq!(bench.send(&histogram("g", &["1", "+Inf"])), 4);
+    assert_eq!(bench.admission.live(), 10);
+}
+
+#[test]
+fn a_histogram_that_grows_beyond_the_slots_is_taken_out_as_a_whole() {
+    let mut bench = Bench::new(10, 0);
+    assert_eq!(bench.send(&gauges("a", 5)), 5);
+    assert_eq!(bench.send(&histogram("h", &["1", "2", "+Inf"])), 5);
+    assert_eq!(bench.send(&histogram("h", &["1", "2", "4", "+Inf"])), 0);
+    bench.pass(22 * 60);
+    assert_eq!(bench.send(&gauges("a", 5)), 5);
+    // The slots are free again, but the group stays out for a while.
+    bench.pass(10);
+    assert_eq!(bench.send(&histogram("h", &["1", "2", "4", "+Inf"])), 0);
+    bench.pass(3600);
+    assert_eq!(bench.send(&gauges("a", 4)), 4);
+    assert_eq!(bench.send(&histogram("h", &["1", "2", "4", "+Inf"])), 6);
+}
+
+#[test]
+fn the_reserve_is_kept_for_vital_series() {
+    let mut bench = Bench::new(10, 2);
+    assert_eq!(bench.send(&gauges("a", 9)), 0);
+    assert_eq!(bench.send(&gauges("b", 8)), 8);
+    assert_eq!(bench.send(&gauges("up", 2)), 2);
+    assert_eq!(bench.admission.policy().class(0).unwrap().name, VITAL);
+}
+
+#[test]
+fn a_restart_renews_what_was_sent_before_and_grants_nothing_twice() {
+    let mut bench = Bench::new(10, 0);
+    assert_eq!(bench.send(&gauges("a", 10)), 10);
+    let disk = bench.disk.after_crash(Crash::KILL);
+    bench.admission = open(&disk, limits(10, 0), true, bench.now);
+    assert_eq!(bench.admission.found(), &Found::Leases(10));
+    assert_eq!(bench.send(&gauges("b", 3)), 0);
+    assert_eq!(bench.send(&gauges("a", 10)), 10);
+}
+
+#[test]
+fn a_lost_ledger_leaves_only_what_is_beside_the_target() {
+    let now = Duration::from_secs(5);
+    let admission = open(&SimDisk::new(), limits(100, 0), true, now);
+    assert_eq!(admission.slots(now), 10);
+    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60)), 100);
+}
+
+#[test]
+fn a_first_start_ramps_up() {
+    let now = Duration::from_secs(5);
+    let ramp = Limits { missing_ledger: MissingLedger::Ramp, ..limits(100, 0) };
+    let admission = open(&SimDisk::new(), ramp, false, now);
+    assert_eq!(admission.slots(now), 50);
+    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60 * 3 / 4)), 75);
+    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60)), 100);
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_stops_new_series_only() {
+    let mut bench = Bench::new(10, 0);
+    assert_eq!(bench.send(&gauges("a", 2)), 2);
+    bench.disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    let places = bench.want(&gauges("b", 2));
+    let (group, key) = places[0];
+    assert_eq!(bench.admission.check(group, key), Err(Reason::LedgerFailed));
+    assert_eq!(bench.send(&gauges("a", 2)), 2);
+    bench.disk.set_plan(None);
+    assert_eq!(bench.send(&gauges("b", 2)), 2);
+}
+
+#[test]
+fn a_full_server_keeps_what_it_knows_and_gets_nothing_new() {
+    let mut bench = Bench::new(100, 0);
+    assert_eq!(bench.send(&gauges("a", 10)), 10);
+    let places = bench.want(&gauges("b", 5));
+    let sent: Vec<(Key, GroupIndex)> = places.iter().map(|(group, key)| (*key, *group)).collect();
+    let keys: Vec<Key> = sent.iter().map(|(key, _)| *key).collect();
+    bench.admission.hand_over(&keys, 5, bench.now);
+    let refused = bench.admission.server_full(&sent, "no room", bench.now, WALL);
+    assert_eq!(refused.len(), 5);
+    assert_eq!(bench.send(&gauges("c", 1)), 0);
+    let (group, key) = places[0];
+    assert_eq!(bench.admission.check(group, key), Err(Reason::ServerFull));
+    assert_eq!(bench.send(&gauges("a", 10)), 10);
+    assert_eq!(bench.admission.slots(bench.now), 9);
+}
+
+#[test]
+fn a_better_class_displaces_a_worse_one_after_a_while() {
+    let mut bench = Bench::new(10, 0);
+    for _ in 0..23 {
+        assert_eq!(bench.send(&gauges("a", 5)), 5);
+        assert_eq!(bench.send(&gauges("b", 5)), 5);
+        bench.pass(60);
+    }
+    assert_eq!(bench.send(&gauges("up", 3)), 0);
+    assert_eq!(bench.send(&gauges("b", 5)), 0, "the last metric in order gave way");
+    assert_eq!(bench.send(&gauges("a", 5)), 5);
+    for _ in 0..23 {
+        bench.pass(60);
+        bench.send(&gauges("a", 5));
+        bench.want(&gauges("b", 5));
+    }
+    assert_eq!(bench.send(&gauges("up", 3)), 3);
+}
+
+#[test]
+fn forgotten_series_leave_nothing_behind() {
+    let mut bench = Bench::new(10, 0);
+    let places = bench.want(&gauges("a", 4));
+    for (group, key) in places {
+        bench.admission.forget(group, key);
+    }
+    assert_eq!(bench.admission.groups().count(), 0);
+    assert!(bench.admission.names.is_empty() && bench.admission.metrics.is_empty());
+    bench.pass(22 * 60);
+    assert_eq!(bench.send(&gauges("b", 10)), 10);
+}
