@@ -5,9 +5,11 @@
 //! asked for, so a series that is already known costs no label work at all.
 
 mod escape;
+mod native;
 mod negotiation;
 mod number;
 mod openmetrics;
+mod protobuf;
 mod scan;
 mod text;
 mod write;
@@ -25,6 +27,7 @@ pub use negotiation::{ContentTypeError, Format, Protocol, accept_header};
 pub use write::TextWriter;
 
 use openmetrics::OpenMetrics;
+use protobuf::Protobuf;
 use text::Text;
 
 /// Name and value of one label, borrowed where the body holds them unescaped.
@@ -181,6 +184,7 @@ pub struct Parser<'a> {
 enum Source<'a> {
     Text(Text<'a>),
     OpenMetrics(OpenMetrics<'a>),
+    Protobuf(Box<Protobuf<'a>>),
     /// The body is not text at all; said at the first call.
     Failed(ParseError),
 }
@@ -192,15 +196,15 @@ impl<'a> Parser<'a> {
     }
 
     /// A parser at the start of `body` that follows `options`.
-    pub fn with_options(format: Format, body: &'a [u8], _options: Options) -> Self {
-        let source = match (format, scan::utf8(body)) {
-            (Format::PrometheusText, Ok(body)) => Source::Text(Text::new(body)),
-            (Format::OpenMetrics, Ok(body)) => Source::OpenMetrics(OpenMetrics::new(body)),
-            (_, Err(error)) => Source::Failed(error),
-            (Format::Protobuf, Ok(_)) => {
-                let message = "protobuf exposition is not supported".to_owned();
-                Source::Failed(ParseError { line: 1, message })
-            }
+    pub fn with_options(format: Format, body: &'a [u8], options: Options) -> Self {
+        let text = |parser: fn(&'a str) -> Source<'a>| match scan::utf8(body) {
+            Ok(body) => parser(body),
+            Err(error) => Source::Failed(error),
+        };
+        let source = match format {
+            Format::PrometheusText => text(|body| Source::Text(Text::new(body))),
+            Format::OpenMetrics => text(|body| Source::OpenMetrics(OpenMetrics::new(body))),
+            Format::Protobuf => Source::Protobuf(Box::new(Protobuf::new(body, options))),
         };
         Self { source }
     }
@@ -212,6 +216,7 @@ impl<'a> Parser<'a> {
         match &mut self.source {
             Source::Text(text) => text.next().map_err(|fault| fault.in_body(text.body())),
             Source::OpenMetrics(text) => text.next().map_err(|fault| fault.in_body(text.body())),
+            Source::Protobuf(families) => families.next(),
             Source::Failed(error) => Err(error.clone()),
         }
     }

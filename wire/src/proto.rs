@@ -2,6 +2,8 @@
 //!
 //! Hand-written, because the messages of remote write are walked without building them.
 
+use stint_model::histogram::BucketSpan;
+
 /// Why a message cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -34,6 +36,19 @@ pub enum DecodeError {
         /// How many symbols the request has.
         symbols: usize,
     },
+    /// Spans of a histogram that cover another number of buckets than there are.
+    #[error("native histogram has {buckets} {side} buckets, but its spans cover {covered}")]
+    Spans {
+        /// Which buckets.
+        side: &'static str,
+        /// Buckets that the spans cover.
+        covered: u64,
+        /// Buckets that there are.
+        buckets: usize,
+    },
+    /// Spans of a histogram that lie further apart than bucket indexes go.
+    #[error("span offset {0} of a native histogram is out of range")]
+    SpanOffset(i64),
     /// An odd number of label references; concerns this one series only.
     #[error("label references come in pairs, got {0} of them")]
     OddReferences(usize),
@@ -303,6 +318,20 @@ pub(crate) fn put_packed_doubles(out: &mut Vec<u8>, field: u32, values: &[f64]) 
     for value in values {
         out.extend_from_slice(&value.to_le_bytes());
     }
+}
+
+/// Decodes a `BucketSpan`, which exposition and remote write share.
+pub(crate) fn bucket_span(message: &[u8]) -> Result<BucketSpan, DecodeError> {
+    let mut span = BucketSpan { offset: 0, length: 0 };
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        match number {
+            1 => span.offset = unzigzag(field.varint("BucketSpan", number)?) as i32,
+            2 => span.length = field.varint("BucketSpan", number)? as u32,
+            _ => {}
+        }
+    }
+    Ok(span)
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ use std::fmt::Write as _;
 /// The bits of the one NaN that a text format can express.
 const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 
+/// The one NaN that stands for all of them.
+pub(super) fn normal_nan() -> f64 {
+    f64::from_bits(NORMAL_NAN_BITS)
+}
+
 /// Powers of ten that a float holds exactly.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
@@ -53,7 +58,7 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
         return Some(value);
     }
     if text.eq_ignore_ascii_case("nan") {
-        return Some(f64::from_bits(NORMAL_NAN_BITS));
+        return Some(normal_nan());
     }
     let value: f64 = text.parse().ok()?;
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);

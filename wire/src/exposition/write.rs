@@ -145,7 +145,7 @@ fn push_quoted(out: &mut String, text: &str) {
 }
 
 /// Appends `text` with backslashes and newlines escaped, and double quotes if `quotes`.
-fn push_escaped(out: &mut String, text: &str, quotes: bool) {
+pub(super) fn push_escaped(out: &mut String, text: &str, quotes: bool) {
     let mut rest = text;
     while let Some(at) = memchr::memchr3(b'\\', b'\n', b'"', rest.as_bytes()) {
         let (plain, special) = rest.split_at(at);

@@ -6,7 +6,7 @@ use stint_model::histogram::{BucketSpan, FloatHistogram, Histogram, IntegerHisto
 use stint_model::sample::{Sample, Value, is_stale};
 use stint_model::time::Timestamp;
 
-use crate::proto::{self, DecodeError, Reader, unzigzag};
+use crate::proto::{self, DecodeError, Reader, bucket_span, unzigzag};
 
 const MESSAGE: &str = "Histogram";
 
@@ -36,12 +36,12 @@ pub(super) fn decode(message: &[u8]) -> Result<Sample, DecodeError> {
             5 => into.zero_threshold = field.double(MESSAGE, number)?,
             6 => into.zero_count = field.varint(MESSAGE, number)?,
             7 => fields.zero_float = Some(field.double(MESSAGE, number)?),
-            8 => into.negative_spans.push(decode_span(field.bytes(MESSAGE, number)?)?),
+            8 => into.negative_spans.push(bucket_span(field.bytes(MESSAGE, number)?)?),
             9 => {
                 field.varints(MESSAGE, number, |v| into.negative_deltas.push(unzigzag(v)))?;
             }
             10 => field.doubles(MESSAGE, number, &mut fields.negative_counts)?,
-            11 => into.positive_spans.push(decode_span(field.bytes(MESSAGE, number)?)?),
+            11 => into.positive_spans.push(bucket_span(field.bytes(MESSAGE, number)?)?),
             12 => {
                 field.varints(MESSAGE, number, |v| into.positive_deltas.push(unzigzag(v)))?;
             }
@@ -82,19 +82,6 @@ impl Fields {
         };
         Sample { at, started, value: Value::Histogram(Arc::new(histogram)) }
     }
-}
-
-fn decode_span(message: &[u8]) -> Result<BucketSpan, DecodeError> {
-    let mut span = BucketSpan { offset: 0, length: 0 };
-    let mut reader = Reader::new(message);
-    while let Some((number, field)) = reader.next()? {
-        match number {
-            1 => span.offset = unzigzag(field.varint("BucketSpan", number)?) as i32,
-            2 => span.length = field.varint("BucketSpan", number)? as u32,
-            _ => {}
-        }
-    }
-    Ok(span)
 }
 
 fn reset_hint(number: u64) -> ResetHint {
