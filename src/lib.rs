@@ -8,5 +8,6 @@ pub mod config;
 pub mod forward;
 pub mod ingest;
 pub mod metrics;
+pub mod receive;
 pub mod server;
 pub mod telemetry;

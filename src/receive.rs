@@ -1,0 +1,3 @@
+//! Receivers: what others push instead of being scraped.
+
+pub mod remote_write;

@@ -1,0 +1,204 @@
+//! A decoded request: samples in one list, series as ranges of it, labels read only on demand.
+
+use std::ops::Range;
+
+use stint_model::labels::METRIC_NAME;
+use stint_model::{Exemplar, Labels, Metadata, Sample};
+use stint_wire::remote_write::{DecodeError, Version, v1, v2};
+
+use super::cache::{LabelKey, RefCache};
+
+/// What a request holds.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) version: Version,
+    pub(super) series: Vec<Incoming<'a>>,
+    /// Of all series, one after the other; in order of time within each.
+    pub(super) samples: Vec<Sample>,
+    /// By metric family.
+    pub(super) metadata: Vec<(String, Metadata)>,
+    pub(super) has_exemplars: bool,
+    /// Series that could not be read.
+    pub(super) invalid: usize,
+    /// What is wrong with them; at most as many as an answer names.
+    pub(super) problems: Vec<String>,
+}
+
+/// One series of a request.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) key: LabelKey,
+    /// Where its samples are in [`Request::samples`].
+    pub(super) samples: Range<usize>,
+    pub(super) exemplars: Vec<Exemplar>,
+    source: Source<'a>,
+}
+
+/// Where the labels are.
+#[derive(Debug)]
+enum Source<'a> {
+    /// Still encoded.
+    V1(v1::TimeSeries<'a>),
+    /// Decoded, since the key of the cache needs them.
+    V2(Vec<(&'a str, &'a str)>),
+}
+
+/// Labels that name no series.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LabelError {
+    #[error("invalid metric name or labels, got {0:?}: no metric name")]
+    NoName(Vec<(String, String)>),
+    #[error("invalid labels: label name {0:?} is empty or given twice")]
+    BadName(String),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl<'a> Request<'a> {
+    fn new(version: Version) -> Self {
+        Self {
+            version,
+            series: Vec::new(),
+            samples: Vec::new(),
+            metadata: Vec::new(),
+            has_exemplars: false,
+            invalid: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Reads a message of 1.0.
+    pub(super) fn read_v1(message: &'a [u8], cache: &RefCache) -> Result<Self, DecodeError> {
+        let mut request = Self::new(Version::V1);
+        for item in v1::decode(message) {
+            match item {
+                Ok(v1::Item::Series(series)) => {
+                    let key = cache.key_of_bytes(&series.label_bytes);
+                    let samples =
+                        request.take_samples(series.samples().chain(series.histograms()))?;
+                    let exemplars = request.take_exemplars(series.exemplars())?;
+                    let source = Source::V1(series);
+                    request.series.push(Incoming { key, samples, exemplars, source });
+                }
+                Ok(v1::Item::Metadata(metadata)) => request.metadata.push(metadata.to_model()),
+                Err(error) if error.is_local() => request.skip(&error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(request)
+    }
+
+    /// Reads a message of 2.0.
+    pub(super) fn read_v2(message: &'a [u8], cache: &RefCache) -> Result<Self, DecodeError> {
+        let mut request = Self::new(Version::V2);
+        let decoded = v2::decode(message)?;
+        for series in decoded.series() {
+            let series = series?;
+            let mut labels = Vec::new();
+            if let Err(error) = series.labels_into(&mut labels) {
+                request.skip(&error);
+                continue;
+            }
+            let key = cache.key_of_labels(&labels);
+            let samples = request.take_samples(series.samples().chain(series.histograms()))?;
+            let exemplars = request.take_exemplars(series.exemplars())?;
+            if samples.is_empty() && exemplars.is_empty() {
+                request.skip(&format!(
+                    "TimeSeries must contain at least one sample or histogram for series {labels:?}"
+                ));
+                continue;
+            }
+            let family = labels.iter().find(|(name, _)| *name == METRIC_NAME);
+            match (series.metadata(), family) {
+                (Ok(metadata), Some((_, family))) if metadata != Metadata::default() => {
+                    request.metadata.push(((*family).to_owned(), metadata));
+                }
+                (Ok(_), _) => {}
+                (Err(error), _) => request.skip(&error),
+            }
+            let source = Source::V2(labels);
+            request.series.push(Incoming { key, samples, exemplars, source });
+        }
+        Ok(request)
+    }
+
+    /// Notes that an element is left out.
+    fn skip(&mut self, problem: &dyn std::fmt::Display) {
+        self.invalid += 1;
+        if self.problems.len() < super::NAMED_MAX {
+            self.problems.push(problem.to_string());
+        }
+    }
+
+    /// Adds the samples of one series in order of time.
+    fn take_samples(
+        &mut self,
+        samples: impl Iterator<Item = Result<Sample, DecodeError>>,
+    ) -> Result<Range<usize>, DecodeError> {
+        let start = self.samples.len();
+        for sample in samples {
+            self.samples.push(sample?);
+        }
+        if let Some(own) = self.samples.get_mut(start..)
+            && !own.is_sorted_by_key(|sample| sample.at)
+        {
+            own.sort_by_key(|sample| sample.at);
+        }
+        Ok(start..self.samples.len())
+    }
+
+    fn take_exemplars(
+        &mut self,
+        exemplars: impl Iterator<Item = Result<Exemplar, DecodeError>>,
+    ) -> Result<Vec<Exemplar>, DecodeError> {
+        let mut own = Vec::new();
+        for exemplar in exemplars {
+            match exemplar {
+                Ok(exemplar) => own.push(exemplar),
+                Err(error) if error.is_local() => self.skip(&error),
+                Err(error) => return Err(error),
+            }
+        }
+        own.sort_by_key(|exemplar| exemplar.at);
+        self.has_exemplars |= !own.is_empty();
+        Ok(own)
+    }
+}
+
+impl Incoming<'_> {
+    /// The labels, checked.
+    pub(super) fn labels(&self) -> Result<Labels, LabelError> {
+        match &self.source {
+            Source::V1(series) => {
+                let mut pairs = Vec::new();
+                series.labels_into(&mut pairs)?;
+                check_labels(&pairs)
+            }
+            Source::V2(pairs) => check_labels(pairs),
+        }
+    }
+}
+
+fn check_labels(pairs: &[(&str, &str)]) -> Result<Labels, LabelError> {
+    if !pairs.iter().any(|(name, value)| *name == METRIC_NAME && !value.is_empty()) {
+        let own = |text: &str| text.to_owned();
+        let given = pairs.iter().map(|(name, value)| (own(name), own(value))).collect();
+        return Err(LabelError::NoName(given));
+    }
+    if let Some(labels) = Labels::from_sorted(pairs.iter().copied())
+        && !pairs.iter().any(|(name, _)| name.is_empty())
+    {
+        return Ok(labels);
+    }
+    let mut names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find_map(|pair| match pair {
+        [first, second] if first == second => Some(*first),
+        _ => None,
+    });
+    let empty = names.first().copied().filter(|name| name.is_empty());
+    match twice.or(empty) {
+        Some(name) => Err(LabelError::BadName(name.to_owned())),
+        None => Ok(Labels::from_pairs(pairs.iter().copied())),
+    }
+}
