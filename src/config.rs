@@ -6,23 +6,39 @@
 //! with file, line and column, as much as possible at once; a key that is known to Prometheus and
 //! not supported here is an error too, never ignored.
 
+use std::path::{Path, PathBuf};
+
+use stint_model::Labels;
+use stint_model::labels::Quoted;
+
+mod decode;
+pub mod discovery;
 pub mod error;
 pub mod global;
 pub mod http;
+mod node;
+mod relabel;
 pub mod remote_write;
 pub mod retention;
 pub mod scrape;
 pub mod secret;
+mod selector;
 pub mod storage;
 
+pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
 pub use error::{ConfigError, ConfigErrors};
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use retention::{Budget, Class, Retention};
-pub use scrape::{FileDiscovery, ScrapeConfig, ScrapeProtocol, StaticGroup};
+pub use scrape::{Limits, ScrapeConfig};
 pub use secret::Secret;
 pub use storage::{Otlp, Storage, Translation};
+
+use decode::{Context, Section};
+use global::Environment;
+use node::Node;
+use retention::RetentionFile;
 
 /// Both files, checked and joined.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +55,253 @@ pub struct Config {
     pub otlp: Otlp,
     /// How long and how much is kept; budgets are joined into [`Config::remote_write`].
     pub retention: Retention,
+    /// What is allowed and yet looks wrong; to be logged.
+    pub warnings: Vec<ConfigError>,
     /// `prometheus.yml` as it was read (empty when there is none); may hold secrets.
     pub text: String,
 }
+
+/// The files to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files<'a> {
+    /// `prometheus.yml`; without one, the server scrapes itself.
+    pub prometheus: Option<&'a Path>,
+    /// `retention.toml`; without one, its defaults hold.
+    pub retention: Option<&'a Path>,
+    /// `host:port` under which the server reaches itself.
+    pub own_address: &'a str,
+}
+
+/// Reads, checks and joins both files. Environment variables count in `external_labels` only.
+///
+/// # Errors
+/// Everything that is wrong in both files.
+pub fn load(files: Files<'_>) -> Result<Config, ConfigErrors> {
+    let mut unread = Vec::new();
+    let mut text_of = |path: Option<&Path>| {
+        let path = path?;
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                unread.push(unreadable(path, &error));
+                None
+            }
+        }
+    };
+    let prometheus = text_of(files.prometheus);
+    let retention = text_of(files.retention);
+    let texts = Texts { prometheus: prometheus.as_deref(), retention: retention.as_deref() };
+    match (parse(files, texts, &|name| std::env::var(name).ok()), unread.is_empty()) {
+        (Ok(config), true) => Ok(config),
+        (Ok(_), false) => Err(ConfigErrors(unread)),
+        (Err(ConfigErrors(errors)), _) => {
+            unread.extend(errors);
+            Err(ConfigErrors(unread))
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError {
+        file: path.display().to_string(),
+        line: 0,
+        column: 0,
+        message: format!("cannot read the file: {error}"),
+    }
+}
+
+/// The contents of the files.
+#[derive(Clone, Copy, Default)]
+struct Texts<'a> {
+    prometheus: Option<&'a str>,
+    retention: Option<&'a str>,
+}
+
+fn parse(
+    files: Files<'_>,
+    texts: Texts<'_>,
+    environment: Environment<'_>,
+) -> Result<Config, ConfigErrors> {
+    let mut errors = Vec::new();
+    let mut warnings = Vec::new();
+    let mut config = Config {
+        global: Global::default(),
+        scrape_configs: Vec::new(),
+        remote_write: Vec::new(),
+        storage: Storage::default(),
+        otlp: Otlp::default(),
+        retention: Retention::default(),
+        warnings: Vec::new(),
+        text: texts.prometheus.unwrap_or_default().to_owned(),
+    };
+    let itself;
+    let (text, file) = match (texts.prometheus, files.prometheus) {
+        (Some(text), path) => (text, path.unwrap_or(Path::new("prometheus.yml"))),
+        (None, Some(_)) => ("", Path::new("prometheus.yml")),
+        (None, None) => {
+            itself = self_scrape(files.own_address);
+            (itself.as_str(), Path::new("built-in configuration"))
+        }
+    };
+    let cx = Context::new(file);
+    let mut more = Vec::new();
+    match node::yaml::parse(text) {
+        Ok(root) => read_prometheus(&cx, &root, environment, &mut config, &mut more),
+        Err(error) => cx.syntax(error),
+    }
+    let (found, warned) = cx.finish();
+    let endpoints_are_known = found.is_empty();
+    errors.extend(found);
+    warnings.extend(warned);
+    for path in more {
+        errors.extend(read_scrape_file(&path, &mut config));
+    }
+
+    let cx = Context::new(files.retention.unwrap_or(Path::new("retention.toml")));
+    let retention = match node::toml::parse(texts.retention.unwrap_or_default()) {
+        Ok(root) => RetentionFile::read(&cx, &root),
+        Err(errors) => {
+            errors.into_iter().for_each(|error| cx.syntax(error));
+            RetentionFile::default()
+        }
+    };
+    if endpoints_are_known {
+        retention.join(&cx, &mut config.remote_write);
+    }
+    config.retention = config.storage.retention.or(retention.retention).unwrap_or_default();
+    let (found, warned) = cx.finish();
+    errors.extend(found);
+    warnings.extend(warned);
+    config.warnings = warnings;
+    if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+}
+
+/// The configuration of a server that is given none: it scrapes itself.
+fn self_scrape(own_address: &str) -> String {
+    format!(
+        "global: {{scrape_interval: 15s}}\n\
+         scrape_configs:\n\
+         - job_name: stint\n\
+         \x20 static_configs: [{{targets: [{own_address:?}]}}]\n"
+    )
+}
+
+fn read_prometheus(
+    cx: &Context,
+    root: &Node,
+    environment: Environment<'_>,
+    config: &mut Config,
+    more: &mut Vec<PathBuf>,
+) {
+    let mut root = Section::open(cx, root, "");
+    if let Some(section) = root.section("global") {
+        config.global = Global::read(section, environment);
+    }
+    read_scrape_configs(&mut root, config);
+    for (at, pattern) in root.texts("scrape_config_files") {
+        if !discovery::is_pattern(pattern) {
+            cx.error(at, format!("invalid scrape config file path {}", Quoted(pattern)));
+            continue;
+        }
+        match crate::discovery::files_matching(&cx.path(pattern)) {
+            Ok(files) => more.extend(files),
+            Err(error) => cx.error(at, format!("cannot list {pattern}: {error}")),
+        }
+    }
+    read_remote_write(&mut root, config);
+    if let Some(section) = root.section("storage") {
+        config.storage = Storage::read(section);
+    }
+    if let Some(section) = root.section("otlp") {
+        config.otlp = Otlp::read(section, config.global.name_scheme);
+    }
+    if let Some(mut section) = root.section("runtime") {
+        if section.u64("gogc").is_some() {
+            let at = section.position("gogc");
+            cx.warn(at, "`runtime.gogc` tunes Go's garbage collector, and there is none here");
+        }
+        section.finish();
+    }
+    let hint = "rules are not evaluated yet, so remove it and keep alerting where it is";
+    root.unsupported("rule_files", decode::is_off, hint);
+    root.unsupported("alerting", no_alertmanagers, hint);
+    root.unsupported("remote_read", decode::is_off, "remove it");
+    root.unsupported("tracing", decode::is_off, "remove it");
+    root.finish();
+}
+
+/// Whether an `alerting` section says nothing.
+fn no_alertmanagers(node: &Node) -> bool {
+    match &node.kind {
+        node::Kind::Map(entries) => {
+            let known = ["alertmanagers", "alert_relabel_configs"];
+            entries
+                .iter()
+                .all(|(key, value)| known.contains(&key.text.as_str()) && decode::is_off(value))
+        }
+        _ => decode::is_off(node),
+    }
+}
+
+fn read_scrape_configs(root: &mut Section<'_>, config: &mut Config) {
+    for section in root.sections("scrape_configs") {
+        let (cx, at) = (section.cx, section.position("job_name"));
+        let job = ScrapeConfig::read(section, &config.global);
+        let taken = config.scrape_configs.iter().any(|other| other.job_name == job.job_name);
+        if taken && !job.job_name.is_empty() {
+            let name = Quoted(&job.job_name);
+            cx.error(at, format!("found multiple scrape configs with job name {name}"));
+        }
+        config.scrape_configs.push(job);
+    }
+}
+
+/// A file named by `scrape_config_files`: the jobs are added, the mistakes returned.
+fn read_scrape_file(path: &Path, config: &mut Config) -> Vec<ConfigError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return vec![unreadable(path, &error)],
+    };
+    let cx = Context::new(path);
+    match node::yaml::parse(&text) {
+        Ok(root) => {
+            let mut root = Section::open(&cx, &root, "");
+            read_scrape_configs(&mut root, config);
+            root.finish();
+        }
+        Err(error) => cx.syntax(error),
+    }
+    cx.finish().0
+}
+
+fn read_remote_write(root: &mut Section<'_>, config: &mut Config) {
+    for section in root.sections("remote_write") {
+        let (cx, at) = (section.cx, section.at);
+        let mut remote = RemoteWrite::read(section, config.global.name_scheme);
+        let unnamed = remote.name.is_empty();
+        if unnamed {
+            let same = |other: &&RemoteWrite| {
+                RemoteWrite { name: String::new(), ..(*other).clone() } == remote
+            };
+            if config.remote_write.iter().any(|other| same(&other)) {
+                cx.error(at, "the same remote_write endpoint is configured twice; remove one");
+            }
+            remote.name = unnamed_endpoint(&remote.url, &config.remote_write);
+        } else if config.remote_write.iter().any(|other| other.name == remote.name) {
+            let name = Quoted(&remote.name);
+            cx.error(at, format!("found multiple remote write configs with job name {name}"));
+        }
+        config.remote_write.push(remote);
+    }
+}
+
+/// A name that stays the same as long as the URL does, whatever else is changed, since cursors
+/// and ledgers are kept under it.
+fn unnamed_endpoint(url: &str, others: &[RemoteWrite]) -> String {
+    let ordinal = others.iter().filter(|other| other.url == url).count();
+    let identity = Labels::from_pairs([("url", url), ("ordinal", &ordinal.to_string())]);
+    format!("{:06x}", identity.stable_hash() & 0x00ff_ffff)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod budget;
 pub mod config;
+pub mod discovery;
 pub mod forward;
 pub mod ingest;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::decode::{Section, is_off};
 use super::secret::Secret;
 
 /// How to talk HTTP to somebody.
@@ -115,4 +116,256 @@ pub struct HttpHeader {
     pub name: String,
     /// Its values, in order of the file: plain ones, secret ones, ones from files.
     pub values: Vec<Credential>,
+}
+
+impl HttpConfig {
+    /// Reads the keys that stand inline in the sections of scrape jobs and endpoints.
+    pub(super) fn read(section: &mut Section<'_>, http2: bool) -> Self {
+        let config = Self {
+            auth: Auth::read(section),
+            follow_redirects: section.bool_or("follow_redirects", true),
+            enable_http2: section.bool_or("enable_http2", http2),
+            tls: section.section("tls_config").map(TlsConfig::read).unwrap_or_default(),
+            proxy: ProxyConfig::read(section),
+            headers: read_headers(section),
+        };
+        section.unsupported("oauth2", is_off, "use basic_auth or authorization");
+        config
+    }
+}
+
+impl Auth {
+    fn read(section: &mut Section<'_>) -> Self {
+        let bearer = credential(section, "bearer_token", "bearer_token_file");
+        let basic = section.section("basic_auth");
+        let scheme = section.section("authorization");
+        let given = [basic.is_some(), scheme.is_some(), section.has("oauth2")];
+        let given = given.into_iter().filter(|given| *given).count();
+        if given > 0 && bearer.is_some() {
+            let key =
+                if section.has("bearer_token") { "bearer_token" } else { "bearer_token_file" };
+            section.error(
+                key,
+                "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be \
+                 configured",
+            );
+        } else if given > 1 {
+            let key = if basic.is_some() { "basic_auth" } else { "authorization" };
+            section
+                .error(key, "at most one of basic_auth, oauth2 & authorization must be configured");
+        }
+        match (basic, scheme, bearer) {
+            (Some(mut basic), ..) => {
+                let username = credential(&mut basic, "username", "username_file");
+                let password = credential(&mut basic, "password", "password_file");
+                basic.finish();
+                Self::Basic {
+                    username: username.unwrap_or_default(),
+                    password: password.unwrap_or_default(),
+                }
+            }
+            (None, Some(scheme), _) => Self::read_scheme(scheme),
+            (None, None, Some(credentials)) => {
+                Self::Scheme { scheme: "Bearer".to_owned(), credentials }
+            }
+            (None, None, None) => Self::None,
+        }
+    }
+
+    fn read_scheme(mut section: Section<'_>) -> Self {
+        let scheme = section.string_or("type", "Bearer");
+        let scheme = scheme.trim().to_owned();
+        if scheme.eq_ignore_ascii_case("basic") {
+            section.error(
+                "type",
+                "authorization type cannot be set to \"basic\", use \"basic_auth\" instead",
+            );
+        }
+        let credentials = credential(&mut section, "credentials", "credentials_file");
+        section.finish();
+        let scheme = if scheme.is_empty() { "Bearer".to_owned() } else { scheme };
+        Self::Scheme { scheme, credentials: credentials.unwrap_or_default() }
+    }
+}
+
+/// The secret under `key`, or the file under `file_key` that holds it.
+fn credential(
+    section: &mut Section<'_>,
+    key: &'static str,
+    file_key: &'static str,
+) -> Option<Credential> {
+    let inline = section.secret(key).filter(|secret| !secret.reveal().is_empty());
+    let file = section.path(file_key);
+    if inline.is_some() && file.is_some() {
+        let parent = section.name().rsplit('.').next().unwrap_or_default().to_owned();
+        let parent = if key.starts_with("bearer") { String::new() } else { format!("{parent} ") };
+        section.error(
+            file_key,
+            format!("at most one of {parent}{key} & {file_key} must be configured"),
+        );
+    }
+    inline.map(Credential::Inline).or(file.map(Credential::File))
+}
+
+impl TlsConfig {
+    fn read(mut section: Section<'_>) -> Self {
+        let certificate = credential(&mut section, "cert", "cert_file");
+        let key = credential(&mut section, "key", "key_file");
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => {
+                section.error(
+                    "cert_file",
+                    "exactly one of key or key_file must be configured when a client certificate \
+                     is configured",
+                );
+                None
+            }
+            (None, Some(_)) => {
+                section.error(
+                    "key_file",
+                    "exactly one of cert or cert_file must be configured when a client key is \
+                     configured",
+                );
+                None
+            }
+            (None, None) => None,
+        };
+        let config = Self {
+            ca: credential(&mut section, "ca", "ca_file"),
+            identity,
+            insecure_skip_verify: section.bool_or("insecure_skip_verify", false),
+            min_version: section.parsed("min_version", |text| version(text, true)).flatten(),
+            max_version: section.parsed("max_version", |text| version(text, false)).flatten(),
+        };
+        section.unsupported(
+            "server_name",
+            is_off,
+            "the certificate is checked against the URL's host",
+        );
+        if config.max_version.is_some_and(|max| config.min_version.is_some_and(|min| min > max)) {
+            section.error(
+                "max_version",
+                "tls_config.max_version must be greater than or equal to tls_config.min_version if \
+                 both are specified",
+            );
+        }
+        section.finish();
+        config
+    }
+}
+
+fn version(text: &str, lowest: bool) -> Result<Option<TlsVersion>, String> {
+    match text {
+        "" => Ok(None),
+        "TLS12" => Ok(Some(TlsVersion::Tls12)),
+        "TLS13" => Ok(Some(TlsVersion::Tls13)),
+        // Nothing older than 1.2 is spoken, so these lower bounds hold by themselves.
+        "TLS10" | "TLS11" if lowest => Ok(None),
+        "TLS10" | "TLS11" => Err(format!("{text} is not spoken, only TLS12 and TLS13")),
+        _ => Err(format!("unknown TLS version: {text}")),
+    }
+}
+
+impl ProxyConfig {
+    fn read(section: &mut Section<'_>) -> Self {
+        let url =
+            section
+                .parsed("proxy_url", |text| {
+                    if text.is_empty() { Ok(None) } else { read_url(text).map(Some) }
+                })
+                .flatten();
+        let from_environment = section.bool_or("proxy_from_environment", false);
+        let no_proxy = section.string_or("no_proxy", "");
+        let mut connect_headers = Vec::new();
+        for (key, values) in section.lists("proxy_connect_header") {
+            check_name(section, key.at, &key.text);
+            let value = |value| (key.text.clone(), Secret::new(value));
+            connect_headers.extend(values.into_iter().map(value));
+        }
+        if !connect_headers.is_empty() && url.is_none() && !from_environment {
+            section.error(
+                "proxy_connect_header",
+                "if proxy_connect_header is configured, proxy_url or proxy_from_environment must \
+                 also be configured",
+            );
+        }
+        if from_environment && url.is_some() {
+            section.error(
+                "proxy_from_environment",
+                "if proxy_from_environment is configured, proxy_url must not be configured",
+            );
+        }
+        if from_environment && !no_proxy.is_empty() {
+            section.error(
+                "no_proxy",
+                "if proxy_from_environment is configured, no_proxy must not be configured",
+            );
+        }
+        if !no_proxy.is_empty() && url.is_none() && !from_environment {
+            section
+                .error("no_proxy", "if no_proxy is configured, proxy_url must also be configured");
+        }
+        Self { url, no_proxy, from_environment, connect_headers }
+    }
+}
+
+/// Checks that `text` is an absolute URL with a host.
+pub(super) fn read_url(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.has_host() => Ok(text.to_owned()),
+        Ok(_) => Err(format!("{text} has no host; write it as https://host/path")),
+        Err(error) => Err(format!("{text} is not a URL: {error}")),
+    }
+}
+
+fn check_name(section: &Section<'_>, at: super::node::Position, name: &str) {
+    if reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        section.cx.error(at, format!("`{name}` is not a header name"));
+    }
+}
+
+/// Headers that the client itself must set.
+const RESERVED: [&str; 22] = [
+    "accept-charset",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "from",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "transfer-encoding",
+    "user-agent",
+    "x-prometheus-scrape-timeout-seconds",
+    "www-authenticate",
+];
+
+fn read_headers(section: &mut Section<'_>) -> Vec<HttpHeader> {
+    let mut headers = Vec::new();
+    for (key, mut header) in section.map_of_sections("http_headers") {
+        check_name(section, key.at, &key.text);
+        if RESERVED.contains(&key.text.to_ascii_lowercase().as_str()) {
+            let message = format!("setting header {:?} is not allowed", key.text);
+            section.cx.error(key.at, message);
+        }
+        let inline = header.strings("values").into_iter().chain(header.strings("secrets"));
+        let mut values: Vec<_> =
+            inline.map(|value| Credential::Inline(Secret::new(value))).collect();
+        let files = header.strings("files");
+        values.extend(files.iter().map(|file| Credential::File(section.cx.path(file))));
+        header.finish();
+        headers.push(HttpHeader { name: key.text.clone(), values });
+    }
+    headers
 }

@@ -1,6 +1,11 @@
 //! `retention.toml`: what is kept here, and what may be spent elsewhere.
 
-use stint_model::{Selector, Span};
+use stint_model::labels::NameScheme;
+use stint_model::{Labels, Selector, Span};
+
+use super::decode::{Context, Section};
+use super::node::{Node, Position};
+use super::remote_write::RemoteWrite;
 
 /// What is kept here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,4 +69,187 @@ pub struct Class {
     pub series: Option<u64>,
     /// Overrides the budget's interval.
     pub interval: Option<Span>,
+}
+
+/// `retention.toml` as it is written, before it meets the endpoints.
+#[derive(Debug, Default)]
+pub(super) struct RetentionFile {
+    pub(super) retention: Option<Retention>,
+    budget: BudgetKeys,
+    endpoints: Vec<Endpoint>,
+}
+
+/// The keys of a budget; those that are absent come from a wider one.
+#[derive(Clone, Debug, Default)]
+struct BudgetKeys {
+    enabled: Option<bool>,
+    series: Option<Limit>,
+    points_per_minute: Option<Limit>,
+    interval: Option<Span>,
+    reserve: Option<f64>,
+    classes: Option<Vec<Class>>,
+}
+
+/// A number, or the word `unlimited`.
+type Limit = Option<u64>;
+
+#[derive(Debug)]
+struct Endpoint {
+    name: String,
+    at: Position,
+    labels: Labels,
+    budget: BudgetKeys,
+}
+
+impl RetentionFile {
+    pub(super) fn read(cx: &Context, root: &Node) -> Self {
+        let mut root = Section::open(cx, root, "");
+        let retention = root.section("retention").map(|mut section| {
+            let default = Retention::default();
+            let retention = Retention {
+                time: section.span("time").unwrap_or(default.time),
+                size_bytes: section.bytes("size").unwrap_or(default.size_bytes),
+            };
+            section.finish();
+            retention
+        });
+        let budget = root.section("budget").map(BudgetKeys::read).unwrap_or_default();
+        let mut endpoints = Vec::new();
+        for (key, mut section) in root.map_of_sections("endpoint") {
+            endpoints.push(Endpoint {
+                name: key.text.clone(),
+                at: key.at,
+                labels: section.labels("labels", NameScheme::Utf8),
+                budget: section.section("budget").map(BudgetKeys::read).unwrap_or_default(),
+            });
+            section.finish();
+        }
+        root.finish();
+        Self { retention, budget, endpoints }
+    }
+
+    /// Gives each endpoint its labels and its budget; an endpoint named here must exist.
+    pub(super) fn join(&self, cx: &Context, remote_write: &mut [RemoteWrite]) {
+        for endpoint in &self.endpoints {
+            if !remote_write.iter().any(|remote| remote.name == endpoint.name) {
+                let names: Vec<_> = remote_write.iter().map(|remote| &*remote.name).collect();
+                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let message = format!(
+                    "no remote_write endpoint is named `{}`; there is: {there}",
+                    endpoint.name
+                );
+                cx.error(endpoint.at, message);
+            }
+        }
+        for remote in remote_write {
+            let own = self.endpoints.iter().find(|endpoint| endpoint.name == remote.name);
+            remote.labels = own.map(|own| own.labels.clone()).unwrap_or_default();
+            let keys = match own {
+                Some(own) => own.budget.clone().or(&self.budget),
+                None => self.budget.clone(),
+            };
+            remote.budget = keys.resolve(is_grafana_cloud(&remote.url));
+        }
+    }
+}
+
+/// Whether `url` leads to Grafana Cloud.
+fn is_grafana_cloud(url: &str) -> bool {
+    let url = reqwest::Url::parse(url).ok();
+    let host = url.as_ref().and_then(reqwest::Url::host_str);
+    host.is_some_and(|host| host == "grafana.net" || host.ends_with(".grafana.net"))
+}
+
+impl BudgetKeys {
+    fn read(mut section: Section<'_>) -> Self {
+        let limit = |text: &str| match text {
+            "unlimited" => Ok(None),
+            _ => match text.replace('_', "").parse::<u64>() {
+                Ok(number) if number > 0 => Ok(Some(number)),
+                _ => Err(format!(
+                    "{text} is neither a number above 0 nor \"unlimited\"; `enabled = false` lifts \
+                     all limits"
+                )),
+            },
+        };
+        let keys = Self {
+            enabled: section.has("enabled").then(|| section.bool_or("enabled", true)),
+            series: section.parsed("series", limit),
+            points_per_minute: section.parsed("points_per_minute", limit),
+            interval: section.span("interval"),
+            reserve: section.f64("reserve"),
+            classes: section.has("class").then(|| read_classes(&mut section)),
+        };
+        if keys.reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
+            section.error("reserve", "`reserve` is a part of `series`, from 0 to below 1");
+        }
+        section.finish();
+        keys
+    }
+
+    /// These keys, and those of `wider` where there are none.
+    fn or(self, wider: &Self) -> Self {
+        Self {
+            enabled: self.enabled.or(wider.enabled),
+            series: self.series.or(wider.series),
+            points_per_minute: self.points_per_minute.or(wider.points_per_minute),
+            interval: self.interval.or(wider.interval),
+            reserve: self.reserve.or(wider.reserve),
+            classes: self.classes.or_else(|| wider.classes.clone()),
+        }
+    }
+
+    /// The budget these keys make. An endpoint of Grafana Cloud for which nothing is said gets
+    /// the free tier; any other one is only limited by what is said.
+    fn resolve(self, grafana_cloud: bool) -> Budget {
+        let free = Budget::free_tier();
+        if self.enabled == Some(false) {
+            return Budget::default();
+        }
+        let series = self.series.unwrap_or(if grafana_cloud { free.series } else { None });
+        // The tier includes one point a minute for each of its series.
+        let points = self.points_per_minute.unwrap_or(if grafana_cloud { series } else { None });
+        let limited = series.is_some() || points.is_some();
+        let interval = self.interval.or(if limited { free.interval } else { None });
+        Budget {
+            series,
+            points_per_minute: points,
+            interval: interval.filter(|interval| *interval > Span::ZERO),
+            reserve: self.reserve.unwrap_or(free.reserve),
+            classes: self.classes.unwrap_or_default(),
+        }
+    }
+}
+
+fn read_classes(section: &mut Section<'_>) -> Vec<Class> {
+    let mut classes: Vec<Class> = Vec::new();
+    for mut class in section.sections("class") {
+        let name = class.string_or("name", "");
+        if name.is_empty() {
+            class.error("name", "a class needs a `name`");
+        } else if classes.iter().any(|other| other.name == name) {
+            class.error("name", format!("another class is named `{name}`"));
+        }
+        let texts = class.texts("match");
+        if texts.is_empty() {
+            let message = "a class needs `match`, a list of series selectors";
+            class.error("match", message);
+        }
+        let mut selectors = Vec::new();
+        for (at, text) in texts {
+            match super::selector::read(text) {
+                Ok(selector) => selectors.push(selector),
+                Err(message) => class.cx.error(at, message),
+            }
+        }
+        classes.push(Class {
+            name,
+            selectors,
+            send: class.bool_or("send", true),
+            series: class.u64("series"),
+            interval: class.span("interval"),
+        });
+        class.finish();
+    }
+    classes
 }

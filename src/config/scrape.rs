@@ -1,12 +1,15 @@
 //! `scrape_configs`: which targets are scraped, and how.
 
-use std::path::PathBuf;
-
-use stint_model::labels::NameScheme;
+use stint_model::Span;
+use stint_model::labels::{NameScheme, Quoted};
 use stint_model::relabel::Rule;
-use stint_model::{Labels, Span};
+use stint_wire::exposition::{Escaping, Protocol};
 
+use super::decode::{Section, is_off};
+use super::discovery::{self, FileDiscovery, StaticGroup};
+use super::global::Global;
 use super::http::HttpConfig;
+use super::relabel;
 
 /// One scrape job.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,9 +21,9 @@ pub struct ScrapeConfig {
     /// When a scrape is given up; at most the interval.
     pub scrape_timeout: Span,
     /// Formats asked for, best first; never empty.
-    pub scrape_protocols: Vec<ScrapeProtocol>,
+    pub scrape_protocols: Vec<Protocol>,
     /// What a body without a usable content type is taken for; `None` = the scrape fails.
-    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    pub fallback_scrape_protocol: Option<Protocol>,
     /// Path of the URL.
     pub metrics_path: String,
     /// `http` or `https`.
@@ -39,6 +42,8 @@ pub struct ScrapeConfig {
     pub limits: Limits,
     /// Which names are accepted.
     pub name_scheme: NameScheme,
+    /// How targets are asked to write names that the scheme does not allow.
+    pub name_escaping: Escaping,
     /// Whether the `scrape_*` series about limits and sizes are written too.
     pub extra_scrape_metrics: bool,
     /// Run over each discovered target.
@@ -72,53 +77,209 @@ pub struct Limits {
     pub keep_dropped_targets: u64,
 }
 
-/// A format of exposed metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ScrapeProtocol {
-    /// `OpenMetrics` text 1.0.0.
-    OpenMetricsText1_0_0,
-    /// `OpenMetrics` text 0.0.1.
-    OpenMetricsText0_0_1,
-    /// Prometheus text 1.0.0, with UTF-8 names.
-    PrometheusText1_0_0,
-    /// Prometheus text 0.0.4.
-    PrometheusText0_0_4,
+impl ScrapeConfig {
+    pub(super) fn read(mut section: Section<'_>, global: &Global) -> Self {
+        let job_name = section.string_or("job_name", "");
+        if job_name.is_empty() {
+            section.error("job_name", "job_name is empty");
+        }
+        let name_scheme = name_scheme(&mut section).unwrap_or(global.name_scheme);
+        let name_escaping = name_escaping(&mut section, name_scheme)
+            .or(global.name_escaping)
+            .filter(|escaping| escaping_fits(*escaping, name_scheme))
+            .unwrap_or(match name_scheme {
+                NameScheme::Utf8 => Escaping::AllowUtf8,
+                NameScheme::Legacy => Escaping::Underscores,
+            });
+        let (scrape_interval, scrape_timeout) = timing(&mut section, global, &job_name);
+        let config = Self {
+            scrape_interval,
+            scrape_timeout,
+            scrape_protocols: protocols(&mut section)
+                .or_else(|| global.scrape_protocols.clone())
+                .unwrap_or_else(|| Protocol::DEFAULT.to_vec()),
+            fallback_scrape_protocol: section
+                .parsed("fallback_scrape_protocol", |text| {
+                    if text.is_empty() { Ok(None) } else { read_protocol(text).map(Some) }
+                })
+                .flatten(),
+            metrics_path: section.string_or("metrics_path", "/metrics"),
+            scheme: section
+                .parsed("scheme", |text| match text {
+                    "http" | "https" => Ok(text.to_owned()),
+                    _ => Err(format!("{text} is neither http nor https")),
+                })
+                .unwrap_or_else(|| "http".to_owned()),
+            params: params(&mut section),
+            honor_labels: section.bool_or("honor_labels", false),
+            honor_timestamps: section.bool_or("honor_timestamps", true),
+            track_timestamps_staleness: section.bool_or("track_timestamps_staleness", false),
+            enable_compression: section.bool_or("enable_compression", true),
+            limits: Limits::read(&mut section, global.limits),
+            name_scheme,
+            name_escaping,
+            extra_scrape_metrics: section
+                .bool_or("extra_scrape_metrics", global.extra_scrape_metrics),
+            relabel_configs: relabel::read(&mut section, "relabel_configs", name_scheme),
+            metric_relabel_configs: relabel::read(
+                &mut section,
+                "metric_relabel_configs",
+                name_scheme,
+            ),
+            static_configs: discovery::read_static(&mut section, name_scheme),
+            file_sd_configs: discovery::read_file(&mut section),
+            http: HttpConfig::read(&mut section, true),
+            job_name,
+        };
+        discovery::refuse_others(&mut section);
+        section.unsupported("scrape_failure_log_file", is_off, "remove it");
+        let hint = "native histograms are not scraped yet, so remove it";
+        section.unsupported("native_histogram_bucket_limit", is_off, hint);
+        section.unsupported("native_histogram_min_bucket_factor", is_off, hint);
+        refuse_histogram_keys(&mut section);
+        section.finish();
+        config
+    }
 }
 
-impl ScrapeProtocol {
-    /// All of them, in the order in which they are preferred.
-    pub const ALL: [Self; 4] = [
-        Self::OpenMetricsText1_0_0,
-        Self::OpenMetricsText0_0_1,
-        Self::PrometheusText1_0_0,
-        Self::PrometheusText0_0_4,
-    ];
+/// Interval and timeout of a job.
+fn timing(section: &mut Section<'_>, global: &Global, job: &str) -> (Span, Span) {
+    let positive = |span: &Span| *span > Span::ZERO;
+    let interval =
+        section.span("scrape_interval").filter(positive).unwrap_or(global.scrape_interval);
+    let timeout = section.span("scrape_timeout").filter(positive);
+    if timeout.is_some_and(|timeout| timeout > interval) {
+        let job = Quoted(job);
+        section.error(
+            "scrape_timeout",
+            format!(
+                "scrape timeout greater than scrape interval for scrape config with job name {job}"
+            ),
+        );
+    }
+    (interval, timeout.unwrap_or(global.scrape_timeout).min(interval))
+}
 
-    /// The name used in configuration files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
-            Self::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
-            Self::PrometheusText1_0_0 => "PrometheusText1.0.0",
-            Self::PrometheusText0_0_4 => "PrometheusText0.0.4",
+fn params(section: &mut Section<'_>) -> Vec<(String, Vec<String>)> {
+    let mut params: Vec<(String, Vec<String>)> = Vec::new();
+    for (key, values) in section.lists("params") {
+        params.push((key.text.clone(), values));
+    }
+    params.sort();
+    params
+}
+
+/// `metric_name_validation_scheme`, when it is there.
+pub(super) fn name_scheme(section: &mut Section<'_>) -> Option<NameScheme> {
+    section
+        .parsed("metric_name_validation_scheme", |text| match text {
+            "utf8" => Ok(Some(NameScheme::Utf8)),
+            "legacy" => Ok(Some(NameScheme::Legacy)),
+            "" => Ok(None),
+            _ => Err(format!("unknown name validation scheme {text}, supported: utf8, legacy")),
+        })
+        .flatten()
+}
+
+/// `metric_name_escaping_scheme`, when it is there.
+pub(super) fn name_escaping(section: &mut Section<'_>, scheme: NameScheme) -> Option<Escaping> {
+    section
+        .parsed("metric_name_escaping_scheme", |text| {
+            if text.is_empty() {
+                return Ok(None);
+            }
+            let found = ESCAPINGS.iter().find(|(name, _)| *name == text);
+            match found.map(|(_, escaping)| *escaping) {
+                Some(escaping) if escaping_fits(escaping, scheme) => Ok(Some(escaping)),
+                Some(_) => {
+                    Err("allow-utf-8 needs `metric_name_validation_scheme: utf8`".to_owned())
+                }
+                None => Err(format!(
+                    "unknown escaping scheme {text}, supported: allow-utf-8, underscores, dots, \
+                     values"
+                )),
+            }
+        })
+        .flatten()
+}
+
+/// Escaping schemes by their names.
+pub(crate) const ESCAPINGS: [(&str, Escaping); 4] = [
+    ("allow-utf-8", Escaping::AllowUtf8),
+    ("underscores", Escaping::Underscores),
+    ("dots", Escaping::Dots),
+    ("values", Escaping::Values),
+];
+
+fn escaping_fits(escaping: Escaping, scheme: NameScheme) -> bool {
+    scheme == NameScheme::Utf8 || escaping != Escaping::AllowUtf8
+}
+
+/// `scrape_protocols`, when it is there.
+pub(super) fn protocols(section: &mut Section<'_>) -> Option<Vec<Protocol>> {
+    if !section.has("scrape_protocols") {
+        return None;
+    }
+    let texts = section.texts("scrape_protocols");
+    let mut protocols = Vec::new();
+    for (at, text) in &texts {
+        match read_protocol(text) {
+            Ok(protocol) if protocols.contains(&protocol) => {
+                section.cx.error(*at, format!("duplicated protocol in scrape_protocols: {text}"));
+            }
+            Ok(protocol) => protocols.push(protocol),
+            Err(message) => section.cx.error(*at, message),
+        }
+    }
+    if texts.is_empty() {
+        section.error("scrape_protocols", "scrape_protocols cannot be empty");
+    }
+    (!protocols.is_empty()).then_some(protocols)
+}
+
+/// The keys about native histograms, which are not scraped yet.
+pub(super) fn refuse_histogram_keys(section: &mut Section<'_>) {
+    let hint = "native histograms are not scraped yet, so remove it or set it to false";
+    section.unsupported("scrape_native_histograms", is_off, hint);
+    section.unsupported("convert_classic_histograms_to_nhcb", is_off, hint);
+    // Without native histograms, classic ones are always scraped: both values are honoured.
+    section.bool_or("always_scrape_classic_histograms", false);
+}
+
+fn read_protocol(text: &str) -> Result<Protocol, String> {
+    match Protocol::from_name(text) {
+        Some(Protocol::Protobuf) => {
+            Err("the protobuf format is not scraped yet; remove PrometheusProto".to_owned())
+        }
+        Some(protocol) => Ok(protocol),
+        None => {
+            let supported = Protocol::DEFAULT.map(Protocol::as_str).join(", ");
+            Err(format!("unknown scrape protocol {text}, supported: {supported}"))
         }
     }
 }
 
-/// Targets written in the configuration, or in a discovery file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StaticGroup {
-    /// `host:port` each.
-    pub targets: Vec<String>,
-    /// Labels of all of them.
-    pub labels: Labels,
-}
-
-/// Targets read from files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileDiscovery {
-    /// JSON or YAML files; the last element of a path may hold one `*`.
-    pub files: Vec<PathBuf>,
-    /// How often they are read again, changed or not.
-    pub refresh_interval: Span,
+impl Limits {
+    /// The limits of `section`; what is absent or 0 is taken from `inherited`.
+    pub(super) fn read(section: &mut Section<'_>, inherited: Self) -> Self {
+        let or = |own: Option<u64>, inherited| own.filter(|own| *own > 0).unwrap_or(inherited);
+        Self {
+            body_size: or(section.bytes("body_size_limit"), inherited.body_size),
+            samples: or(section.u64("sample_limit"), inherited.samples),
+            targets: or(section.u64("target_limit"), inherited.targets),
+            labels: or(section.u64("label_limit"), inherited.labels),
+            label_name_length: or(
+                section.u64("label_name_length_limit"),
+                inherited.label_name_length,
+            ),
+            label_value_length: or(
+                section.u64("label_value_length_limit"),
+                inherited.label_value_length,
+            ),
+            keep_dropped_targets: or(
+                section.u64("keep_dropped_targets"),
+                inherited.keep_dropped_targets,
+            ),
+        }
+    }
 }

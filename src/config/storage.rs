@@ -1,10 +1,18 @@
 //! `storage` and `otlp`: how what arrives is kept.
 
 use stint_model::Span;
+use stint_model::labels::NameScheme;
+
+use super::decode::{Section, is_off};
+use super::node::{Kind, Node};
+use super::retention::Retention;
 
 /// The `storage` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
+    /// `tsdb.retention`: how long and how many bytes, 0 for no limit; over the command line's
+    /// and over `retention.toml`.
+    pub retention: Option<Retention>,
     /// How far behind a series' newest sample one may arrive and still be stored.
     pub out_of_order_time_window: Span,
     /// How many exemplars are kept; 0 = none.
@@ -13,7 +21,7 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { out_of_order_time_window: Span::ZERO, max_exemplars: 100_000 }
+        Self { retention: None, out_of_order_time_window: Span::ZERO, max_exemplars: 100_000 }
     }
 }
 
@@ -68,4 +76,124 @@ pub enum Translation {
     Underscores,
     /// `NoTranslation`
     None,
+}
+
+impl Storage {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let mut storage = Self::default();
+        if let Some(mut tsdb) = section.section("tsdb") {
+            if let Some(window) = tsdb.span("out_of_order_time_window") {
+                storage.out_of_order_time_window = window;
+            }
+            if let Some(mut retention) = tsdb.section("retention") {
+                storage.retention = Some(Retention {
+                    time: retention.span("time").unwrap_or_default(),
+                    size_bytes: retention.bytes("size").unwrap_or_default(),
+                });
+                retention.unsupported("percentage", is_off, "use `size`");
+                retention.finish();
+            }
+            let hint = "remove it";
+            tsdb.unsupported("stale_series_compaction_threshold", is_off, hint);
+            if let Some(mut encoding) = tsdb.section("chunk_encoding") {
+                encoding.unsupported("floats", |node| is_off(node) || is_text(node, "xor"), hint);
+                encoding.finish();
+            }
+            tsdb.finish();
+        }
+        if let Some(mut exemplars) = section.section("exemplars") {
+            // A negative number disables them, as zero does.
+            let number = exemplars.parsed("max_exemplars", |text| {
+                text.parse::<i64>().map_err(|_| format!("{text} is not a whole number"))
+            });
+            if let Some(number) = number {
+                storage.max_exemplars = u64::try_from(number).unwrap_or_default();
+            }
+            exemplars.finish();
+        }
+        section.finish();
+        storage
+    }
+}
+
+fn is_text(node: &Node, text: &str) -> bool {
+    matches!(&node.kind, Kind::Scalar(found) if found == text)
+}
+
+impl Otlp {
+    pub(super) fn read(mut section: Section<'_>, scheme: NameScheme) -> Self {
+        let default = Self::default();
+        let otlp = Self {
+            promote_resource_attributes: attributes(&mut section, "promote_resource_attributes"),
+            promote_all_resource_attributes: section
+                .bool_or("promote_all_resource_attributes", false),
+            ignore_resource_attributes: attributes(&mut section, "ignore_resource_attributes"),
+            translation_strategy: section
+                .parsed("translation_strategy", Translation::read)
+                .unwrap_or_default(),
+            keep_identifying_resource_attributes: section
+                .bool_or("keep_identifying_resource_attributes", false),
+            convert_histograms_to_nhcb: section.bool_or("convert_histograms_to_nhcb", false),
+            promote_scope_metadata: section.bool_or("promote_scope_metadata", false),
+            label_name_underscore_sanitization: section.bool_or(
+                "label_name_underscore_sanitization",
+                default.label_name_underscore_sanitization,
+            ),
+            label_name_preserve_multiple_underscores: section.bool_or(
+                "label_name_preserve_multiple_underscores",
+                default.label_name_preserve_multiple_underscores,
+            ),
+        };
+        let all = otlp.promote_all_resource_attributes;
+        if all && !otlp.promote_resource_attributes.is_empty() {
+            section.error(
+                "promote_all_resource_attributes",
+                "'promote_all_resource_attributes' and 'promote_resource_attributes' cannot be \
+                 configured simultaneously",
+            );
+        }
+        if !all && !otlp.ignore_resource_attributes.is_empty() {
+            section.error(
+                "ignore_resource_attributes",
+                "'ignore_resource_attributes' is only used with 'promote_all_resource_attributes'",
+            );
+        }
+        let utf8 = matches!(otlp.translation_strategy, Translation::Suffixes | Translation::None);
+        if utf8 && scheme == NameScheme::Legacy {
+            section.error(
+                "translation_strategy",
+                "this OTLP translation strategy is not allowed when UTF8 is disabled",
+            );
+        }
+        section.finish();
+        otlp
+    }
+}
+
+/// A list of attribute names: trimmed, never empty, each once.
+fn attributes(section: &mut Section<'_>, key: &'static str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (at, name) in section.texts(key) {
+        let name = name.trim();
+        if name.is_empty() {
+            section.cx.error(at, format!("empty name in `{}`", section.name_of(key)));
+        } else if names.iter().any(|present| present == name) {
+            section.cx.error(at, format!("duplicated name in `{}`: {name}", section.name_of(key)));
+        } else {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+impl Translation {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "UnderscoreEscapingWithSuffixes" => Ok(Self::UnderscoresAndSuffixes),
+            "NoUTF8EscapingWithSuffixes" => Ok(Self::Suffixes),
+            "UnderscoreEscapingWithoutSuffixes" => Ok(Self::Underscores),
+            "NoTranslation" => Ok(Self::None),
+            _ => Err(format!("unsupported OTLP translation strategy {text}")),
+        }
+    }
 }

@@ -1,0 +1,236 @@
+//! YAML to tree: anchors, aliases and merge keys resolved, one document.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StrInput};
+
+use super::{Key, Kind, Node, Position, SyntaxError};
+
+/// How deep a file may nest; deeper than any configuration, and no danger to the stack.
+const DEPTH_MAX: usize = 64;
+/// How many values a file may have once its aliases are written out.
+const NODES_MAX: usize = 1_000_000;
+
+/// Reads the only document of `text`; an empty one is [`Kind::Null`].
+pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
+    let mut root = None;
+    loop {
+        let (event, span) = reader.next()?;
+        match event {
+            Event::StreamEnd => break,
+            Event::DocumentStart(_) if root.is_some() => {
+                return Err(error(&span, "only one YAML document is read; remove the second one"));
+            }
+            Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+            event => root = Some(reader.node(event, &span, 0)?),
+        }
+    }
+    let start = Position { line: 1, column: 1 };
+    Ok(root.unwrap_or(Node { at: start, kind: Kind::Null }))
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, YamlSpan), SyntaxError> {
+        match self.parser.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => Err(scan_error(&error)),
+            None => Ok((Event::StreamEnd, YamlSpan::default())),
+        }
+    }
+
+    fn count(&mut self, nodes: usize, span: &YamlSpan) -> Result<(), SyntaxError> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > NODES_MAX {
+            return Err(error(span, "too many values once the aliases are written out"));
+        }
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        span: &YamlSpan,
+        depth: usize,
+    ) -> Result<Node, SyntaxError> {
+        if depth > DEPTH_MAX {
+            return Err(error(span, "nested too deeply"));
+        }
+        self.count(1, span)?;
+        let at = position(span);
+        let (anchor, kind) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                let null = plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                (anchor, if null { Kind::Null } else { Kind::Scalar(text.into_owned()) })
+            }
+            Event::SequenceStart(anchor, _) => (anchor, self.list(depth)?),
+            Event::MappingStart(anchor, _) => (anchor, self.map(depth)?),
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err(error(span, "an alias cannot stand inside its own anchor"));
+                };
+                self.count(node.size(), span)?;
+                return Ok(node);
+            }
+            _ => return Err(error(span, "a value is expected here")),
+        };
+        let node = Node { at, kind };
+        if anchor > 0 {
+            self.count(node.size(), span)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Kind, SyntaxError> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Kind::List(items)),
+                (event, span) => items.push(self.node(event, &span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Kind, SyntaxError> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut merged: Vec<Node> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                break;
+            }
+            let plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, _, _));
+            let key = self.node(event, &span, depth + 1)?;
+            let text = match key.kind {
+                Kind::Scalar(text) => text,
+                Kind::Null => String::new(),
+                Kind::List(_) | Kind::Map(_) => {
+                    return Err(error(&span, "a key must be a single value"));
+                }
+            };
+            let (event, value_span) = self.next()?;
+            let value = self.node(event, &value_span, depth + 1)?;
+            if plain && text == "<<" {
+                merged.push(value);
+            } else if entries.iter().any(|(key, _)| key.text == text) {
+                return Err(error(&span, &format!("key `{text}` is already set in this map")));
+            } else {
+                entries.push((Key { text, at: position(&span) }, value));
+            }
+        }
+        for node in merged {
+            merge(&mut entries, node)?;
+        }
+        Ok(Kind::Map(entries))
+    }
+}
+
+/// Adds what a `<<` key brings in and the map itself does not have.
+fn merge(entries: &mut Vec<(Key, Node)>, node: Node) -> Result<(), SyntaxError> {
+    let at = node.at;
+    match node.kind {
+        Kind::Map(more) => {
+            for (key, value) in more {
+                if !entries.iter().any(|(present, _)| present.text == key.text) {
+                    entries.push((key, value));
+                }
+            }
+            Ok(())
+        }
+        Kind::List(maps) if maps.iter().all(|map| matches!(map.kind, Kind::Map(_))) => {
+            maps.into_iter().try_for_each(|map| merge(entries, map))
+        }
+        _ => Err(SyntaxError { at, message: "`<<` merges maps, and this is none".to_owned() }),
+    }
+}
+
+fn position(span: &YamlSpan) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+fn error(span: &YamlSpan, message: &str) -> SyntaxError {
+    SyntaxError { at: position(span), message: message.to_owned() }
+}
+
+fn scan_error(error: &ScanError) -> SyntaxError {
+    let mark = error.marker();
+    SyntaxError {
+        at: Position { line: mark.line(), column: mark.col() + 1 },
+        message: format!("not valid YAML: {}", error.info()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(node: &Node) -> String {
+        let at = node.at;
+        match &node.kind {
+            Kind::Null => "null".to_owned(),
+            Kind::Scalar(text) => format!("{text}@{}:{}", at.line, at.column),
+            Kind::List(items) => {
+                format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" "))
+            }
+            Kind::Map(entries) => {
+                let entries = entries.iter().map(|(k, v)| format!("{}={}", k.text, show(v)));
+                format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    fn refuse(text: &str, line: usize, message: &str) {
+        let error = parse(text).unwrap_err();
+        assert_eq!((error.at.line, error.message.contains(message)), (line, true), "{error:?}");
+    }
+
+    #[test]
+    fn values_know_their_place() {
+        let root = parse("a: 1\nb:\n  - x\n  - {c: 'null'}\nd: ~\n").unwrap();
+        assert_eq!(show(&root), "{a=1@1:4 b=[x@3:5 {c=null@4:9}] d=null}");
+        assert_eq!(show(&parse("").unwrap()), "null");
+        assert_eq!(show(&parse("# only a comment\n").unwrap()), "null");
+    }
+
+    #[test]
+    fn aliases_and_merge_keys_are_written_out() {
+        let root = parse("a: &x {p: 1, q: 2}\nb:\n  <<: *x\n  q: 3\nc: *x\n").unwrap();
+        assert_eq!(
+            show(&root),
+            "{a={p=1@1:11 q=2@1:17} b={q=3@4:6 p=1@1:11} c={p=1@1:11 q=2@1:17}}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused_with_its_line() {
+        refuse("a: 1\na: 2\n", 2, "already set");
+        refuse("a: 1\n---\nb: 2\n", 2, "only one YAML document");
+        refuse("a: 1\n b: 2\n", 2, "not valid YAML");
+        refuse("a: [1\n", 2, "not valid YAML");
+        refuse("a: &x [*x]\n", 1, "");
+        refuse(&"[".repeat(200), 1, "nested too deeply");
+    }
+
+    #[test]
+    fn aliases_cannot_explode() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for at in 1..9 {
+            let row = vec![format!("*a{}", at - 1); 10].join(", ");
+            text.push_str(&format!("a{at}: &a{at} [{row}]\n"));
+        }
+        let error = parse(&text).unwrap_err();
+        assert!(error.message.contains("too many values"), "{error:?}");
+    }
+}
