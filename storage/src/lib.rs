@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod disk;
+pub mod index;
 
 pub use codec::Corruption;
 pub use disk::os::OsDisk;

@@ -1,0 +1,262 @@
+//! An index read in place from mapped bytes.
+
+use roaring::RoaringBitmap;
+use stint_model::Labels;
+
+use super::dictionary::Dictionary;
+use super::groups::{GROUP, Groups, Section};
+use super::postings::{Lists, Union};
+use super::writer::{MAGIC, TRAILER_LEN};
+use crate::codec::varint::Reader;
+use crate::codec::{Corruption, crc};
+use crate::disk::Mapped;
+
+/// The most labels of one series on disk.
+const LABELS_MAX: usize = 1 << 16;
+
+/// A mapped index file.
+#[derive(Clone, Debug)]
+pub struct Index {
+    bytes: Mapped,
+    file: String,
+    series: u32,
+    names_len: u32,
+    names: Section,
+    infos: Section,
+    schemas_len: u32,
+    schemas: Section,
+    entries: Section,
+    columns_len: u32,
+    columns: Section,
+}
+
+/// Values and postings of one label name.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    /// Its values, sorted.
+    pub values: Dictionary<'a>,
+    /// The series of each value, and behind them those that have the label at all.
+    pub lists: Lists<'a>,
+}
+
+/// A series as stored.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Number of the name and number of the value of each label, in order of names.
+    pub labels: Vec<(u32, u32)>,
+    /// First byte of its first chunk.
+    pub chunk_start: u64,
+    /// The block's list of its chunks.
+    pub chunks: Reader<'a>,
+}
+
+impl Index {
+    /// Opens the index in `bytes`; reads the footer only. `file` is its name for errors.
+    pub fn open(bytes: Mapped, file: &str) -> Result<Self, Corruption> {
+        Self::read_footer(bytes, file).map_err(|corruption| corruption.in_file(file, 0))
+    }
+
+    fn read_footer(bytes: Mapped, file: &str) -> Result<Self, Corruption> {
+        let mapped = bytes.clone();
+        let corrupt = |what| Corruption::new(mapped.len(), what);
+        if !mapped.starts_with(&MAGIC) {
+            return Err(Corruption::new(0, "not an index of a known version"));
+        }
+        let Some((body, trailer)) = mapped.split_last_chunk::<TRAILER_LEN>() else {
+            return Err(corrupt("too short for an index"));
+        };
+        let mut reader = Reader::new(trailer);
+        let footer_len = reader.u32()? as usize;
+        let checksum = reader.u32()?;
+        if reader.rest() != MAGIC {
+            return Err(corrupt("an index that ends too early"));
+        }
+        let Some(footer_at) = body.len().checked_sub(footer_len) else {
+            return Err(corrupt("an index footer longer than its file"));
+        };
+        let footer = body.get(footer_at..).unwrap_or_default();
+        if crc::checksum_at(footer_at as u64, footer) != checksum {
+            return Err(corrupt("the checksum of the index footer does not match"));
+        }
+        let mut reader = Reader::new(footer);
+        let count = |reader: &mut Reader<'_>| {
+            reader.varint_up_to(u32::MAX as usize).map(|count| count as u32)
+        };
+        Ok(Self {
+            bytes,
+            file: file.to_owned(),
+            series: count(&mut reader)?,
+            names_len: count(&mut reader)?,
+            names: Section::take(&mut reader)?,
+            infos: Section::take(&mut reader)?,
+            schemas_len: count(&mut reader)?,
+            schemas: Section::take(&mut reader)?,
+            entries: Section::take(&mut reader)?,
+            columns_len: count(&mut reader)?,
+            columns: Section::take(&mut reader)?,
+        })
+    }
+
+    /// How many series there are.
+    pub const fn series_len(&self) -> u32 {
+        self.series
+    }
+
+    /// How many columns of times there are.
+    pub const fn columns_len(&self) -> u32 {
+        self.columns_len
+    }
+
+    /// The file's name, for errors.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Bytes of the file.
+    pub fn size_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The sorted label names.
+    pub fn names(&self) -> Dictionary<'_> {
+        Dictionary::new(&self.bytes, self.names, self.names_len)
+    }
+
+    /// The group of columns in which column `number` lies.
+    pub fn column_group(&self, number: u32) -> Result<&[u8], Corruption> {
+        if number >= self.columns_len {
+            return Err(self.corrupt("a column that does not exist"));
+        }
+        Groups::new(&self.bytes, self.columns).get(number / GROUP as u32)
+    }
+
+    fn corrupt(&self, what: &'static str) -> Corruption {
+        Corruption { file: self.file.clone(), offset: 0, what }
+    }
+
+    /// Values and postings of a name, if any series has it.
+    pub fn name(&self, name: &str) -> Result<Option<Name<'_>>, Corruption> {
+        match self.names().find(name)? {
+            Some(number) => self.name_at(number).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Values and postings of name number `number`.
+    pub fn name_at(&self, number: u32) -> Result<Name<'_>, Corruption> {
+        if number >= self.names_len {
+            return Err(self.corrupt("a label name that does not exist"));
+        }
+        let group = Groups::new(&self.bytes, self.infos).get(number / GROUP as u32)?;
+        let mut reader = Reader::new(group);
+        let mut take = || -> Result<(u32, Section, Section), Corruption> {
+            let len = reader.varint_up_to(u32::MAX as usize - 1)? as u32;
+            Ok((len, Section::take(&mut reader)?, Section::take(&mut reader)?))
+        };
+        for _ in 0..number % GROUP as u32 {
+            take()?;
+        }
+        let (len, values, lists) = take()?;
+        Ok(Name {
+            values: Dictionary::new(&self.bytes, values, len),
+            lists: Lists::new(&self.bytes, lists, len + 1),
+        })
+    }
+
+    /// The union of the postings of values `numbers` (rising) of a name.
+    pub fn union(&self, name: &Name<'_>, numbers: &[u32]) -> Result<RoaringBitmap, Corruption> {
+        let mut union = Union::new(self.series);
+        name.lists.add_to(&mut union, numbers)?;
+        Ok(union.finish())
+    }
+
+    /// The series that have a name at all.
+    pub fn any(&self, name: &Name<'_>) -> Result<RoaringBitmap, Corruption> {
+        self.union(name, &[name.values.len()])
+    }
+
+    /// Every series.
+    pub fn all(&self) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series);
+        all
+    }
+
+    /// Series number `series` as stored.
+    pub fn entry(&self, series: u32) -> Result<Entry<'_>, Corruption> {
+        if series >= self.series {
+            return Err(self.corrupt("a series that does not exist"));
+        }
+        let group = Groups::new(&self.bytes, self.entries).get(series / GROUP as u32)?;
+        let mut reader = Reader::new(group);
+        let group_start = reader.varint()?;
+        for _ in 0..series % GROUP as u32 {
+            let length = reader.varint_up_to(usize::MAX)?;
+            reader.take(length)?;
+        }
+        let length = reader.varint_up_to(usize::MAX)?;
+        let mut item = Reader::new(reader.take(length)?);
+        let schema = item.varint_up_to(u32::MAX as usize)? as u32;
+        let mut labels = Vec::new();
+        let mut names = self.schema(schema)?;
+        for _ in 0..names.varint_up_to(LABELS_MAX)? {
+            let name = names.varint_up_to(u32::MAX as usize)? as u32;
+            let value = item.varint_up_to(u32::MAX as usize)? as u32;
+            labels.push((name, value));
+        }
+        let chunk_start = group_start.saturating_add(item.varint()?);
+        Ok(Entry { labels, chunk_start, chunks: Reader::new(item.rest()) })
+    }
+
+    /// A reader at schema number `number`: how many names, and their numbers.
+    fn schema(&self, number: u32) -> Result<Reader<'_>, Corruption> {
+        if number >= self.schemas_len {
+            return Err(self.corrupt("a label set that does not exist"));
+        }
+        let group = Groups::new(&self.bytes, self.schemas).get(number / GROUP as u32)?;
+        let mut reader = Reader::new(group);
+        for _ in 0..number % GROUP as u32 {
+            for _ in 0..reader.varint_up_to(LABELS_MAX)? {
+                reader.varint()?;
+            }
+        }
+        Ok(reader)
+    }
+
+    /// The labels of series number `series`.
+    pub fn labels(&self, series: u32) -> Result<Labels, Corruption> {
+        let entry = self.entry(series)?;
+        let mut pairs = Vec::with_capacity(entry.labels.len());
+        for (name, value) in entry.labels {
+            let text = self.name_at(name)?.values.get(value)?;
+            pairs.push((self.names().get(name)?, text));
+        }
+        Labels::from_sorted(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .ok_or_else(|| self.corrupt("labels of a series out of order"))
+    }
+
+    /// Reads everything once and checks that it fits together.
+    pub fn verify(&self) -> Result<(), Corruption> {
+        for section in [self.names, self.infos, self.schemas, self.entries, self.columns] {
+            Groups::new(&self.bytes, section).verify()?;
+        }
+        for number in 0..self.names_len {
+            let name = self.name_at(number)?;
+            name.values.groups().verify()?;
+            name.lists.groups().verify()?;
+            let all: Vec<u32> = (0..name.values.len()).collect();
+            if self.union(&name, &all)? != self.any(&name)? {
+                return Err(self.corrupt("lists of a label's values do not add up"));
+            }
+        }
+        let mut last: Option<Labels> = None;
+        for series in 0..self.series {
+            let labels = self.labels(series)?;
+            if last.is_some_and(|last| super::series_order(&last, &labels).is_ge()) {
+                return Err(self.corrupt("series out of order"));
+            }
+            last = Some(labels);
+        }
+        Ok(())
+    }
+}

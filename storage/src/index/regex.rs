@@ -1,0 +1,174 @@
+//! Which strings of a dictionary a matcher means, without testing them one by one.
+//!
+//! A regular expression is compiled to an automaton that is run along the front-coded strings:
+//! what a string shares with the one before is not read again, and once no match is possible the
+//! rest is skipped.
+
+use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::start;
+use regex_automata::{Anchored, nfa::thompson, util::syntax};
+use stint_model::{MatchOp, Matcher};
+
+use super::dictionary::Dictionary;
+use crate::codec::Corruption;
+
+/// Below this many strings, testing them one by one is faster than building an automaton.
+const STRINGS_MIN: u32 = 256;
+/// Expressions whose automaton takes more memory than this are tested string by string.
+const AUTOMATON_BYTES_MAX: usize = 1 << 20;
+
+/// The numbers, rising, of the strings whose text the matcher names: equal to its value or in its
+/// expression. The negative operators are read as the positive ones.
+pub fn named(dictionary: &Dictionary<'_>, matcher: &Matcher) -> Result<Vec<u32>, Corruption> {
+    if matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual) {
+        return Ok(dictionary.find(matcher.value())?.into_iter().collect());
+    }
+    if let Some(set) = matcher.set_of_values() {
+        let mut numbers = Vec::with_capacity(set.len());
+        for text in set {
+            numbers.extend(dictionary.find(text)?);
+        }
+        numbers.sort_unstable();
+        return Ok(numbers);
+    }
+    let range = dictionary.prefix_range(matcher.literal_prefix())?;
+    // The prefix is the whole expression, or the expression is anything.
+    if matcher.value().strip_suffix(".*") == Some(matcher.literal_prefix()) {
+        return Ok(range.collect());
+    }
+    if range.end - range.start >= STRINGS_MIN
+        && let Some(automaton) = build(matcher.value())
+        && let Some(numbers) = run(&automaton, dictionary, range.clone())?
+    {
+        return Ok(numbers);
+    }
+    test_each(dictionary, matcher, range)
+}
+
+fn test_each(
+    dictionary: &Dictionary<'_>,
+    matcher: &Matcher,
+    range: std::ops::Range<u32>,
+) -> Result<Vec<u32>, Corruption> {
+    let negative = matcher.op().is_negative();
+    let mut numbers = Vec::new();
+    let mut text = Vec::new();
+    let start = range.start;
+    dictionary.walk(range, |number, next| {
+        next.apply(&mut text);
+        let named = std::str::from_utf8(&text).is_ok_and(|text| matcher.matches(text) != negative);
+        if number >= start && named {
+            numbers.push(number);
+        }
+    })?;
+    Ok(numbers)
+}
+
+fn build(pattern: &str) -> Option<dense::DFA<Vec<u32>>> {
+    dense::Builder::new()
+        .configure(
+            dense::Config::new()
+                .start_kind(StartKind::Anchored)
+                .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
+                .determinize_size_limit(Some(AUTOMATON_BYTES_MAX)),
+        )
+        .syntax(syntax::Config::new())
+        .thompson(thompson::Config::new().nfa_size_limit(Some(AUTOMATON_BYTES_MAX)))
+        .build(&format!("^(?s:{pattern})$"))
+        .ok()
+}
+
+/// The strings of `range` that match; `None` when the automaton gives up.
+fn run(
+    automaton: &dense::DFA<Vec<u32>>,
+    dictionary: &Dictionary<'_>,
+    range: std::ops::Range<u32>,
+) -> Result<Option<Vec<u32>>, Corruption> {
+    let config = start::Config::new().anchored(Anchored::Yes);
+    let Ok(first) = automaton.start_state(&config) else { return Ok(None) };
+    // The state after each byte of the present string, up to where no match is possible any more.
+    let mut states: Vec<StateID> = vec![first];
+    let mut numbers = Vec::new();
+    let mut gave_up = false;
+    let start = range.start;
+    dictionary.walk(range, |number, next| {
+        if states.len() <= next.shared {
+            // Lost within what is shared.
+            return;
+        }
+        states.truncate(next.shared + 1);
+        let Some(mut state) = states.last().copied() else { return };
+        for byte in next.rest {
+            state = automaton.next_state(state, *byte);
+            if automaton.is_special_state(state) {
+                if automaton.is_dead_state(state) {
+                    return;
+                }
+                gave_up |= automaton.is_quit_state(state);
+            }
+            states.push(state);
+        }
+        if number >= start && automaton.is_match_state(automaton.next_eoi_state(state)) {
+            numbers.push(number);
+        }
+    })?;
+    Ok((!gave_up).then_some(numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dictionary;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(texts: &[&str], matcher: &Matcher) {
+        let (file, section) = dictionary::write(0, texts.iter().copied()).unwrap();
+        let dictionary = Dictionary::new(&file, section, texts.len() as u32);
+        let negative = matcher.op().is_negative();
+        let expected: Vec<u32> = (0..texts.len() as u32)
+            .filter(|number| matcher.matches(texts[*number as usize]) != negative)
+            .collect();
+        assert_eq!(named(&dictionary, matcher).unwrap(), expected, "{matcher}");
+        if let Some(automaton) = build(matcher.value())
+            && matcher.set_of_values().is_none()
+            && matcher.op() == MatchOp::Regex
+        {
+            let all = 0..dictionary.len();
+            assert_eq!(run(&automaton, &dictionary, all).unwrap(), Some(expected), "{matcher}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_names_what_the_matcher_matches(
+            texts in proptest::collection::btree_set("[ab.\n]{0,4}", 0..400),
+            pattern in "[ab.|*+?(){}1]{0,6}",
+            op in 0_usize..4,
+        ) {
+            let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][op];
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            if let Ok(matcher) = Matcher::new(op, "l", &pattern) {
+                check(&texts, &matcher);
+            }
+        }
+    }
+
+    #[test]
+    fn many_strings_take_the_automaton() {
+        let texts: Vec<String> = (0..5000).map(|i| format!("pod-{i:05}-x")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for pattern in ["pod-0.*[13]-x", ".*7.-x", "pod-(1|2)...0-x", "\\w+-00\\d+-x", ".+", ".*"] {
+            check(&texts, &Matcher::new(MatchOp::Regex, "pod", pattern).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_no_automaton_can_do_is_tested_one_by_one() {
+        let texts: Vec<String> = (0..500).map(|i| format!("a b{i:03}")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        assert!(build("a\\b.*[02]").is_none());
+        let matcher = Matcher::new(MatchOp::Regex, "l", "a\\b.*[02]").unwrap();
+        check(&texts, &matcher);
+    }
+}

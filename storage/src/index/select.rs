@@ -1,0 +1,179 @@
+//! Selector → series, cheapest condition first.
+
+use std::collections::BTreeSet;
+
+use roaring::RoaringBitmap;
+use stint_model::{MatchOp, Matcher, Selector};
+
+use super::reader::{Index, Name};
+use super::regex;
+use crate::codec::Corruption;
+
+/// When a label has this many values per series still in question, looking at the series' own
+/// labels is cheaper than walking the values.
+const VALUES_PER_SERIES: u64 = 64;
+
+/// The numbers of the series that meet all conditions of `selector`.
+pub fn select(index: &Index, selector: &Selector) -> Result<RoaringBitmap, Corruption> {
+    let mut matchers: Vec<&Matcher> = selector.matchers.iter().collect();
+    matchers.sort_by_key(|matcher| cost(matcher));
+    let mut found: Option<RoaringBitmap> = None;
+    for matcher in matchers {
+        if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+            break;
+        }
+        found = Some(narrow(index, matcher, found)?);
+    }
+    Ok(found.unwrap_or_else(|| index.all()))
+}
+
+/// Conditions that leave few series and look up few values come first.
+fn cost(matcher: &Matcher) -> u8 {
+    match matcher.op() {
+        MatchOp::Equal if !matcher.value().is_empty() => 0,
+        MatchOp::Regex if matcher.set_of_values().is_some() => 1,
+        MatchOp::Equal | MatchOp::NotEqual => 2,
+        MatchOp::Regex if !matcher.literal_prefix().is_empty() => 3,
+        MatchOp::Regex => 4,
+        MatchOp::NotRegex => 5,
+    }
+}
+
+/// Those of `found` (of all series, when `None`) that meet the condition.
+fn narrow(
+    index: &Index,
+    matcher: &Matcher,
+    found: Option<RoaringBitmap>,
+) -> Result<RoaringBitmap, Corruption> {
+    let Some(name) = index.name(matcher.name())? else {
+        // Nobody has the label: all have the empty value.
+        let all = matcher.matches_empty();
+        return Ok(if all { found.unwrap_or_else(|| index.all()) } else { RoaringBitmap::new() });
+    };
+    if let Some(found) = &found
+        && found.len().saturating_mul(VALUES_PER_SERIES) < u64::from(name.values.len())
+        && !matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual)
+    {
+        return filter(index, matcher, &name, found);
+    }
+    let named = named(index, &name, matcher)?;
+    // What an expression says about the empty value decides about series without the label.
+    let names_empty = matcher.matches_empty() != matcher.op().is_negative();
+    let and = |bitmap: RoaringBitmap, found: Option<RoaringBitmap>| match found {
+        Some(found) => found & bitmap,
+        None => bitmap,
+    };
+    let from = |found: Option<RoaringBitmap>| found.unwrap_or_else(|| index.all());
+    Ok(match (matcher.op().is_negative(), names_empty) {
+        (false, false) => and(named, found),
+        (true, false) => from(found) - named,
+        (true, true) => and(index.any(&name)? - named, found),
+        (false, true) => {
+            let others = index.any(&name)? - named;
+            from(found) - others
+        }
+    })
+}
+
+/// The series with a non-empty value that the matcher names.
+fn named(index: &Index, name: &Name<'_>, matcher: &Matcher) -> Result<RoaringBitmap, Corruption> {
+    let regular = matches!(matcher.op(), MatchOp::Regex | MatchOp::NotRegex);
+    if regular && matches!(matcher.value(), ".+" | ".*") {
+        return index.any(name);
+    }
+    let numbers = regex::named(&name.values, matcher)?;
+    if numbers.len() == name.values.len() as usize {
+        return index.any(name);
+    }
+    index.union(name, &numbers)
+}
+
+/// Tests the series of `found` one by one.
+fn filter(
+    index: &Index,
+    matcher: &Matcher,
+    name: &Name<'_>,
+    found: &RoaringBitmap,
+) -> Result<RoaringBitmap, Corruption> {
+    let Some(number) = index.names().find(matcher.name())? else { return Ok(found.clone()) };
+    let mut kept = Vec::new();
+    for series in found {
+        let entry = index.entry(series)?;
+        let value = entry.labels.iter().find(|(name, _)| *name == number);
+        let passes = match value {
+            Some((_, value)) => matcher.matches(&name.values.get(*value)?),
+            None => matcher.matches_empty(),
+        };
+        if passes {
+            kept.push(series);
+        }
+    }
+    Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+}
+
+/// The series that any of `selectors` selects; `None` for all, when there are none.
+fn select_any(index: &Index, selectors: &[Selector]) -> Result<Option<RoaringBitmap>, Corruption> {
+    let mut found: Option<RoaringBitmap> = None;
+    for selector in selectors {
+        let selected = select(index, selector)?;
+        found = Some(match found {
+            Some(found) => found | selected,
+            None => selected,
+        });
+    }
+    Ok(found)
+}
+
+/// Sorted names of the labels of the series that any of `selectors` selects (of all series, when
+/// there are none).
+pub fn label_names(index: &Index, selectors: &[Selector]) -> Result<Vec<String>, Corruption> {
+    let names = index.names();
+    let Some(found) = select_any(index, selectors)? else {
+        return names.collect(0..names.len());
+    };
+    let mut out = Vec::new();
+    for number in 0..names.len() {
+        let any = index.any(&index.name_at(number)?)?;
+        if !any.is_disjoint(&found) {
+            out.push(names.get(number)?);
+        }
+    }
+    Ok(out)
+}
+
+/// Sorted values of label `name` in the series that any of `selectors` selects (in all series,
+/// when there are none).
+pub fn label_values(
+    index: &Index,
+    name: &str,
+    selectors: &[Selector],
+) -> Result<Vec<String>, Corruption> {
+    let Some(number) = index.names().find(name)? else { return Ok(Vec::new()) };
+    let info = index.name_at(number)?;
+    let values = info.values;
+    let Some(found) = select_any(index, selectors)? else {
+        return values.collect(0..values.len());
+    };
+    let found = found & index.any(&info)?;
+    let mut numbers = BTreeSet::new();
+    if found.len() <= u64::from(values.len()).saturating_mul(4) {
+        for series in &found {
+            let entry = index.entry(series)?;
+            numbers.extend(entry.labels.iter().find(|(n, _)| *n == number).map(|(_, v)| *v));
+        }
+    } else {
+        for value in 0..values.len() {
+            if !index.union(&info, &[value])?.is_disjoint(&found) {
+                numbers.insert(value);
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(numbers.len());
+    for value in numbers {
+        out.push(values.get(value)?);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;
