@@ -89,16 +89,12 @@ impl<'a> SeriesEntry<'a> {
     /// `OpenMetrics` wants them (`1` becomes `1.0`), whatever the format.
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
-        scan::decode_labels(self.raw, self.kind, out);
+        scan::decode_labels(self.raw, self.kind, |name, value| out.push((name, value)));
     }
 
     /// Hands each label to `visit`, the metric name among them; see [`SeriesEntry::labels`].
     pub fn each_label(&self, mut visit: impl FnMut(&str, &str)) {
-        let mut labels = Vec::with_capacity(16);
-        scan::decode_labels(self.raw, self.kind, &mut labels);
-        for (name, value) in &labels {
-            visit(name, value);
-        }
+        scan::decode_labels(self.raw, self.kind, |name, value| visit(&name, &value));
     }
 
     /// The kind given by the last `TYPE` line before this series.
@@ -126,7 +122,7 @@ impl<'a> HistogramEntry<'a> {
     /// Replaces the contents of `out` by the labels; see [`SeriesEntry::labels`].
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
-        scan::decode_labels(self.raw, MetricType::Histogram, out);
+        scan::decode_labels(self.raw, MetricType::Histogram, |name, value| out.push((name, value)));
     }
 }
 
@@ -145,7 +141,9 @@ impl ExemplarRef<'_> {
     /// The exemplar with its labels; `at` stands in where the target gives no time.
     pub fn decode(&self, at: Timestamp) -> Exemplar {
         let mut labels = Vec::new();
-        scan::decode_labels(self.raw, MetricType::Unknown, &mut labels);
+        scan::decode_labels(self.raw, MetricType::Unknown, |name, value| {
+            labels.push((name, value));
+        });
         Exemplar {
             labels: Labels::from_pairs(labels),
             value: self.value,

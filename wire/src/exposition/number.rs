@@ -16,8 +16,8 @@ const EXACT_POWERS: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// The value and length of the plain decimal (`-12.5`) at the start of `text`, where both its
-/// digits and its power of ten are exact in a float, so that one division rounds it correctly.
+/// The value and length of the decimal (`-12.5`, `1.5e+06`) at the start of `text`, where both its
+/// digits and its power of ten are exact in a float, so that one operation rounds it correctly.
 /// What follows the number is not looked at.
 #[inline]
 pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
@@ -42,11 +42,28 @@ pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
     if digits == 0 || digits > 19 || mantissa > 1 << 53 {
         return None;
     }
-    let mut value = mantissa as f64;
-    if let Some(point) = point {
-        value /= EXACT_POWERS.get(at - point - 1)?;
+    let mut power = point.map_or(0, |point| point as i64 + 1 - at as i64);
+    if let Some(b'e' | b'E') = text.get(at) {
+        let (exponent, length) = short_exponent(text.get(at + 1..)?)?;
+        power += exponent;
+        at += 1 + length;
     }
+    let exact = EXACT_POWERS.get(power.unsigned_abs() as usize)?;
+    let value = mantissa as f64;
+    let value = if power < 0 { value / exact } else { value * exact };
     Some((if negative { -value } else { value }, at))
+}
+
+/// The exponent of one to three digits at the start of `text`, and its length.
+fn short_exponent(text: &[u8]) -> Option<(i64, usize)> {
+    let sign = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let digits = text.get(sign..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if !(1..=3).contains(&digits) {
+        return None;
+    }
+    let length = sign + digits;
+    let value = text.get(sign..length)?.iter().fold(0, |sum, b| sum * 10 + i64::from(b - b'0'));
+    Some((if text.first() == Some(&b'-') { -value } else { value }, length))
 }
 
 /// A float as Go's `ParseFloat` reads it, without hexadecimal forms and underscores. `None` for
@@ -164,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_fast_path_agrees_with_the_standard_library(text in "-?[0-9]{0,18}\\.?[0-9]{0,24}") {
+        fn the_fast_path_agrees_with_the_standard_library(text in "-?[0-9]{0,18}\\.?[0-9]{0,24}([eE][+-]?[0-9]{0,2})?") {
             let expected: Option<f64> = text.parse().ok();
             prop_assert_eq!(parse_float(&text).map(f64::to_bits), expected.map(f64::to_bits));
         }

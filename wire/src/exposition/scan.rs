@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, QUANTILE};
 use stint_model::metadata::MetricType;
 
+use super::ParseError;
 use super::number::{parse_float, push_bound};
-use super::{Label, ParseError};
 
 /// Bytes of the offending text that an error shows.
 const EXCERPT_BYTES: usize = 60;
@@ -167,8 +167,8 @@ pub(super) fn quoted_end<const STRICT: bool>(bytes: &[u8], at: usize) -> Option<
 }
 
 /// Checks the label block whose first byte after `{` is at `at`, and returns the place after
-/// its `}`. `named` says whether a metric name came before the brace; without one, or with
-/// `exemplar`, see the two rules at the end.
+/// its `}`. `named` says whether a metric name came before the brace (or is not wanted); without
+/// one, a string alone in the block is the metric name.
 ///
 /// The Prometheus text format (`STRICT` false) allows blanks around tokens and leaves commas
 /// between labels optional; `OpenMetrics` allows neither. Both allow a comma at the end.
@@ -225,8 +225,13 @@ pub(super) fn label_block<const STRICT: bool>(
     if named { Ok(at + 1) } else { Err(Fault::new(at, "metric name not set")) }
 }
 
-/// Decodes the labels of `raw`, which has passed [`label_block`].
-pub(super) fn decode_labels<'a>(raw: &'a str, kind: MetricType, out: &mut Vec<Label<'a>>) {
+/// Decodes the labels of `raw`, which has passed [`label_block`], and hands name and value of
+/// each to `push`, the metric name among them.
+pub(super) fn decode_labels<'a>(
+    raw: &'a str,
+    kind: MetricType,
+    mut push: impl FnMut(Cow<'a, str>, Cow<'a, str>),
+) {
     let bytes = raw.as_bytes();
     let bound = match kind {
         MetricType::Histogram => Some(BUCKET_BOUND),
@@ -235,7 +240,7 @@ pub(super) fn decode_labels<'a>(raw: &'a str, kind: MetricType, out: &mut Vec<La
     };
     let end = name_end(bytes, 0);
     if end > 0 {
-        out.push((Cow::Borrowed(METRIC_NAME), slice(raw, 0, end)));
+        push(Cow::Borrowed(METRIC_NAME), slice(raw, 0, end));
     }
     let mut at = skip_blanks(bytes, end) + 1;
     loop {
@@ -255,17 +260,17 @@ pub(super) fn decode_labels<'a>(raw: &'a str, kind: MetricType, out: &mut Vec<La
         };
         let Some(name) = name else { return };
         at = skip_blanks(bytes, at);
-        if bytes.get(at) != Some(&b'=') {
-            if matches!(bytes.get(at), Some(b',' | b'}')) {
-                out.insert(0, (Cow::Borrowed(METRIC_NAME), name));
+        match bytes.get(at) {
+            Some(b'=') => at = skip_blanks(bytes, at + 1),
+            Some(b',' | b'}') => {
+                push(Cow::Borrowed(METRIC_NAME), name);
                 continue;
             }
-            return;
+            _ => return,
         }
-        at = skip_blanks(bytes, at + 1);
         let Some(value) = take_quoted(raw, &mut at) else { return };
         let value = if bound == Some(&*name) { normalised_bound(value) } else { value };
-        out.push((name, value));
+        push(name, value);
     }
 }
 
