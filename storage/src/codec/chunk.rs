@@ -85,17 +85,65 @@ pub fn encode(rows: &Rows<'_>) -> Vec<u8> {
 /// # Errors
 /// The bytes are not those that [`encode`] made. `columns` is then as it was before.
 pub fn decode(bytes: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
-    let before = columns.len();
-    let histograms_before = columns.histograms.len();
-    let starts_before = columns.starts.len();
+    let mark = Mark::of(columns);
     let decoded = decode_into(bytes, columns);
     if decoded.is_err() {
-        columns.times.truncate(before);
-        columns.values.truncate(before);
-        columns.histograms.truncate(histograms_before);
-        columns.starts.truncate(starts_before);
+        mark.restore(columns);
     }
     decoded
+}
+
+/// How much columns held at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    rows: usize,
+    histograms: usize,
+    starts: usize,
+}
+
+impl Mark {
+    /// What `columns` hold now.
+    pub fn of(columns: &Columns) -> Self {
+        Self {
+            rows: columns.len(),
+            histograms: columns.histograms.len(),
+            starts: columns.starts.len(),
+        }
+    }
+
+    /// How many rows there were.
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Removes everything added since.
+    pub fn restore(&self, columns: &mut Columns) {
+        columns.times.truncate(self.rows);
+        columns.values.truncate(self.rows);
+        columns.histograms.truncate(self.histograms);
+        columns.starts.truncate(self.starts);
+    }
+
+    /// Removes the rows added since, except those of `keep`, counted from the first added.
+    pub fn keep_rows(&self, keep: Range<usize>, columns: &mut Columns) {
+        let dropped = self.rows..self.rows + keep.start;
+        let end = self.rows + keep.end;
+        columns.times.truncate(end);
+        columns.values.truncate(end);
+        columns.starts.truncate(end);
+        columns.times.drain(dropped.clone());
+        columns.values.drain(dropped.clone());
+        if !columns.starts.is_empty() {
+            columns.starts.drain(dropped.clone());
+        }
+        let row_of = |row: usize| columns.histograms.partition_point(|(at, _)| *at < row);
+        let (first, last) = (row_of(dropped.end).max(self.histograms), row_of(end));
+        columns.histograms.truncate(last);
+        columns.histograms.drain(self.histograms..first.min(last));
+        for (row, _) in columns.histograms.iter_mut().skip(self.histograms) {
+            *row -= dropped.len();
+        }
+    }
 }
 
 fn decode_into(bytes: &[u8], columns: &mut Columns) -> Result<(), Corruption> {

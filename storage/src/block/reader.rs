@@ -1,0 +1,327 @@
+//! A published block, mapped.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
+
+use super::BlockError;
+use super::chunks::{self, CHUNKS_FILE, ChunkRef, ColumnInfo, MAGIC};
+use super::meta::{BlockMeta, META_FILE};
+use crate::codec::chunk;
+use crate::codec::varint::Reader;
+use crate::codec::{Corruption, crc, times};
+use crate::disk::{self, Disk, Mapped};
+use crate::index::{Index, select};
+use crate::tombstones::Tombstones;
+
+/// Name of the index file inside a block's directory.
+pub const INDEX_FILE: &str = "index";
+
+/// Decoded columns of times kept per block; neighbouring series share theirs.
+const COLUMN_SLOTS: usize = 16;
+
+/// A published block. Cloning shares the mapping; a clone keeps answering the same after the
+/// block is removed or something in it is deleted.
+#[derive(Clone, Debug)]
+pub struct Block {
+    inner: Arc<Inner>,
+    tombstones: Arc<Tombstones>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    meta: BlockMeta,
+    index: Index,
+    chunks: Mapped,
+    chunks_file: String,
+    meta_bytes: u64,
+    slots: [Mutex<Option<(u32, Arc<Column>)>>; COLUMN_SLOTS],
+}
+
+/// A column of times, decoded when first wanted.
+#[derive(Debug)]
+struct Column {
+    info: ColumnInfo,
+    times: OnceLock<Vec<Timestamp>>,
+}
+
+impl Block {
+    /// Opens the block in `dir`: reads meta, tombstones and the index footer.
+    pub fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, BlockError> {
+        let name = |file: &str| dir.join(file).display().to_string();
+        let meta_bytes = disk::read_all(disk, &dir.join(META_FILE))?;
+        let meta = BlockMeta::from_text(&meta_bytes, &name(META_FILE))?;
+        let index_bytes = disk.map(&dir.join(INDEX_FILE))?;
+        let chunks = disk.map(&dir.join(CHUNKS_FILE))?;
+        let chunks_file = name(CHUNKS_FILE);
+        let corrupt = |file: &str, what| Corruption { file: file.to_owned(), offset: 0, what };
+        if index_bytes.len() as u64 != meta.index_bytes {
+            let what = "the index is not as long as the meta says";
+            return Err(corrupt(&name(INDEX_FILE), what).into());
+        }
+        if chunks.len() as u64 != meta.chunks_bytes {
+            return Err(corrupt(&chunks_file, "chunks are not as long as the meta says").into());
+        }
+        if !chunks.starts_with(&MAGIC) {
+            return Err(corrupt(&chunks_file, "not chunks of a known version").into());
+        }
+        let index = Index::open(index_bytes, &name(INDEX_FILE))?;
+        if u64::from(index.series_len()) != meta.series {
+            let what = "the index has not the series the meta says";
+            return Err(corrupt(&name(INDEX_FILE), what).into());
+        }
+        let tombstones = Arc::new(Tombstones::read(disk, dir)?);
+        let inner = Inner {
+            dir: dir.to_path_buf(),
+            meta,
+            index,
+            chunks,
+            chunks_file,
+            meta_bytes: meta_bytes.len() as u64,
+            slots: std::array::from_fn(|_| Mutex::new(None)),
+        };
+        Ok(Self { inner: Arc::new(inner), tombstones })
+    }
+
+    /// What the block holds.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.inner.meta
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// What was deleted since it was written.
+    pub fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    /// Bytes of all its files.
+    pub fn size_bytes(&self) -> u64 {
+        let Inner { meta, meta_bytes, .. } = &*self.inner;
+        meta.chunks_bytes + meta.index_bytes + meta_bytes + self.tombstones.size_bytes()
+    }
+
+    /// How many series there are; they are numbered from 0 in the order of
+    /// [`crate::index::series_order`].
+    pub fn series_len(&self) -> u32 {
+        self.inner.index.series_len()
+    }
+
+    /// The numbers of the series that `selector` selects.
+    pub fn select(&self, selector: &Selector) -> Result<RoaringBitmap, Corruption> {
+        self.in_index(select::select(&self.inner.index, selector))
+    }
+
+    /// The labels of a series.
+    pub fn labels(&self, series: u32) -> Result<Labels, Corruption> {
+        self.in_index(self.inner.index.labels(series))
+    }
+
+    /// Sorted names of the labels of the series that any of `selectors` selects (of all series,
+    /// when there are none).
+    pub fn label_names(&self, selectors: &[Selector]) -> Result<Vec<String>, Corruption> {
+        self.in_index(select::label_names(&self.inner.index, selectors))
+    }
+
+    /// Sorted values of label `name` in the series that any of `selectors` selects (in all
+    /// series, when there are none).
+    pub fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Selector],
+    ) -> Result<Vec<String>, Corruption> {
+        self.in_index(select::label_values(&self.inner.index, name, selectors))
+    }
+
+    fn in_index<T>(&self, result: Result<T, Corruption>) -> Result<T, Corruption> {
+        result.map_err(|corruption| corruption.in_file(self.inner.index.file(), 0))
+    }
+
+    /// Appends the samples of a series inside `range` to `columns`, in order of time.
+    ///
+    /// # Errors
+    /// Damage, by file and place. `columns` is then as it was before.
+    pub fn read(
+        &self,
+        series: u32,
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        let mark = chunk::Mark::of(columns);
+        let read = self.read_chunks(series, range, columns);
+        if read.is_err() {
+            mark.restore(columns);
+        } else {
+            self.tombstones.mask(series, mark.rows(), columns);
+        }
+        read
+    }
+
+    fn read_chunks(
+        &self,
+        series: u32,
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        let entry = self.in_index(self.inner.index.entry(series))?;
+        let mut list = entry.chunks;
+        let mut offset = entry.chunk_start;
+        let count = self.in_index(list.varint_up_to(list.rest().len()))?;
+        for number in 0..count {
+            let chunk = self.in_index(ChunkRef::take(&mut list))?;
+            offset = offset.saturating_add(chunk.gap);
+            let column = self.inner.column(chunk.column)?;
+            if column.info.first >= range.end {
+                break;
+            }
+            if column.info.last >= range.start {
+                let place = chunks::chunk_place(series, number);
+                let bytes = self.inner.record(offset, chunk.length, place)?;
+                let times = self.inner.times(chunk.column, &column)?;
+                self.inner.read_chunk(bytes, offset, chunk.part, times, range, columns)?;
+            }
+            offset = offset.saturating_add(u64::from(chunk.length));
+        }
+        Ok(())
+    }
+
+    /// The same block with the samples in `range` of what `selector` selects deleted; written to
+    /// the block's tombstones.
+    pub fn delete(
+        &self,
+        disk: &dyn Disk,
+        selector: &Selector,
+        range: TimeRange,
+    ) -> Result<Self, BlockError> {
+        if range.is_empty() || !range.overlaps(self.meta().range) {
+            return Ok(self.clone());
+        }
+        let selected = self.select(selector)?;
+        if selected.is_empty() {
+            return Ok(self.clone());
+        }
+        let mut tombstones = Tombstones::clone(&self.tombstones);
+        for series in selected {
+            tombstones.add(series, range);
+        }
+        tombstones.write(disk, self.dir())?;
+        Ok(Self { inner: self.inner.clone(), tombstones: Arc::new(tombstones) })
+    }
+
+    /// Reads everything once and checks that it fits together.
+    pub fn verify(&self) -> Result<(), Corruption> {
+        self.in_index(self.inner.index.verify())?;
+        let mut samples = 0;
+        let mut columns = Columns::default();
+        for series in 0..self.series_len() {
+            columns.clear();
+            self.read_chunks(series, TimeRange::ALL, &mut columns)?;
+            samples += columns.len() as u64;
+            let rising = columns.times.windows(2).all(|pair| pair.first() < pair.get(1));
+            let inside = |time: Option<&Timestamp>| {
+                time.is_some_and(|time| self.meta().range.contains(*time))
+            };
+            if !rising || !inside(columns.times.first()) || !inside(columns.times.last()) {
+                return Err(self.inner.corrupt(0, "samples out of order or out of range"));
+            }
+        }
+        if samples != self.meta().samples {
+            return Err(self.inner.corrupt(0, "not as many samples as the meta says"));
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn corrupt(&self, offset: u64, what: &'static str) -> Corruption {
+        Corruption { file: self.chunks_file.clone(), offset, what }
+    }
+
+    /// The record at `offset` of the chunk file, without its checksum, which is verified.
+    fn record(&self, offset: u64, length: u32, place: u64) -> Result<&[u8], Corruption> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.chunks.get(start..start.checked_add(length as usize)?));
+        let Some((body, checksum)) = bytes.and_then(<[u8]>::split_last_chunk::<4>) else {
+            return Err(self.corrupt(offset, "a chunk beyond its file"));
+        };
+        if crc::checksum_at(place, body) != u32::from_le_bytes(*checksum) {
+            return Err(self.corrupt(offset, "a chunk's checksum does not match"));
+        }
+        Ok(body)
+    }
+
+    /// Column `number`, from its slot or from the index.
+    fn column(&self, number: u32) -> Result<Arc<Column>, Corruption> {
+        let slot = self.slots.get(number as usize % COLUMN_SLOTS);
+        if let Some(slot) = slot
+            && let Some((held, column)) = &*slot.lock()
+            && *held == number
+        {
+            return Ok(column.clone());
+        }
+        let info = self
+            .index
+            .column_group(number)
+            .and_then(|group| chunks::column_in_group(group, number))
+            .map_err(|corruption| corruption.in_file(self.index.file(), 0))?;
+        let column = Arc::new(Column { info, times: OnceLock::new() });
+        if let Some(slot) = slot {
+            *slot.lock() = Some((number, column.clone()));
+        }
+        Ok(column)
+    }
+
+    fn times<'c>(&self, number: u32, column: &'c Column) -> Result<&'c [Timestamp], Corruption> {
+        if let Some(times) = column.times.get() {
+            return Ok(times);
+        }
+        let ColumnInfo { offset, length, rows, .. } = column.info;
+        let bytes = self.record(offset, length, chunks::column_place(number))?;
+        let mut decoded = Vec::new();
+        times::take(&mut Reader::new(bytes), rows as usize, &mut decoded)
+            .map_err(|corruption| corruption.in_file(&self.chunks_file, offset))?;
+        Ok(column.times.get_or_init(|| decoded))
+    }
+
+    fn read_chunk(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        part: Option<(u32, u32)>,
+        times: &[Timestamp],
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        let times = match part {
+            None => times,
+            Some((first, rows)) => times
+                .get(first as usize..first as usize + rows as usize)
+                .ok_or_else(|| self.corrupt(offset, "a part beyond its column"))?,
+        };
+        let keep = times.partition_point(|time| *time < range.start)
+            ..times.partition_point(|time| *time < range.end);
+        if keep.is_empty() {
+            return Ok(());
+        }
+        let mark = chunk::Mark::of(columns);
+        columns.times.extend_from_slice(times);
+        let mut reader = Reader::new(bytes);
+        chunk::take_rows(&mut reader, times.len(), columns)
+            .map_err(|corruption| corruption.in_file(&self.chunks_file, offset))?;
+        if keep.len() < times.len() {
+            mark.keep_rows(keep, columns);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
