@@ -88,7 +88,7 @@ pub static FUNCTIONS: [FunctionSignature; 90] = {
         F::new("double_exponential_smoothing", &[Matrix, Scalar, Scalar], Vector).experimental(),
         query_scalar("end"),
         math("exp"),
-        over_time("first_over_time").experimental(),
+        over_time("first_over_time"),
         math("floor"),
         math("histogram_avg"),
         math("histogram_count"),
