@@ -1,7 +1,18 @@
 //! Forwarding: stored samples, sent to remote write endpoints within their budget.
 //!
-//! The store is the queue: each endpoint has a durable cursor over the write-ahead log, and nothing
-//! is copied. An outage, a restart or a slow endpoint costs no memory.
+//! The store is the queue: each endpoint has a durable [`cursor`] over the write-ahead log
+//! ([`source`]), and nothing is copied. An outage, a restart or a slow endpoint costs no memory.
+//! What is read goes through [`route`] (labels, [`downsample`], budget) into rounds, which [`send`]
+//! delivers, one request in flight per shard, so that the samples of a series arrive in order.
+//! [`retry`] says what an answer means. The cursor moves on only when a round is dealt with, and
+//! every sample of it is in exactly one counter of [`status`].
 
+pub mod cursor;
 pub mod downsample;
+pub mod encode;
 pub mod retry;
+pub mod route;
+pub mod send;
+pub mod source;
+pub mod status;
+pub mod transport;

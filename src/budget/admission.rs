@@ -49,6 +49,8 @@ pub(super) enum State {
 pub(super) struct Member {
     pub(super) key: Key,
     pub(super) labels: Labels,
+    /// How often it was registered and not forgotten: stored series may end up as the same one.
+    uses: u32,
 }
 
 /// Series that are sent together or not at all.
@@ -168,7 +170,6 @@ impl Admission {
     pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
         let class = self.policy.class_of(labels);
         let place = membership(labels);
-        let member = Member { key, labels: labels.clone() };
         let number = match self.index.get(&(place.group, class)) {
             Some(number) => *number,
             None => {
@@ -178,10 +179,11 @@ impl Admission {
             }
         };
         let group = GroupIndex(number);
-        if let Some(entry) = self.group_mut(group)
-            && !entry.members.iter().any(|other| other.key == key)
-        {
-            entry.members.push(member);
+        if let Some(entry) = self.group_mut(group) {
+            match entry.members.iter_mut().find(|member| member.key == key) {
+                Some(member) => member.uses += 1,
+                None => entry.members.push(Member { key, labels: labels.clone(), uses: 1 }),
+            }
         }
         Registered { group, class }
     }
@@ -189,7 +191,10 @@ impl Admission {
     /// Forgets a series that has not been seen for long. Its lease ends by itself.
     pub fn forget(&mut self, index: GroupIndex, key: Key) {
         let Some(group) = self.group_mut(index) else { return };
-        group.members.retain(|member| member.key != key);
+        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
+            member.uses -= 1;
+        }
+        group.members.retain(|member| member.uses > 0);
         if !group.members.is_empty() {
             return;
         }
@@ -406,12 +411,6 @@ impl Admission {
         self.ledger.answered(keys.iter().copied(), now, false);
     }
 
-    /// Notes an answer which says that the server counted nothing of the request.
-    pub fn not_counted(&mut self, keys: &[Key], now: Duration) {
-        self.answered(keys, now);
-        self.ledger.revert(keys.iter().copied());
-    }
-
     /// Notes that the server had no room for new series. Returns those of `sent` that it may have
     /// refused; their groups are not sent for a while. The others were taken in.
     pub fn server_full(
@@ -457,7 +456,9 @@ impl Admission {
 
     fn add_group(&mut self, rank: Rank) -> u32 {
         let id = (rank.group, rank.class);
-        let state = State::Waiting { since: Timestamp::MIN, reason: Reason::Budget };
+        let sends = self.policy.class(rank.class).is_none_or(|class| class.send);
+        let reason = if sends { Reason::Budget } else { Reason::Policy };
+        let state = State::Waiting { since: Timestamp::MIN, reason };
         let wanted_at = Duration::ZERO;
         let group = Group { rank, members: Vec::new(), state, wanted_at, is_listed: false };
         let number = self.vacant.pop().unwrap_or(self.groups.len() as u32);

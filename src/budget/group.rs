@@ -15,7 +15,7 @@ impl Key {
     }
 }
 
-/// Hashes keys, which are hashes already, by taking their lower half.
+/// Hashes keys, which are hashes already, by taking their lower half, and numbers by spreading them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyHasher(u64);
 
@@ -31,6 +31,11 @@ impl std::hash::Hasher for KeyHasher {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Numbers that count up need spreading; an odd factor loses nothing.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     fn write_u128(&mut self, key: u128) {

@@ -26,12 +26,8 @@ use file::LedgerFile;
 /// What a lease has been through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Granted, and no byte of the series handed to the network yet.
-    Granted,
-    /// Handed over, and the server has not yet accepted a request with this series.
+    /// Granted, or found after a restart: the server may not know the series (any more).
     Unconfirmed,
-    /// Found after a restart: the server may count it, or may have forgotten it.
-    Recovered,
     /// The server accepted a request with this series.
     Confirmed,
 }
@@ -108,7 +104,7 @@ impl Ledger {
         ledger.file = Some(file);
         ledger.checkpoint_at = now;
         for (key, class) in entries {
-            ledger.insert(key, Lease { touched: now, class, state: State::Recovered });
+            ledger.insert(key, Lease { touched: now, class, state: State::Unconfirmed });
         }
         (ledger, found)
     }
@@ -128,19 +124,9 @@ impl Ledger {
         self.leases.contains_key(&key)
     }
 
-    /// Whether no sample of the series was ever handed to the network under its present lease.
-    pub fn is_unsent(&self, key: Key) -> bool {
-        self.leases.get(&key).is_some_and(|lease| lease.state == State::Granted)
-    }
-
     /// How many leases the server has confirmed.
     pub fn confirmed(&self) -> u64 {
         self.leases.values().filter(|lease| lease.state == State::Confirmed).count() as u64
-    }
-
-    /// The series that hold leases.
-    pub fn keys(&self) -> impl Iterator<Item = Key> {
-        self.leases.keys().copied()
     }
 
     /// Grants leases to all of `wanted`, or to none when more than `slots` would be live. When it
@@ -166,7 +152,7 @@ impl Ledger {
             file.append(&new, self.leases.iter().map(|(key, lease)| (*key, lease.class)))?;
         }
         for (key, class) in new {
-            self.insert(key, Lease { touched: now, class, state: State::Granted });
+            self.insert(key, Lease { touched: now, class, state: State::Unconfirmed });
         }
         Ok(())
     }
@@ -177,9 +163,6 @@ impl Ledger {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
                 lease.touched = lease.touched.max(until);
-                if lease.state == State::Granted {
-                    lease.state = State::Unconfirmed;
-                }
             }
         }
     }
@@ -202,17 +185,6 @@ impl Ledger {
         let doubtful =
             |key: &Key| self.leases.get(key).is_some_and(|lease| lease.state != State::Confirmed);
         keys.into_iter().filter(doubtful).collect()
-    }
-
-    /// Gives back leases that the server certainly does not count: granted and never handed over,
-    /// or answered in a way that proves that nothing was counted. Others stay.
-    pub fn revert(&mut self, keys: impl IntoIterator<Item = Key>) {
-        for key in keys {
-            let state = self.leases.get(&key).map(|lease| lease.state);
-            if matches!(state, Some(State::Granted | State::Unconfirmed)) {
-                self.remove(key);
-            }
-        }
     }
 
     /// Ends leases whose hold time is over and, now and then, writes a checkpoint. An error means

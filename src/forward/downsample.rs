@@ -12,6 +12,9 @@ use std::collections::HashMap;
 
 use stint_model::{Span, Timestamp, Value};
 
+/// How long after its last sample a series is still shown.
+const LOOKBACK: Span = Span(5 * Span::MINUTE.0);
+
 /// Where the slots of each target begin.
 #[derive(Debug, Default)]
 pub struct Phases {
@@ -52,11 +55,6 @@ impl Thinner {
         Self { anchor, slot: None, last: None, passes_changes }
     }
 
-    /// When the newest forwarded sample was taken.
-    pub fn last_at(&self) -> Option<Timestamp> {
-        self.last.map(|(at, _)| at)
-    }
-
     /// Whether a sample is due at `interval`; a zero interval forwards everything.
     pub fn wants(&self, at: Timestamp, value: &Value, interval: Span) -> bool {
         if interval.as_ms() <= 0 || matches!(value, Value::Stale) {
@@ -72,7 +70,10 @@ impl Thinner {
 
     /// Notes that the sample is forwarded.
     pub fn taken(&mut self, at: Timestamp, value: &Value, interval: Span) {
-        if interval.as_ms() > 0 && !matches!(value, Value::Stale) {
+        if matches!(value, Value::Stale) {
+            // A series that comes back is shown at once.
+            self.slot = None;
+        } else if interval.as_ms() > 0 {
             self.slot = Some(slot_of(at, self.anchor, interval).max(self.slot.unwrap_or(i64::MIN)));
         }
         if self.last.is_none_or(|(last, _)| at >= last) {
@@ -80,9 +81,13 @@ impl Thinner {
         }
     }
 
-    /// Whether the newest forwarded sample was a stale marker.
-    pub fn ended(&self) -> bool {
-        self.last.is_some_and(|(_, bits)| bits == stint_model::STALE_NAN_BITS)
+    /// Whether the endpoint still shows the series at `at`: a sample was forwarded less than the
+    /// lookback before, and no stale marker since. Only then a stale marker says anything.
+    pub fn is_shown(&self, at: Timestamp) -> bool {
+        self.last.is_some_and(|(last, bits)| {
+            let age = at.since(last);
+            bits != stint_model::STALE_NAN_BITS && age > Span::ZERO && age < LOOKBACK
+        })
     }
 }
 
@@ -147,9 +152,11 @@ mod tests {
         assert!(up.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
         assert!(up.wants(Timestamp(15_000), &Value::Stale, MINUTE));
         up.taken(Timestamp(15_000), &Value::Stale, MINUTE);
-        assert!(up.ended());
+        assert!(!up.is_shown(Timestamp(30_000)), "it ended");
+        assert!(up.wants(Timestamp(16_000), &Value::Float(1.0), MINUTE), "it came back");
         let mut other = Thinner::new(Timestamp(0), false);
         other.taken(Timestamp(0), &Value::Float(1.0), MINUTE);
+        assert!(other.is_shown(Timestamp(299_999)) && !other.is_shown(Timestamp(300_000)));
         assert!(!other.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
     }
 

@@ -1,0 +1,374 @@
+//! From stored rows to what is sent: labels, downsampling, budget.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stint_model::labels::LabelsBuilder;
+use stint_model::relabel::{self, Rule, Verdict};
+use stint_model::{Exemplar, Histogram, Labels, Sample, SeriesRef, Span, Timestamp, Value};
+use stint_wire::remote_write::Version;
+use stint_wire::remote_write::v1::encode_labels;
+
+use super::downsample::{Phases, Thinner};
+use super::source::StoredBatch;
+use super::status::Status;
+use crate::budget::admission::{Admission, GroupIndex};
+use crate::budget::group::{Key, KeyHasher, shard_of, target_of};
+use crate::budget::policy::Reason;
+
+/// A series as it is sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Its identity at the endpoint.
+    pub key: Key,
+    /// Its group in the budget.
+    pub group: GroupIndex,
+    /// The final labels.
+    pub labels: Labels,
+    /// The labels as the 1.0 message has them; empty with 2.0.
+    pub label_bytes: Vec<u8>,
+}
+
+/// What is sent of a series.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A sample.
+    Sample(Sample),
+    /// A stale marker for a series that is forwarded no more; not a stored sample.
+    Marker(Timestamp),
+    /// An exemplar.
+    Exemplar(Exemplar),
+}
+
+/// One thing to send.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Whose it is.
+    pub series: Arc<Outgoing>,
+    /// What it is.
+    pub payload: Payload,
+}
+
+impl Item {
+    /// Whether it is a stored sample, of which every one is counted.
+    pub fn is_sample(&self) -> bool {
+        matches!(self.payload, Payload::Sample(_))
+    }
+
+    /// The time it is about.
+    pub fn at(&self) -> Timestamp {
+        match &self.payload {
+            Payload::Sample(sample) => sample.at,
+            Payload::Marker(at) => *at,
+            Payload::Exemplar(exemplar) => exemplar.at,
+        }
+    }
+}
+
+/// What is sent at once: the items of each shard in order.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// By shard.
+    pub shards: Vec<VecDeque<Item>>,
+    /// How many items there are.
+    pub items: usize,
+}
+
+impl Round {
+    /// An empty round for `shards` requests in flight.
+    pub fn new(shards: usize) -> Self {
+        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0 }
+    }
+
+    fn push(&mut self, item: Item) {
+        let shard = shard_of(item.series.key, self.shards.len());
+        if let Some(queue) = self.shards.get_mut(shard) {
+            queue.push_back(item);
+            self.items += 1;
+        }
+    }
+}
+
+/// What an endpoint wants of the samples.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Attached where the series has none of that name.
+    pub external_labels: Labels,
+    /// Run over each series afterwards.
+    pub relabel: Vec<Rule>,
+    /// Distance between forwarded samples; zero for all.
+    pub interval: Span,
+    /// Which message is sent.
+    pub version: Version,
+    /// Whether native histograms are sent.
+    pub histograms: bool,
+    /// Whether exemplars are sent.
+    pub exemplars: bool,
+    /// Whether label values are shortened here, so that the endpoint does not do it.
+    pub shorten: bool,
+}
+
+/// Label values that Grafana Cloud does not shorten have at most this many bytes.
+const VALUE_BYTES_MAX: usize = 2048;
+/// A series that was not seen this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+struct Route {
+    /// Where it goes, or why nowhere.
+    to: Result<Arc<Outgoing>, Reason>,
+    thinner: Thinner,
+    interval: Span,
+    target: u64,
+    seen: Duration,
+}
+
+/// Turns stored batches into rounds.
+pub struct Router {
+    rules: Rules,
+    admission: Arc<Mutex<Admission>>,
+    routes: HashMap<SeriesRef, Route, KeyHasher>,
+    phases: Phases,
+    forget_at: Duration,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Router({} series)", self.routes.len())
+    }
+}
+
+impl Router {
+    /// A router that has seen nothing yet.
+    pub fn new(rules: Rules, admission: Arc<Mutex<Admission>>) -> Self {
+        Self {
+            rules,
+            admission,
+            routes: HashMap::default(),
+            phases: Phases::default(),
+            forget_at: Duration::ZERO,
+        }
+    }
+
+    /// Adds what is to be sent of `batches` to `round`; what is not is counted in `status`. What is
+    /// added holds its lease, durably.
+    pub fn route(
+        &mut self,
+        batches: Vec<StoredBatch>,
+        now: Duration,
+        wall: Timestamp,
+        round: &mut Round,
+        status: &mut Status,
+    ) {
+        let admission = Arc::clone(&self.admission);
+        let mut admission = admission.lock();
+        admission.advance(now, wall);
+        for batch in &batches {
+            for (series, labels, sample) in &batch.rows {
+                self.announce(*series, labels, sample, now, &mut admission);
+            }
+        }
+        admission.plan(now, wall);
+        for batch in batches {
+            status.counters.lost += batch.orphans;
+            for (series, _, sample) in batch.rows {
+                status.counters.read += 1;
+                status.newest_read = status.newest_read.max(Some(sample.at));
+                match self.decide(series, sample, &admission) {
+                    Decision::Send(item) => {
+                        status.counters.pending += 1;
+                        round.push(item);
+                    }
+                    Decision::Withhold(reason, marker) => {
+                        status.counters.withhold(reason, 1);
+                        if let Some(marker) = marker {
+                            round.push(marker);
+                        }
+                    }
+                }
+            }
+            for (series, _, exemplar) in batch.exemplars {
+                match self.exemplar(series, exemplar, &admission) {
+                    Some(item) => round.push(item),
+                    None => status.counters.exemplars_withheld += 1,
+                }
+            }
+        }
+        self.forget(now, &mut admission);
+    }
+
+    /// Makes the series known and asks for slots where it has none.
+    fn announce(
+        &mut self,
+        series: SeriesRef,
+        labels: &Labels,
+        sample: &Sample,
+        now: Duration,
+        admission: &mut Admission,
+    ) {
+        if !self.routes.contains_key(&series) {
+            let route = self.new_route(labels, sample.at, now, admission);
+            self.routes.insert(series, route);
+        }
+        let Some(route) = self.routes.get_mut(&series) else { return };
+        route.seen = now;
+        // A stale marker alone never makes a series active at the endpoint.
+        if let Ok(outgoing) = &route.to
+            && !matches!(sample.value, Value::Stale)
+            && self.rules.takes(&sample.value)
+            && !admission.is_settled(outgoing.group, outgoing.key)
+        {
+            admission.want(outgoing.group, now);
+        }
+    }
+
+    fn new_route(
+        &mut self,
+        labels: &Labels,
+        at: Timestamp,
+        now: Duration,
+        admission: &mut Admission,
+    ) -> Route {
+        let target = target_of(labels);
+        let anchor = self.phases.anchor(target, at);
+        let passes_changes = labels.metric_name() == Some("up");
+        let thinner = Thinner::new(anchor, passes_changes);
+        let mut route = Route {
+            to: Err(Reason::Relabel),
+            thinner,
+            interval: self.rules.interval,
+            target,
+            seen: now,
+        };
+        let Some(labels) = self.rules.apply(labels) else { return route };
+        let key = Key::of(&labels);
+        let place = admission.register(&labels, key);
+        let label_bytes = match self.rules.version {
+            Version::V1 => encode_labels(&labels),
+            Version::V2 => Vec::new(),
+        };
+        if let Some(class) = admission.policy().class(place.class)
+            && let Some(interval) = class.interval
+        {
+            route.interval = interval;
+        }
+        route.to = Ok(Arc::new(Outgoing { key, group: place.group, labels, label_bytes }));
+        route
+    }
+
+    fn decide(&mut self, series: SeriesRef, sample: Sample, admission: &Admission) -> Decision {
+        let Some(route) = self.routes.get_mut(&series) else {
+            return Decision::Withhold(Reason::Relabel, None);
+        };
+        let outgoing = match &route.to {
+            Ok(outgoing) => outgoing,
+            Err(reason) => return Decision::Withhold(*reason, None),
+        };
+        if !self.rules.takes(&sample.value) {
+            return Decision::Withhold(Reason::Histogram, None);
+        }
+        let is_shown = admission.is_live(outgoing.key) && route.thinner.is_shown(sample.at);
+        if matches!(sample.value, Value::Stale) {
+            if !is_shown {
+                return Decision::Withhold(Reason::StaleUnsent, None);
+            }
+        } else if let Err(reason) = admission.check(outgoing.group, outgoing.key) {
+            // It was sent until now: say that it ends.
+            let marker = is_shown.then(|| {
+                route.thinner.taken(sample.at, &Value::Stale, route.interval);
+                Item { series: Arc::clone(outgoing), payload: Payload::Marker(sample.at) }
+            });
+            return Decision::Withhold(reason, marker);
+        } else if !route.thinner.wants(sample.at, &sample.value, route.interval) {
+            return Decision::Withhold(Reason::Interval, None);
+        }
+        route.thinner.taken(sample.at, &sample.value, route.interval);
+        Decision::Send(Item { series: Arc::clone(outgoing), payload: Payload::Sample(sample) })
+    }
+
+    fn exemplar(
+        &self,
+        series: SeriesRef,
+        exemplar: Exemplar,
+        admission: &Admission,
+    ) -> Option<Item> {
+        let outgoing = self.routes.get(&series)?.to.as_ref().ok()?;
+        let is_sent = admission.is_settled(outgoing.group, outgoing.key);
+        (self.rules.exemplars && is_sent)
+            .then(|| Item { series: Arc::clone(outgoing), payload: Payload::Exemplar(exemplar) })
+    }
+
+    fn forget(&mut self, now: Duration, admission: &mut Admission) {
+        if now < self.forget_at {
+            return;
+        }
+        self.forget_at = now + FORGET_EVERY;
+        let mut targets = std::collections::HashSet::new();
+        self.routes.retain(|_, route| {
+            let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
+            if keep {
+                targets.insert(route.target);
+            } else if let Ok(outgoing) = &route.to {
+                admission.forget(outgoing.group, outgoing.key);
+            }
+            keep
+        });
+        self.phases.retain(|target| targets.contains(&target));
+    }
+}
+
+enum Decision {
+    Send(Item),
+    Withhold(Reason, Option<Item>),
+}
+
+impl Rules {
+    /// The labels that are sent for a series, or nothing when a rule drops it.
+    fn apply(&self, labels: &Labels) -> Option<Labels> {
+        let mut builder = labels.to_builder();
+        for (name, value) in &self.external_labels {
+            if builder.get(name).is_none() {
+                builder.set(name, value);
+            }
+        }
+        if relabel::apply(&self.relabel, &mut builder) == Verdict::Drop {
+            return None;
+        }
+        if self.shorten {
+            shorten(&mut builder);
+        }
+        let labels = builder.build();
+        (!labels.is_empty()).then_some(labels)
+    }
+
+    /// Whether the endpoint is sent values of this kind. The 1.0 message has no custom buckets.
+    fn takes(&self, value: &Value) -> bool {
+        let Value::Histogram(histogram) = value else { return true };
+        let schema = match &**histogram {
+            Histogram::Integer(histogram) => histogram.schema,
+            Histogram::Float(histogram) => histogram.schema,
+        };
+        let custom = schema == stint_model::histogram::CUSTOM_BUCKETS_SCHEMA;
+        self.histograms && !(custom && self.version == Version::V1)
+    }
+}
+
+/// Replaces the end of values that are too long by a hash, as the server would, so that the series
+/// counted here is the series counted there.
+fn shorten(builder: &mut LabelsBuilder) {
+    let too_long: Vec<(String, String)> = builder
+        .iter()
+        .filter(|(_, value)| value.len() > VALUE_BYTES_MAX)
+        .map(|(name, value)| {
+            let hash = Labels::from_pairs([("v", value)]).stable_hash();
+            let mut kept = value.to_owned();
+            kept.truncate(kept.floor_char_boundary(VALUE_BYTES_MAX - 17));
+            (name.to_owned(), format!("{kept}-{hash:016x}"))
+        })
+        .collect();
+    for (name, value) in too_long {
+        builder.set(&name, &value);
+    }
+}

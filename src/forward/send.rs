@@ -1,0 +1,393 @@
+//! Delivering the items of one shard: one request at a time, each until it is dealt with.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use stint_model::{Clock, Span};
+use stint_wire::remote_write::Version;
+use tokio::sync::watch;
+
+use super::encode::{self, Families};
+use super::retry::{Backoff, Response, Verdict, classify, retry_after};
+use super::route::{Item, Payload};
+use super::status::{Counters, Failure, Status};
+use super::transport::{Request, Transport, TransportError};
+use crate::budget::admission::{Admission, GroupIndex};
+use crate::budget::group::Key;
+use crate::budget::policy::Reason;
+
+/// How requests are made and repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Items per request.
+    pub samples_max: usize,
+    /// Samples older than this are not sent; zero for no limit.
+    pub age_max: Span,
+    /// Which message is sent.
+    pub version: Version,
+    /// How long after its start a request may still arrive.
+    pub in_flight_max: Duration,
+}
+
+/// The sending half of a forwarder, shared by its shards.
+pub struct Sender {
+    /// The endpoint's name, for the log.
+    pub name: String,
+    /// How requests are made.
+    pub settings: Settings,
+    /// The way to the endpoint.
+    pub transport: Arc<dyn Transport>,
+    /// The budget. Locked for moments, never across a wait.
+    pub admission: Arc<Mutex<Admission>>,
+    /// What became of the samples. Locked for moments, never across a wait.
+    pub status: Arc<Mutex<Status>>,
+    /// Metadata for the 2.0 message.
+    pub families: Arc<Mutex<Families>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Monotonic milliseconds of the last accepted request.
+    pub success_ms: AtomicU64,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Everything was dealt with.
+    All,
+    /// The server stops; the rest is read again at the next start.
+    Stopped,
+}
+
+/// Failed attempts after which a request that gets nothing but 500 is taken apart.
+const SUSPECT_AFTER: u32 = 8;
+/// How often it is taken apart while no other request succeeds either.
+const SPLITS_UNPROVEN_MAX: u32 = 2;
+
+/// Items that are sent as one request.
+struct Piece {
+    items: Vec<Item>,
+    body: Option<Bytes>,
+    exemplars: u64,
+    failures: u32,
+    splits: u32,
+    /// Monotonic milliseconds of the first failure.
+    failed_at: Option<u64>,
+    /// A following piece holds later samples of the same series.
+    pinned: bool,
+}
+
+/// What to do after an attempt.
+enum Next {
+    Done,
+    Wait(Piece, Duration),
+    Send(Vec<Piece>),
+}
+
+impl Sender {
+    /// Sends `queue` in order; a series is never in two requests at once.
+    pub async fn deliver(
+        &self,
+        mut queue: VecDeque<Item>,
+        backoff: &mut Backoff,
+        stop: &watch::Receiver<bool>,
+    ) -> Delivered {
+        let mut stop = stop.clone();
+        let mut pieces: VecDeque<Piece> = VecDeque::new();
+        loop {
+            let piece = match pieces.pop_front() {
+                Some(piece) => piece,
+                None if queue.is_empty() => return Delivered::All,
+                None => {
+                    let count = queue.len().min(self.settings.samples_max.max(1));
+                    Piece::new(queue.drain(..count).collect())
+                }
+            };
+            match self.attempt(piece, backoff).await {
+                Next::Done => {}
+                Next::Send(parts) => parts.into_iter().rev().for_each(|p| pieces.push_front(p)),
+                Next::Wait(piece, wait) => {
+                    if *stop.borrow() {
+                        return Delivered::Stopped;
+                    }
+                    // Other parts may go ahead of one that fails, unless they hold its series.
+                    if piece.failures >= SUSPECT_AFTER && !piece.pinned {
+                        pieces.push_back(piece);
+                    } else {
+                        pieces.push_front(piece);
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = stop.wait_for(|stop| *stop) => return Delivered::Stopped,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, mut piece: Piece, backoff: &mut Backoff) -> Next {
+        self.drop_unsendable(&mut piece);
+        if piece.items.is_empty() {
+            return Next::Done;
+        }
+        let body = match &piece.body {
+            Some(body) => body.clone(),
+            None => {
+                let families = self.families.lock();
+                let encoded = encode::samples(&piece.items, self.settings.version, &families);
+                let Some(encoded) = encoded else {
+                    drop(families);
+                    return self.split(piece, "too_large");
+                };
+                piece.exemplars = encoded.exemplars;
+                piece.body.insert(encoded.body).clone()
+            }
+        };
+        let keys = piece.keys();
+        let points = piece.items.iter().filter(|i| !matches!(i.payload, Payload::Exemplar(_)));
+        let until = self.clock.monotonic() + self.settings.in_flight_max;
+        self.admission.lock().hand_over(&keys, points.count() as u64, until);
+        {
+            let counters = &mut self.status.lock().counters;
+            counters.requests += 1;
+            counters.bytes += body.len() as u64;
+            if piece.failures > 0 {
+                counters.retried += piece.samples();
+            }
+        }
+        let request = Request { body, version: self.settings.version, attempt: piece.failures };
+        match self.transport.send(request).await {
+            Ok(response) => self.answered(piece, &keys, &response, backoff),
+            Err(error) => self.unanswered(piece, &error, backoff),
+        }
+    }
+
+    /// Takes out what is too old by now, and what lost its lease while it waited.
+    fn drop_unsendable(&self, piece: &mut Piece) {
+        let wall = self.clock.now();
+        let limit = self.settings.age_max;
+        let admission = self.admission.lock();
+        let (mut too_old, mut unleased) = (0, 0);
+        let before = piece.items.len();
+        piece.items.retain(|item| {
+            let is_old = limit > Span::ZERO && wall.since(item.at()) > limit;
+            let is_live = admission.is_live(item.series.key);
+            if is_old {
+                too_old += u64::from(item.is_sample());
+            } else if !is_live {
+                unleased += u64::from(item.is_sample());
+            }
+            !is_old && is_live
+        });
+        drop(admission);
+        if piece.items.len() == before {
+            return;
+        }
+        piece.body = None;
+        let counters = &mut self.status.lock().counters;
+        counters.too_old += too_old;
+        counters.withhold(Reason::Budget, unleased);
+        counters.pending -= too_old + unleased;
+    }
+
+    fn answered(
+        &self,
+        piece: Piece,
+        keys: &[Key],
+        response: &Response,
+        backoff: &mut Backoff,
+    ) -> Next {
+        let now = self.clock.monotonic();
+        let wall = self.clock.now();
+        let verdict = classify(response);
+        let asked = response.retry_after.as_deref().and_then(|header| retry_after(header, wall));
+        let samples = piece.samples();
+        match verdict {
+            Verdict::Stored => self.admission.lock().accepted(keys, now),
+            Verdict::ServerFull { .. } => {}
+            _ => self.admission.lock().answered(keys, now),
+        }
+        if !matches!(verdict, Verdict::Stored | Verdict::Deduplicated) {
+            self.note(&format!("http {}: {}", response.status, first_line(&response.body)));
+        }
+        match verdict {
+            Verdict::Stored | Verdict::Deduplicated => {
+                backoff.reset();
+                self.success_ms.store(now.as_millis() as u64, Ordering::Relaxed);
+                self.settle(&piece, |counters| counters.sent += samples);
+                Next::Done
+            }
+            Verdict::Refused { id } => {
+                backoff.reset();
+                tracing::warn!(endpoint = %self.name, id, samples, "the endpoint refused samples for good: {}", first_line(&response.body));
+                self.settle(&piece, |counters| counters.refuse(&id, samples));
+                Next::Done
+            }
+            Verdict::ServerFull { id } => {
+                backoff.reset();
+                self.server_full(&piece, &id, response);
+                Next::Done
+            }
+            Verdict::Split { id } => self.split(piece, &id),
+            Verdict::Misconfigured { id } => {
+                let wait = backoff.after_misconfigured(asked);
+                tracing::error!(endpoint = %self.name, id, wait_secs = wait.as_secs(), "the endpoint does not take anything; check url and credentials: {}", first_line(&response.body));
+                Next::Wait(piece.failed(now), wait)
+            }
+            Verdict::Retry { id } => {
+                let wait = backoff.after(asked);
+                self.warn_sparsely(backoff.attempts(), &id, &response.body);
+                self.suspect(piece.failed(now), response.status, wait)
+            }
+        }
+    }
+
+    fn unanswered(&self, piece: Piece, error: &TransportError, backoff: &mut Backoff) -> Next {
+        let now = self.clock.monotonic();
+        let wait = backoff.after(None);
+        self.note(&error.0);
+        self.warn_sparsely(backoff.attempts(), "no_answer", &error.0);
+        // The request may have arrived: its leases stay touched until it cannot any more.
+        Next::Wait(piece.failed(now), wait)
+    }
+
+    /// Counts what a full server refused, and stops sending it.
+    fn server_full(&self, piece: &Piece, id: &str, response: &Response) {
+        let sent: Vec<(Key, GroupIndex)> =
+            piece.items.iter().map(|item| (item.series.key, item.series.group)).collect();
+        let message = first_line(&response.body);
+        let (now, wall) = (self.clock.monotonic(), self.clock.now());
+        let refused = self.admission.lock().server_full(&sent, message, now, wall);
+        let lost = piece.items.iter().filter(|i| i.is_sample() && refused.contains(&i.series.key));
+        let lost = lost.count() as u64;
+        tracing::warn!(endpoint = %self.name, id, series = refused.len(), "the account has no room for new series; they are withheld: {message}");
+        let samples = piece.samples();
+        self.settle(piece, |counters| {
+            counters.refuse(id, lost);
+            counters.sent += samples - lost;
+        });
+    }
+
+    /// A request that fails again and again although others succeed holds something that the
+    /// endpoint cannot digest: it is taken apart until that is alone, and then given up.
+    fn suspect(&self, piece: Piece, status: u16, wait: Duration) -> Next {
+        if status != 500 || piece.failures < SUSPECT_AFTER {
+            return Next::Wait(piece, wait);
+        }
+        let success = self.success_ms.load(Ordering::Relaxed);
+        let others_succeed = piece.failed_at.is_some_and(|failed| success > failed);
+        if piece.is_one_series() {
+            if others_succeed {
+                let samples = piece.samples();
+                let series = piece.items.first().map(|item| item.series.labels.to_string());
+                tracing::error!(endpoint = %self.name, series, samples, "gave up samples on which the endpoint fails");
+                self.settle(&piece, |counters| counters.failed += samples);
+                return Next::Done;
+            }
+            return Next::Wait(piece, wait);
+        }
+        if !others_succeed && piece.splits >= SPLITS_UNPROVEN_MAX {
+            return Next::Wait(piece, wait);
+        }
+        Next::Send(piece.halves())
+    }
+
+    fn split(&self, piece: Piece, id: &str) -> Next {
+        if piece.items.len() > 1 {
+            return Next::Send(piece.halves());
+        }
+        let samples = piece.samples();
+        self.settle(&piece, |counters| counters.refuse(id, samples));
+        Next::Done
+    }
+
+    fn settle(&self, piece: &Piece, count: impl FnOnce(&mut Counters)) {
+        let before_exemplars = piece.exemplars;
+        let markers = piece.items.iter().filter(|i| matches!(i.payload, Payload::Marker(_)));
+        let markers = markers.count() as u64;
+        let mut status = self.status.lock();
+        let sent = status.counters.sent;
+        count(&mut status.counters);
+        status.counters.pending -= piece.samples();
+        if status.counters.sent > sent || piece.samples() == 0 {
+            status.counters.exemplars += before_exemplars;
+            status.counters.markers += markers;
+            status.last_success = Some(self.clock.now());
+        }
+    }
+
+    fn note(&self, message: &str) {
+        let failure = Failure { at: self.clock.now(), message: message.to_owned() };
+        self.status.lock().last_error = Some(failure);
+    }
+
+    /// Says that an endpoint fails at the first, second, fourth, eighth … attempt.
+    fn warn_sparsely(&self, attempts: u32, id: &str, body: &str) {
+        if attempts.is_power_of_two() {
+            tracing::warn!(endpoint = %self.name, attempts, id, "sending failed and is tried again: {}", first_line(body));
+        }
+    }
+}
+
+/// Enough of an answer for a log line.
+fn first_line(body: &str) -> &str {
+    let line = body.trim().lines().next().unwrap_or_default();
+    line.get(..line.floor_char_boundary(512)).unwrap_or(line)
+}
+
+impl Piece {
+    fn new(items: Vec<Item>) -> Self {
+        Self {
+            items,
+            body: None,
+            exemplars: 0,
+            failures: 0,
+            splits: 0,
+            failed_at: None,
+            pinned: false,
+        }
+    }
+
+    fn samples(&self) -> u64 {
+        self.items.iter().filter(|item| item.is_sample()).count() as u64
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.items.iter().map(|item| item.series.key).collect()
+    }
+
+    fn failed(mut self, now: Duration) -> Self {
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at.get_or_insert(now.as_millis() as u64);
+        self
+    }
+
+    fn is_one_series(&self) -> bool {
+        let mut series = self.items.iter().map(|item| &item.series);
+        let first = series.next();
+        first.is_none_or(|first| series.all(|other| encode::is_same(first, other)))
+    }
+
+    /// Two pieces with half of the series each, or half of the samples where there is one series.
+    fn halves(self) -> Vec<Self> {
+        let (splits, failed_at) = (self.splits + 1, self.failed_at);
+        let one_series = self.is_one_series();
+        let pinned = self.pinned || one_series;
+        let (first, second) = if one_series {
+            let mut first = self.items;
+            let second = first.split_off(first.len() / 2);
+            (first, second)
+        } else {
+            let mut keys = self.items.iter().map(|item| item.series.key).collect::<Vec<_>>();
+            keys.sort_unstable();
+            keys.dedup();
+            let middle = keys.get(keys.len() / 2).copied();
+            self.items.into_iter().partition(|item| Some(item.series.key) < middle)
+        };
+        let piece = |items| Self { splits, failed_at, pinned, ..Self::new(items) };
+        vec![piece(first), piece(second)]
+    }
+}

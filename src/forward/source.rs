@@ -1,0 +1,60 @@
+//! Where samples come from: stored batches in the order in which they were appended.
+
+use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef};
+
+/// A place in the stored stream. Later places are greater, across restarts too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Number of the log's segment.
+    pub segment: u64,
+    /// Bytes from the segment's start.
+    pub offset: u64,
+}
+
+/// What one append stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredBatch {
+    /// Samples with the labels of their series.
+    pub rows: Vec<(SeriesRef, Labels, Sample)>,
+    /// Exemplars with the labels of their series.
+    pub exemplars: Vec<(SeriesRef, Labels, Exemplar)>,
+    /// Metadata by family, as far as it was new.
+    pub metadata: Vec<(String, Metadata)>,
+    /// Samples whose series is not known any more; only after damage to the log.
+    pub orphans: u64,
+    /// Where reading goes on.
+    pub position_after: Position,
+}
+
+/// What reading brings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A batch.
+    Batch(StoredBatch),
+    /// A stretch that cannot be read any more; reading goes on behind it.
+    Lost {
+        /// Where reading goes on.
+        to: Position,
+        /// Which stretch, and why.
+        reason: String,
+    },
+    /// Nothing more for now.
+    CaughtUp,
+}
+
+/// Why reading failed; trying again later may succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read stored samples: {0}")]
+pub struct SourceError(pub String);
+
+/// The stored stream, read from a position on.
+pub trait Source: Send {
+    /// The next piece.
+    fn next(&mut self) -> Result<Event, SourceError>;
+
+    /// Says that nothing before `position` is needed any more.
+    fn release(&mut self, position: Position);
+
+    /// Bytes that are stored and not read yet.
+    fn lag_bytes(&self) -> u64;
+}
