@@ -3,7 +3,6 @@
 //! The bodies are a generated one of 1 000 series and, where they are at hand, recorded scrapes
 //! of real servers.
 
-#![expect(missing_docs, reason = "criterion's macros define undocumented functions")]
 #![expect(clippy::unwrap_used, reason = "without its input there is nothing to measure")]
 
 #[path = "../tests/corpus/reader.rs"]

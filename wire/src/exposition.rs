@@ -4,6 +4,7 @@
 //! of its name and labels, which is the key of a scrape's cache; the labels are decoded only when
 //! asked for, so a series that is already known costs no label work at all.
 
+mod created;
 mod escape;
 mod native;
 mod negotiation;
@@ -168,6 +169,8 @@ pub struct ParseError {
 pub struct Options {
     /// Keep the native histograms of a Protobuf body; otherwise their classic buckets are used.
     pub native_histograms: bool,
+    /// Take the `_created` lines of `OpenMetrics` as start times, not as series of their own.
+    pub created_as_start: bool,
     /// Also give the classic buckets of a histogram that has native ones.
     pub classic_too: bool,
 }
@@ -201,6 +204,9 @@ impl<'a> Parser<'a> {
         };
         let source = match format {
             Format::PrometheusText => text(|body| Source::Text(Text::new(body))),
+            Format::OpenMetrics if options.created_as_start => {
+                text(|body| Source::OpenMetrics(OpenMetrics::with_starts(body)))
+            }
             Format::OpenMetrics => text(|body| Source::OpenMetrics(OpenMetrics::new(body))),
             Format::Protobuf => Source::Protobuf(Box::new(Protobuf::new(body, options))),
         };

@@ -3,6 +3,7 @@
 use stint_model::metadata::MetricType;
 use stint_model::time::Timestamp;
 
+use super::created::Created;
 use super::number::{leading_decimal, parse_float};
 use super::scan::{self, Fault};
 use super::{Entry, ExemplarRef, SeriesEntry};
@@ -14,11 +15,17 @@ pub(super) struct OpenMetrics<'a> {
     at: usize,
     kind: MetricType,
     done: bool,
+    created: Option<Created<'a>>,
 }
 
 impl<'a> OpenMetrics<'a> {
     pub(super) fn new(body: &'a str) -> Self {
-        Self { body, at: 0, kind: MetricType::Unknown, done: false }
+        Self { body, at: 0, kind: MetricType::Unknown, done: false, created: None }
+    }
+
+    /// Takes `_created` lines as the start times of their series.
+    pub(super) fn with_starts(body: &'a str) -> Self {
+        Self { created: Some(Created::collect(body)), ..Self::new(body) }
     }
 
     pub(super) fn body(&self) -> &'a str {
@@ -29,10 +36,20 @@ impl<'a> OpenMetrics<'a> {
         if self.done {
             return Ok(None);
         }
-        match self.body.as_bytes().get(self.at) {
-            None => Err(Fault::new(self.at, "data does not end with # EOF")),
-            Some(b'#') => self.descriptor(),
-            Some(_) => self.series().map(|series| Some(Entry::Series(series))),
+        loop {
+            match self.body.as_bytes().get(self.at) {
+                None => return Err(Fault::new(self.at, "data does not end with # EOF")),
+                Some(b'#') => return self.descriptor(),
+                Some(_) => {
+                    let mut series = self.series()?;
+                    if let Some(created) = &self.created
+                        && !created.apply(&mut series)
+                    {
+                        continue;
+                    }
+                    return Ok(Some(Entry::Series(series)));
+                }
+            }
         }
     }
 
@@ -76,6 +93,9 @@ impl<'a> OpenMetrics<'a> {
                 self.kind = metric_type(text).ok_or_else(|| {
                     Fault::new(start, format!("invalid metric type {}", scan::excerpt(text)))
                 })?;
+                if let Some(created) = &mut self.created {
+                    created.begin_family(name.clone());
+                }
                 Entry::Type { name, kind: self.kind }
             }
         }))
@@ -121,7 +141,7 @@ impl<'a> OpenMetrics<'a> {
     fn number(&self, at: usize, what: &str) -> Result<(f64, usize), Fault> {
         let bytes = self.body.as_bytes();
         if bytes.get(at) != Some(&b' ') {
-            return Err(Fault::new(at, format!("expected one space and a {what}")));
+            return Err(Fault::new(at, format!("expected one space and then the {what}")));
         }
         let rest = bytes.get(at + 1..).unwrap_or_default();
         if let Some((value, length)) = leading_decimal(rest)
