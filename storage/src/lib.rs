@@ -5,13 +5,25 @@
 
 pub mod block;
 pub mod codec;
+mod db;
 pub mod disk;
+mod error;
+mod head;
 pub mod index;
+mod options;
+mod query;
+mod stats;
 pub mod tombstones;
+mod wal;
 
 pub use block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 pub use codec::Corruption;
+pub use db::Db;
 pub use disk::os::OsDisk;
 pub use disk::sim::SimDisk;
 pub use disk::{Disk, DiskError, DiskFile, Mapped};
+pub use error::{Damage, JobError, OpenError, OpenReport, Quarantined};
 pub use index::series_order;
+pub use options::{Options, SyncPolicy};
+pub use stats::Stats;
+pub use wal::{CursorBatch, CursorEvent, HoldError, ParsePositionError, WalHold, WalPosition};

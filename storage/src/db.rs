@@ -1,0 +1,234 @@
+//! A database: the log, the head and the blocks under one roof.
+
+mod open;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use stint_model::{
+    AppendError, Appended, Appender, Batch, Exemplar, Labels, Metadata, Querier, QueryError,
+    Queryable, RejectReason, Selector, SeriesRef, TimeRange,
+};
+
+use crate::disk::{Disk, DiskLock};
+use crate::error::{OpenError, OpenReport};
+use crate::head::Head;
+use crate::head::append::Plan;
+use crate::head::read::HeadQuerier;
+use crate::options::{Options, SyncPolicy};
+use crate::query::querier::MergedQuerier;
+use crate::stats::Stats;
+use crate::wal::hold::Holds;
+use crate::wal::log::{Log, start_record};
+use crate::wal::record::Encoder;
+use crate::wal::{HoldError, WalHold, WalPosition};
+
+/// An open database. Cloning shares it; it is closed by [`Db::close`] or when the last clone,
+/// querier and hold are gone.
+#[derive(Clone)]
+pub struct Db {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What is shared by clones, holds, queriers and jobs.
+pub(crate) struct Inner {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) log: Log,
+    pub(crate) head: Arc<Head>,
+    pub(crate) holds: Holds,
+    /// Held from plan to commit.
+    writer: Mutex<Writer>,
+    counters: Mutex<Counters>,
+    /// Number of the first segment that is replayed.
+    pub(crate) replay_from: Mutex<u64>,
+    /// Released by [`Db::close`].
+    lock: RwLock<Option<Box<dyn DiskLock>>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    pub(crate) encoder: Encoder,
+    plan: Plan,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    samples: u64,
+    late: u64,
+    batches: u64,
+    failed: u64,
+    created: u64,
+    corruptions: u64,
+    rejected: [u64; RejectReason::ALL.len()],
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db({:?})", self.inner.disk)
+    }
+}
+
+impl Db {
+    /// Opens the database on `disk`, creating it where there is none, and brings back what the
+    /// log holds.
+    ///
+    /// # Errors
+    /// The disk fails, somebody else has it open, or its format is newer. Damage to the log or to
+    /// a block is no error: it is set aside, reported, and the rest is served.
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        open::open(disk, options).map(|(inner, report)| (Self { inner: Arc::new(inner) }, report))
+    }
+
+    /// Makes everything appended so far survive the machine.
+    pub fn sync(&self) -> Result<(), AppendError> {
+        self.inner.log.sync()
+    }
+
+    /// Syncs and gives the directory free. Appends fail from now on; queriers that exist stay
+    /// readable.
+    pub fn close(&self) -> Result<(), AppendError> {
+        let _writer = self.inner.writer.lock();
+        let lock = self.inner.lock.write().take();
+        if lock.is_some() { self.inner.log.sync() } else { Ok(()) }
+    }
+
+    /// The options it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Reads the log from `from` (or from its present end) and keeps what is not released. Each
+    /// name can be held once at a time.
+    pub fn hold(&self, name: &str, from: Option<WalPosition>) -> Result<WalHold, HoldError> {
+        WalHold::new(Arc::clone(&self.inner), name, from)
+    }
+
+    /// Behind the last record of the log.
+    pub fn wal_end(&self) -> WalPosition {
+        self.inner.log.end()
+    }
+
+    /// The labels of a series of the head.
+    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
+        self.inner.head.labels_of(series)
+    }
+
+    /// Metadata by family name, sorted.
+    pub fn metadata(&self) -> Vec<(String, Metadata)> {
+        self.inner.head.metadata()
+    }
+
+    /// Exemplars inside `range` of the series that any of `selectors` matches, in order of
+    /// labels, then time.
+    pub fn exemplars(
+        &self,
+        selectors: &[Selector],
+        range: TimeRange,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        let mut by_series = std::collections::BTreeMap::<Labels, Vec<Exemplar>>::new();
+        for (series, exemplar) in self.inner.head.exemplars(range) {
+            let Some(labels) = self.inner.head.labels_of(series) else { continue };
+            if selectors.iter().any(|selector| selector.matches(&labels)) {
+                by_series.entry(labels).or_default().push(exemplar);
+            }
+        }
+        by_series.into_iter().collect()
+    }
+
+    /// Figures. Walks over the series of the head.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let head = inner.head.stats();
+        let segments = inner.log.segments();
+        let counters = inner.counters.lock();
+        Stats {
+            series: head.series,
+            chunks: head.chunks,
+            late_samples: head.late,
+            head_bytes: head.bytes,
+            exemplars: head.exemplars,
+            samples_appended: counters.samples,
+            samples_late: counters.late,
+            batches: counters.batches,
+            series_created: counters.created,
+            rejected: counters.rejected,
+            failed_batches: counters.failed,
+            wal_segments: segments.len() as u64,
+            wal_bytes: segments.values().map(|info| info.bytes).sum(),
+            blocks: 0,
+            block_bytes: 0,
+            head_bounds: head.bounds,
+            bounds: head.bounds,
+            corruptions: counters.corruptions,
+            read_only: inner.log.read_only_reason(),
+        }
+    }
+}
+
+impl Inner {
+    /// Keeps batches out while something must not change between plan and commit.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock()
+    }
+
+    fn check_open(&self) -> Result<(), AppendError> {
+        if self.lock.read().is_some() { Ok(()) } else { Err(AppendError::Closed) }
+    }
+
+    fn append(&self, batch: &Batch) -> Result<(Appended, Option<WalPosition>), AppendError> {
+        let mut writer = self.writer.lock();
+        self.check_open()?;
+        self.log.check_writable()?;
+        let Writer { encoder, plan } = &mut *writer;
+        self.head.plan(batch, plan);
+        let mut end = None;
+        if !plan.is_empty() {
+            start_record(encoder);
+            self.head.encode(batch, plan, encoder);
+            let position = self.log.append(encoder, plan.newest_time)?;
+            self.head.commit(batch, plan, position.segment);
+            end = Some(position);
+        }
+        let mut counters = self.counters.lock();
+        counters.batches += 1;
+        counters.samples += plan.len() as u64;
+        counters.late += plan.late_rows as u64;
+        counters.created += plan.born_count() as u64;
+        for rejected in &plan.appended.rejected {
+            let place = RejectReason::ALL.iter().position(|reason| *reason == rejected.reason);
+            if let Some(count) = place.and_then(|place| counters.rejected.get_mut(place)) {
+                *count += 1;
+            }
+        }
+        Ok((std::mem::take(&mut plan.appended), end))
+    }
+}
+
+impl Appender for Db {
+    fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
+        let outcome = self.inner.append(batch).and_then(|(appended, end)| {
+            if let (SyncPolicy::EveryCommit, Some(end)) = (self.inner.options.sync, end) {
+                self.inner.log.sync_to(end)?;
+            }
+            Ok(appended)
+        });
+        if outcome.is_err() {
+            self.inner.counters.lock().failed += 1;
+        }
+        outcome
+    }
+}
+
+impl Queryable for Db {
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier>, QueryError> {
+        let inner = &self.inner;
+        inner.check_open().map_err(|_| QueryError::Closed)?;
+        let pin = Arc::new(inner.head.pin());
+        let head = HeadQuerier::new(Arc::clone(&inner.head), pin, range);
+        Ok(Box::new(MergedQuerier::new(vec![Box::new(head)])))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Opening: clean up, find the checkpoint, replay the log in one ordered pass.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use stint_model::Timestamp;
+
+use super::{Counters, Inner, Writer};
+use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
+use crate::error::{Damage, OpenError, OpenReport};
+use crate::head::{Head, Replay};
+use crate::options::Options;
+use crate::wal::hold::Holds;
+use crate::wal::log::{Log, SegmentInfo};
+use crate::wal::record::{self, Item};
+use crate::wal::segment::{self, SegmentReader, Step};
+use crate::wal::{self, checkpoint};
+
+const LOCK: &str = "lock";
+
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: Options,
+) -> Result<(Inner, OpenReport), OpenError> {
+    check(&options)?;
+    let lock = match disk.lock(Path::new(LOCK)) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::WouldBlock => {
+            return Err(OpenError::InUse);
+        }
+        lock => lock?,
+    };
+    disk.create_dir(Path::new(wal::DIR))?;
+    disk.sync_dir(Path::new(""))?;
+    let mut report = OpenReport::default();
+    let head = Arc::new(Head::new(&options));
+    let files = Files::list(&*disk)?;
+    let mut replay = Replay::new(&head);
+    if let Some(number) = files.checkpoint {
+        read_checkpoint(&disk, number, &mut replay)?;
+    }
+    let replay_from = files.checkpoint.unwrap_or(0);
+    let mut segments = BTreeMap::new();
+    for (number, bytes) in &files.segments {
+        replay.newest = Timestamp::MIN;
+        let mut bytes = *bytes;
+        if *number >= replay_from {
+            let is_last = files.segments.last_key_value().is_some_and(|(last, _)| last == number);
+            bytes = replay_segment(&disk, *number, bytes, is_last, &mut replay, &mut report)?;
+            report.segments += 1;
+            report.bytes += bytes;
+        }
+        segments.insert(*number, SegmentInfo { bytes, newest: replay.newest });
+    }
+    report.samples = replay.samples;
+    report.orphaned_samples = replay.orphans;
+    report.series = head.stats().series;
+    let next = files.segments.last_key_value().map_or(0, |(last, _)| last + 1).max(replay_from);
+    let log = Log::new(Arc::clone(&disk), options.segment_bytes, segments, next);
+    let corruptions = report.damage.len() as u64;
+    let inner = Inner {
+        disk,
+        log,
+        head,
+        holds: Holds::default(),
+        writer: Mutex::new(Writer::default()),
+        counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
+        replay_from: Mutex::new(replay_from),
+        lock: RwLock::new(Some(lock)),
+        options,
+    };
+    Ok((inner, report))
+}
+
+fn check(options: &Options) -> Result<(), OpenError> {
+    if options.block_range.0 <= 0 {
+        return Err(OpenError::Option("block_range must be longer than zero"));
+    }
+    if options.chunk_samples == 0 {
+        return Err(OpenError::Option("chunk_samples must not be zero"));
+    }
+    Ok(())
+}
+
+/// What lies in the directory of the log.
+struct Files {
+    /// Length by number.
+    segments: BTreeMap<u64, u64>,
+    /// Number of the newest checkpoint.
+    checkpoint: Option<u64>,
+}
+
+impl Files {
+    /// Lists the files; removes what interrupted steps left.
+    fn list(disk: &dyn Disk) -> DiskResult<Self> {
+        let mut files = Self { segments: BTreeMap::new(), checkpoint: None };
+        let mut checkpoints = Vec::new();
+        for entry in disk.list(Path::new(wal::DIR))? {
+            let path = Path::new(wal::DIR).join(&entry.name);
+            if entry.name.ends_with(TEMPORARY_SUFFIX) {
+                disk.remove(&path)?;
+            } else if let Some(number) = checkpoint::number_of(&entry.name) {
+                checkpoints.push(number);
+            } else if let Ok(number) = entry.name.parse() {
+                files.segments.insert(number, entry.size);
+            }
+        }
+        files.checkpoint = checkpoints.iter().max().copied();
+        for number in checkpoints.into_iter().filter(|number| Some(*number) != files.checkpoint) {
+            disk.remove(&checkpoint::path(number))?;
+        }
+        Ok(files)
+    }
+}
+
+fn read_checkpoint(
+    disk: &Arc<dyn Disk>,
+    number: u64,
+    replay: &mut Replay<'_>,
+) -> Result<(), OpenError> {
+    let path = checkpoint::path(number);
+    let damaged = |offset, reason: &str| OpenError::Checkpoint {
+        path: path.clone(),
+        offset,
+        reason: reason.to_owned(),
+    };
+    let size = disk.size(&path)?;
+    let mut reader = SegmentReader::new(Arc::clone(disk), path.clone(), 0, size);
+    check_version(reader.version()?, &path)?.ok_or_else(|| damaged(0, "no header"))?;
+    let mut items = Vec::new();
+    loop {
+        match reader.step()? {
+            Step::Record { payload, after } => {
+                record::decode(payload, |item| items.push(item)).map_err(|r| damaged(after, r))?;
+                replay.apply(&mut items, 0);
+            }
+            Step::Damaged { offset, reason, .. } => return Err(damaged(offset, reason)),
+            Step::End => return Ok(()),
+        }
+    }
+}
+
+/// `None` where there is no header; an error where it says that the format is newer.
+fn check_version(version: Option<u32>, path: &Path) -> Result<Option<u32>, OpenError> {
+    match version {
+        Some(found) if found > segment::VERSION => {
+            Err(OpenError::NewerFormat { path: path.to_path_buf(), found, known: segment::VERSION })
+        }
+        version => Ok(version),
+    }
+}
+
+/// Replays a segment; returns its length, which is shorter than before where a torn tail was cut
+/// off.
+fn replay_segment(
+    disk: &Arc<dyn Disk>,
+    number: u64,
+    size: u64,
+    is_last: bool,
+    replay: &mut Replay<'_>,
+    report: &mut OpenReport,
+) -> Result<u64, OpenError> {
+    let path = segment::path(number);
+    let mut reader = SegmentReader::new(Arc::clone(disk), path.clone(), 0, size);
+    let mut tail = None;
+    if check_version(reader.version()?, &path)?.is_none() {
+        let reason = "no header".to_owned();
+        tail = Some(Damage { path: path.clone(), offset: 0, bytes: size, reason });
+    } else {
+        let mut items: Vec<Item> = Vec::new();
+        loop {
+            let at = reader.offset();
+            match reader.step()? {
+                Step::End => break,
+                Step::Record { payload, after } => {
+                    let decoded = record::decode(payload, |item| items.push(item));
+                    if let Err(reason) = decoded {
+                        // The checksum holds, so this is not a torn write: skip it whole.
+                        items.clear();
+                        let reason = reason.to_owned();
+                        let path = path.clone();
+                        report.damage.push(Damage { path, offset: at, bytes: after - at, reason });
+                    }
+                    replay.apply(&mut items, number);
+                }
+                Step::Damaged { offset, bytes, reason, resumes } => {
+                    let reason = reason.to_owned();
+                    let damage = Damage { path: path.clone(), offset, bytes, reason };
+                    if resumes {
+                        report.damage.push(damage);
+                    } else {
+                        tail = Some(damage);
+                    }
+                }
+            }
+        }
+    }
+    let Some(tail) = tail else { return Ok(size) };
+    if !is_last {
+        if tail.bytes > 0 {
+            report.damage.push(tail);
+        }
+        return Ok(size);
+    }
+    let offset = tail.offset;
+    if tail.bytes > 0 {
+        let file = disk.open(&path)?;
+        file.truncate(offset)?;
+        file.sync()?;
+        report.torn_tail = Some(tail);
+    }
+    Ok(offset)
+}

@@ -1,0 +1,317 @@
+//! The head: the newest samples of all series, in memory, readable while it grows.
+//!
+//! One writer at a time plans a batch ([`append`]), logs it, and commits it; readers are pinned to
+//! a commit ([`store`]) and copy what they need under a short read lock. Locks, in the order in
+//! which they are taken: store, index, pins; the index is never held while taking the store.
+
+pub(crate) mod append;
+mod chunk;
+mod exemplars;
+pub(crate) mod index;
+pub(crate) mod read;
+mod series;
+mod store;
+mod symbols;
+mod validate;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Timestamp};
+
+use self::exemplars::ExemplarRing;
+use self::index::Index;
+use self::series::ChunkRules;
+use self::store::{Pin, Pins, Store};
+use crate::options::Options;
+use crate::wal::record::Item;
+
+/// Slots that are worked on under one lock, so that nobody waits long.
+const SLOTS_AT_ONCE: usize = 1024;
+
+/// See the module's documentation.
+pub(crate) struct Head {
+    store: RwLock<Store>,
+    index: RwLock<Index>,
+    pins: Arc<Pins>,
+    exemplars: Mutex<ExemplarRing>,
+    metadata: RwLock<HashMap<String, Metadata>>,
+    range: i64,
+}
+
+/// Figures of the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadStats {
+    pub(crate) series: u64,
+    pub(crate) chunks: u64,
+    pub(crate) late: u64,
+    pub(crate) bytes: u64,
+    pub(crate) exemplars: u64,
+    pub(crate) bounds: Option<(Timestamp, Timestamp)>,
+}
+
+/// What leaves the head after a flush.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) before: Timestamp,
+    pub(crate) commit: u64,
+    pub(crate) first_segment: u64,
+}
+
+impl Head {
+    pub(crate) fn new(options: &Options) -> Self {
+        let rules = ChunkRules {
+            samples: options.chunk_samples.max(1),
+            range: options.block_range.0.max(1),
+        };
+        Self {
+            store: RwLock::new(Store::new(rules)),
+            index: RwLock::default(),
+            pins: Arc::default(),
+            exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
+            metadata: RwLock::default(),
+            range: options.block_range.0.max(1),
+        }
+    }
+
+    /// A pin on what is visible now.
+    pub(crate) fn pin(&self) -> Pin {
+        let store = self.store.read();
+        self.pins.pin(store.commit)
+    }
+
+    /// The pins that are out.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The labels of a series.
+    pub(crate) fn labels_of(&self, id: SeriesRef) -> Option<Labels> {
+        let slot = self.store.read().slot_of(id)?;
+        self.index.read().labels(slot)
+    }
+
+    /// First and last time of in-order samples.
+    pub(crate) fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
+        self.store.read().bounds
+    }
+
+    /// Everything before this is in blocks.
+    pub(crate) fn flushed(&self) -> Timestamp {
+        self.store.read().flushed
+    }
+
+    /// The handle that the next new series gets.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.store.read().next_id
+    }
+
+    /// The end of the oldest block range with in-order samples, once the head reaches so far
+    /// beyond it that it can be cut off.
+    pub(crate) fn due_cut(&self) -> Option<Timestamp> {
+        let (first, last) = self.bounds()?;
+        let span = last.0.saturating_sub(first.0);
+        if span <= self.range.saturating_add(self.range / 2) {
+            return None;
+        }
+        Some(Timestamp((first.0.div_euclid(self.range) + 1).saturating_mul(self.range)))
+    }
+
+    /// Metadata by family.
+    pub(crate) fn metadata(&self) -> Vec<(String, Metadata)> {
+        let metadata = self.metadata.read();
+        let mut all: Vec<_> = metadata.iter().map(|(n, m)| (n.clone(), m.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Exemplars inside `range`, in order of arrival.
+    pub(crate) fn exemplars(&self, range: TimeRange) -> Vec<(SeriesRef, Exemplar)> {
+        let ring = self.exemplars.lock();
+        ring.inside(range).map(|(id, exemplar)| (SeriesRef(id), exemplar.clone())).collect()
+    }
+
+    /// Handle, labels and last log segment of all series that exist.
+    pub(crate) fn all_series(&self) -> Vec<(SeriesRef, Labels, u64)> {
+        let mut all = Vec::new();
+        let mut from = 0;
+        loop {
+            let store = self.store.read();
+            let index = self.index.read();
+            let end = store.series.len().min(from + SLOTS_AT_ONCE);
+            let Some(part) = store.series.get(from..end).filter(|part| !part.is_empty()) else {
+                return all;
+            };
+            for (at, series) in part.iter().enumerate() {
+                let Some(series) = series else { continue };
+                if let Some(labels) = index.labels((from + at) as u32) {
+                    all.push((SeriesRef(series.id), labels, u64::from(series.last_segment)));
+                }
+            }
+            from = end;
+        }
+    }
+
+    /// Notes that everything before `before` is being written to blocks; returns the last commit
+    /// that has to be in them.
+    pub(crate) fn begin_flush(&self, before: Timestamp) -> u64 {
+        let mut store = self.store.write();
+        store.flushed = store.flushed.max(before);
+        store.commit
+    }
+
+    /// Drops what is in blocks, for the slots from `from` on, a limited number at a time: samples
+    /// before `cut.before`, late ones only as far as commits up to `cut.commit` brought them.
+    /// Series that have nothing left, and whose last sample is in no segment of the log from
+    /// `cut.first_segment` on, are forgotten. Returns where to go on. No batch may be between plan
+    /// and commit.
+    pub(crate) fn truncate(&self, cut: Cut, from: usize) -> Option<usize> {
+        let mut store = self.store.write();
+        let end = store.series.len().min(from + SLOTS_AT_ONCE);
+        if from >= end {
+            store.reclaim(self.pins.oldest());
+            store.bounds = store.bounds.filter(|(_, last)| *last >= cut.before);
+            if let Some((first, _)) = &mut store.bounds {
+                *first = (*first).max(cut.before);
+            }
+            return None;
+        }
+        let pin = self.pins.next();
+        let mut gone = Vec::new();
+        for slot in from..end {
+            let Some(Some(series)) = store.series.get_mut(slot) else { continue };
+            series.truncate(cut.before, cut.commit);
+            if series.is_empty() && u64::from(series.last_segment) < cut.first_segment {
+                gone.push(slot as u32);
+            }
+        }
+        for slot in &gone {
+            store.remove(*slot, pin);
+        }
+        let mut index = self.index.write();
+        gone.iter().for_each(|slot| index.remove(*slot));
+        Some(end)
+    }
+
+    /// Frees what removed series left in the index, where that is much. No batch may be between
+    /// plan and commit.
+    pub(crate) fn rebuild_worn_index(&self) {
+        let rebuilt = {
+            let index = self.index.read();
+            index.is_worn().then(|| index.rebuilt())
+        };
+        if let Some(rebuilt) = rebuilt {
+            *self.index.write() = rebuilt;
+        }
+    }
+
+    /// Figures; walks over all series.
+    pub(crate) fn stats(&self) -> HeadStats {
+        let mut stats = HeadStats::default();
+        let mut from = 0;
+        loop {
+            let store = self.store.read();
+            stats.bounds = store.bounds;
+            let end = store.series.len().min(from + SLOTS_AT_ONCE);
+            let Some(part) = store.series.get(from..end).filter(|part| !part.is_empty()) else {
+                break;
+            };
+            for series in part.iter().flatten() {
+                stats.series += 1;
+                stats.chunks += series.chunks() as u64;
+                stats.late += series.late_count() as u64;
+                stats.bytes += (series.heap_bytes() + size_of_val(series)) as u64;
+            }
+            from = end;
+        }
+        stats.bytes += self.index.read().symbol_bytes() as u64;
+        stats.exemplars = self.exemplars.lock().len() as u64;
+        stats
+    }
+}
+
+/// Applies a log to an empty head. Late is what the running head took as late: whatever is not
+/// newer than its series, or lies before a flush that had begun.
+pub(crate) struct Replay<'a> {
+    head: &'a Head,
+    flush_begun_at: u64,
+    /// Samples whose series is not known.
+    pub(crate) orphans: u64,
+    /// Samples applied.
+    pub(crate) samples: u64,
+    /// Newest time in the segment at hand.
+    pub(crate) newest: Timestamp,
+}
+
+impl<'a> Replay<'a> {
+    pub(crate) fn new(head: &'a Head) -> Self {
+        Self { head, flush_begun_at: 0, orphans: 0, samples: 0, newest: Timestamp::MIN }
+    }
+
+    /// Applies the items of one record.
+    pub(crate) fn apply(&mut self, items: &mut Vec<Item>, segment: u64) {
+        let mut store = self.head.store.write();
+        store.begin_commit(None);
+        for item in items.drain(..) {
+            match item {
+                Item::Series { id, last_segment, labels } => {
+                    self.series(&mut store, id, &labels, last_segment);
+                }
+                Item::Sample { id, sample } => self.sample(&mut store, id, &sample, segment),
+                Item::Metadata { family, metadata } => {
+                    self.head.metadata.write().insert(family, metadata);
+                }
+                Item::Exemplar { id, exemplar } => self.head.exemplars.lock().push(id, exemplar),
+                Item::FlushBegin { before } => {
+                    store.flushed = store.flushed.max(before);
+                    self.flush_begun_at = store.commit;
+                }
+                Item::FlushDone { before } => {
+                    drop(store);
+                    let cut = Cut { before, commit: self.flush_begun_at, first_segment: 0 };
+                    let mut from = Some(0);
+                    while let Some(slot) = from {
+                        from = self.head.truncate(cut, slot);
+                    }
+                    store = self.head.store.write();
+                    store.flushed = store.flushed.max(before);
+                }
+                // Deletions reach samples by tombstones, which are kept beside the blocks.
+                Item::Deleted { .. } => {}
+                Item::Checkpoint { next_id, flushed } => {
+                    store.next_id = store.next_id.max(next_id);
+                    store.flushed = store.flushed.max(flushed);
+                }
+            }
+        }
+    }
+
+    fn series(&self, store: &mut Store, id: u64, labels: &Labels, last_segment: u64) {
+        if store.slot_of(SeriesRef(id)).is_some() {
+            return;
+        }
+        let hash = labels.stable_hash();
+        let mut index = self.head.index.write();
+        if let Some(slot) = index.find(labels, hash) {
+            store.alias(id, slot);
+        } else if let Some(slot) = store.create(id) {
+            index.insert(slot, SeriesRef(id), labels, hash);
+            if let Some(Some(series)) = store.series.get_mut(slot as usize) {
+                series.last_segment = last_segment as u32;
+            }
+        }
+    }
+
+    fn sample(&mut self, store: &mut Store, id: u64, sample: &Sample, segment: u64) {
+        let Some(slot) = store.slot_of(SeriesRef(id)) else {
+            self.orphans += 1;
+            return;
+        };
+        let last = store.get(slot).and_then(series::MemSeries::last_time);
+        let late = sample.at < store.flushed || last.is_some_and(|last| sample.at <= last);
+        store.push(slot, sample, late, segment, false);
+        self.samples += 1;
+        self.newest = self.newest.max(sample.at);
+    }
+}

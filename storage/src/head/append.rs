@@ -1,0 +1,369 @@
+//! Taking a batch in three steps: plan it against what is stored, write the plan to the log,
+//! commit it. Only one batch is between plan and commit at a time.
+//!
+//! The rules are those of Prometheus: a sample newer than its series is taken in order unless it
+//! lies half a block range behind the newest sample of all; one that equals the series' newest
+//! is no change; others are late, and taken where the batch's window reaches so far back from the
+//! newest sample of all.
+
+use hashbrown::HashMap;
+use stint_model::{
+    Appended, Batch, Labels, RejectReason, Rejected, Row, Sample, SeriesKey, SeriesRef, Timestamp,
+    Value,
+};
+
+use super::Head;
+use super::index::Slot;
+use super::series::{Stored, same_value};
+use super::store::Store;
+use super::validate;
+use crate::wal::record::Encoder;
+
+/// Whose sample a planned row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Known(Slot),
+    /// Index into [`Plan::born`].
+    New(u32),
+}
+
+/// A row that will be stored.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    row: usize,
+    id: u64,
+    target: Target,
+    late: bool,
+}
+
+/// What will become of a batch. Reused from batch to batch.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    rows: Vec<Planned>,
+    born: Vec<(u64, Labels, u64)>,
+    born_by_labels: HashMap<Labels, u32>,
+    /// Newest in-order sample that this batch brings to a series, by row.
+    newest: HashMap<Target, usize>,
+    /// Late samples that this batch brings, by row.
+    late: HashMap<(Target, Timestamp), usize>,
+    exemplars: Vec<(u64, usize, usize)>,
+    metadata: Vec<usize>,
+    /// The answer.
+    pub(crate) appended: Appended,
+    /// Newest time of a row that will be stored.
+    pub(crate) newest_time: Timestamp,
+    /// Rows that will be stored late.
+    pub(crate) late_rows: usize,
+}
+
+impl Plan {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.born.clear();
+        self.born_by_labels.clear();
+        self.newest.clear();
+        self.late.clear();
+        self.exemplars.clear();
+        self.metadata.clear();
+        self.appended = Appended::default();
+        self.newest_time = Timestamp::MIN;
+        self.late_rows = 0;
+    }
+
+    /// Whether there is nothing to store.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
+    }
+
+    /// How many series will begin to exist.
+    pub(crate) fn born_count(&self) -> usize {
+        self.born.len()
+    }
+
+    /// How many samples will be stored.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// What a row is judged by.
+struct Limits {
+    /// Samples before this are not taken in order.
+    in_order_from: Timestamp,
+    /// Late samples before this are not taken at all; none are without a window.
+    late_from: Option<Timestamp>,
+}
+
+enum Verdict {
+    InOrder,
+    Late,
+    NoChange,
+    Reject(RejectReason),
+}
+
+impl Head {
+    /// Decides what becomes of each row.
+    pub(crate) fn plan(&self, batch: &Batch, plan: &mut Plan) {
+        plan.clear();
+        let store = self.store.read();
+        let limits = self.limits(&store, batch);
+        let mut next_id = store.next_id;
+        plan.appended.refs.reserve(batch.rows.len());
+        for (number, row) in batch.rows.iter().enumerate() {
+            let outcome = self.plan_row(&store, batch, number, row, &limits, plan, &mut next_id);
+            let id = match outcome {
+                Ok(id) => id,
+                Err((id, reason)) => {
+                    plan.appended.rejected.push(Rejected { row: number, reason });
+                    id
+                }
+            };
+            plan.appended.refs.push(id.map(SeriesRef));
+        }
+        drop(store);
+        self.plan_exemplars(batch, plan);
+        let known = self.metadata.read();
+        for (number, (family, metadata)) in batch.metadata.iter().enumerate() {
+            if known.get(family) != Some(metadata) {
+                plan.metadata.push(number);
+            }
+        }
+    }
+
+    fn limits(&self, store: &Store, batch: &Batch) -> Limits {
+        let newest = store.bounds.map(|(_, last)| last);
+        let half_range =
+            newest.map_or(Timestamp::MIN, |t| Timestamp(t.0.saturating_sub(self.range / 2)));
+        let newest = newest.or_else(|| batch.rows.iter().map(|row| row.sample.at).max());
+        let window = batch.out_of_order_window;
+        Limits {
+            in_order_from: half_range.max(store.flushed),
+            late_from: newest.filter(|_| window.0 > 0).map(|newest| newest - window),
+        }
+    }
+
+    /// The series' handle, with the reason where the row is rejected.
+    #[expect(clippy::too_many_arguments, reason = "the state of one loop, used only there")]
+    fn plan_row(
+        &self,
+        store: &Store,
+        batch: &Batch,
+        number: usize,
+        row: &Row,
+        limits: &Limits,
+        plan: &mut Plan,
+        next_id: &mut u64,
+    ) -> Result<Option<u64>, (Option<u64>, RejectReason)> {
+        let mut hash = 0;
+        let target = match &row.series {
+            SeriesKey::Known(id) => {
+                Some(Target::Known(store.slot_of(*id).ok_or((None, RejectReason::UnknownSeries))?))
+            }
+            SeriesKey::Labels(labels) if labels.is_empty() => {
+                return Err((None, RejectReason::InvalidLabels));
+            }
+            SeriesKey::Labels(labels) => {
+                hash = labels.stable_hash();
+                let known = self.index.read().find(labels, hash).map(Target::Known);
+                known.or_else(|| plan.born_by_labels.get(labels).map(|n| Target::New(*n)))
+            }
+        };
+        let id = match target {
+            Some(Target::Known(slot)) => store.get(slot).map(|series| series.id),
+            Some(Target::New(number)) => plan.born.get(number as usize).map(|born| born.0),
+            None => None,
+        };
+        if let Value::Histogram(histogram) = &row.sample.value {
+            if !validate::is_valid(histogram) {
+                return Err((id, RejectReason::InvalidHistogram));
+            }
+        }
+        let late = match judge(store, batch, target, &row.sample, limits, plan) {
+            Verdict::Reject(reason) => return Err((id, reason)),
+            Verdict::NoChange => return Ok(id),
+            Verdict::InOrder => false,
+            Verdict::Late => true,
+        };
+        let (target, id) = match (target, id, &row.series) {
+            (Some(target), Some(id), _) => (target, id),
+            (_, _, SeriesKey::Labels(labels)) => {
+                let id = *next_id;
+                *next_id += 1;
+                let target = plan.born.len() as u32;
+                plan.born.push((id, labels.clone(), hash));
+                plan.born_by_labels.insert(labels.clone(), target);
+                (Target::New(target), id)
+            }
+            _ => return Err((None, RejectReason::UnknownSeries)),
+        };
+        plan.rows.push(Planned { row: number, id, target, late });
+        plan.newest_time = plan.newest_time.max(row.sample.at);
+        if late {
+            plan.late_rows += 1;
+            plan.late.insert((target, row.sample.at), number);
+        } else {
+            plan.newest.insert(target, number);
+        }
+        Ok(Some(id))
+    }
+
+    fn plan_exemplars(&self, batch: &Batch, plan: &mut Plan) {
+        if batch.exemplars.is_empty() {
+            return;
+        }
+        let ring = self.exemplars.lock();
+        for (group, exemplars) in batch.exemplars.iter().enumerate() {
+            let Some(Some(SeriesRef(id))) = plan.appended.refs.get(exemplars.row) else { continue };
+            for (number, exemplar) in exemplars.exemplars.iter().enumerate() {
+                if ring.accepts(*id, exemplar) {
+                    plan.exemplars.push((*id, group, number));
+                }
+            }
+        }
+    }
+
+    /// Writes the plan as the payload of a record.
+    pub(crate) fn encode(&self, batch: &Batch, plan: &Plan, encoder: &mut Encoder) {
+        for (id, labels, _) in &plan.born {
+            encoder.series(*id, 0, labels);
+        }
+        for planned in &plan.rows {
+            if let Some(row) = batch.rows.get(planned.row) {
+                encoder.sample(planned.id, &row.sample);
+            }
+        }
+        for (id, group, number) in &plan.exemplars {
+            let exemplars = batch.exemplars.get(*group).map(|group| &group.exemplars);
+            if let Some(exemplar) = exemplars.and_then(|exemplars| exemplars.get(*number)) {
+                encoder.exemplar(*id, exemplar);
+            }
+        }
+        for number in &plan.metadata {
+            if let Some((family, metadata)) = batch.metadata.get(*number) {
+                encoder.metadata(family, metadata);
+            }
+        }
+    }
+
+    /// Makes the plan visible. `segment` of the log has it.
+    pub(crate) fn commit(&self, batch: &Batch, plan: &Plan, segment: u64) {
+        let mut store = self.store.write();
+        let pinned = self.pins.oldest_commit();
+        store.begin_commit(pinned);
+        let mut slots = Vec::with_capacity(plan.born.len());
+        if !plan.born.is_empty() {
+            let mut index = self.index.write();
+            for (id, labels, hash) in &plan.born {
+                let slot = store.create(*id);
+                if let Some(slot) = slot {
+                    index.insert(slot, SeriesRef(*id), labels, *hash);
+                }
+                slots.push(slot);
+            }
+        }
+        for planned in &plan.rows {
+            let slot = match planned.target {
+                Target::Known(slot) => Some(slot),
+                Target::New(number) => slots.get(number as usize).copied().flatten(),
+            };
+            if let Some((slot, row)) = slot.zip(batch.rows.get(planned.row)) {
+                store.push(slot, &row.sample, planned.late, segment, pinned.is_some());
+            }
+        }
+        drop(store);
+        self.commit_rest(batch, plan);
+    }
+
+    fn commit_rest(&self, batch: &Batch, plan: &Plan) {
+        if !plan.exemplars.is_empty() {
+            let mut ring = self.exemplars.lock();
+            for (id, group, number) in &plan.exemplars {
+                let exemplars = batch.exemplars.get(*group).map(|group| &group.exemplars);
+                if let Some(exemplar) = exemplars.and_then(|exemplars| exemplars.get(*number)) {
+                    ring.push(*id, exemplar.clone());
+                }
+            }
+        }
+        if !plan.metadata.is_empty() {
+            let mut known = self.metadata.write();
+            for (family, metadata) in plan.metadata.iter().filter_map(|n| batch.metadata.get(*n)) {
+                known.insert(family.clone(), metadata.clone());
+            }
+        }
+    }
+}
+
+fn judge(
+    store: &Store,
+    batch: &Batch,
+    target: Option<Target>,
+    sample: &Sample,
+    limits: &Limits,
+    plan: &Plan,
+) -> Verdict {
+    let series = match target {
+        Some(Target::Known(slot)) => store.get(slot),
+        _ => None,
+    };
+    let pending = target.and_then(|target| plan.newest.get(&target));
+    let pending = pending.and_then(|row| batch.rows.get(*row)).map(|row| &row.sample);
+    let last_time = pending.map(|s| s.at).or_else(|| series.and_then(|s| s.last_time()));
+    if sample.at >= limits.in_order_from {
+        match last_time {
+            Some(last) if sample.at == last => {
+                let same = match (pending, series.and_then(|series| series.last())) {
+                    (Some(pending), _) => same_value(&pending.value, &sample.value),
+                    (None, last) => last.is_some_and(|(_, v)| same_value(&v, &sample.value)),
+                };
+                return if same {
+                    Verdict::NoChange
+                } else {
+                    Verdict::Reject(RejectReason::DuplicateTimestamp)
+                };
+            }
+            Some(last) if sample.at < last => {}
+            // A late sample may already stand where an in-order one could go.
+            _ if series.is_none_or(|series| series.late_count() == 0) && plan.late.is_empty() => {
+                return Verdict::InOrder;
+            }
+            _ => match stored(batch, target, series, sample, plan) {
+                Verdict::Late => return Verdict::InOrder,
+                verdict => return verdict,
+            },
+        }
+    }
+    match limits.late_from {
+        Some(from) if sample.at >= from => stored(batch, target, series, sample, plan),
+        Some(_) => Verdict::Reject(RejectReason::TooOld),
+        None if sample.at < limits.in_order_from => Verdict::Reject(RejectReason::OutOfBounds),
+        None => Verdict::Reject(RejectReason::OutOfOrder),
+    }
+}
+
+/// Late, unless the head has something for this time already.
+fn stored(
+    batch: &Batch,
+    target: Option<Target>,
+    series: Option<&super::series::MemSeries>,
+    sample: &Sample,
+    plan: &Plan,
+) -> Verdict {
+    let compare = |same: bool| {
+        if same { Verdict::NoChange } else { Verdict::Reject(RejectReason::DuplicateTimestamp) }
+    };
+    let Some(target) = target else { return Verdict::Late };
+    let in_batch = plan.late.get(&(target, sample.at)).or_else(|| {
+        let same = |planned: &&Planned| planned.target == target;
+        let rows = plan.rows.iter().filter(same).map(|planned| &planned.row);
+        rows.clone().find(|row| batch.rows.get(**row).is_some_and(|r| r.sample.at == sample.at))
+    });
+    if let Some(row) = in_batch.and_then(|row| batch.rows.get(*row)) {
+        return compare(same_value(&row.sample.value, &sample.value));
+    }
+    match series.map(|series| series.stored(sample)) {
+        Some(Ok(Stored::Same)) => compare(true),
+        // What cannot be read back is not overwritten.
+        Some(Ok(Stored::Other) | Err(_)) => compare(false),
+        Some(Ok(Stored::Nothing)) | None => Verdict::Late,
+    }
+}

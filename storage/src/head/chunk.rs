@@ -1,0 +1,355 @@
+//! The open chunk of a series: a byte code that costs nothing for what repeats.
+//!
+//! Each token is one byte. With the top bit set it is a run: the lower seven bits count samples
+//! that continue the last interval and repeat the last value. Else bit 0 says that a change of
+//! the interval follows (zigzag), and bits 1–3 how the value differs from the one before: not at
+//! all, by an integer (zigzag), in some bytes, by being the stale marker, or by being a histogram
+//! (which lies beside). A run in progress is only a counter.
+
+use std::sync::Arc;
+
+use stint_model::{Columns, Histogram, STALE_NAN_BITS, Sample, Timestamp, Value};
+
+const RUN: u8 = 0x80;
+const RUN_MAX: u8 = 0x7f;
+const INTERVAL: u8 = 1;
+const SAME: u8 = 0;
+const INTEGER: u8 = 1;
+const BYTES: u8 = 2;
+const STALE: u8 = 3;
+const HISTOGRAM: u8 = 4;
+
+/// What few samples have: histograms and start times, by number of the sample in the chunk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extras {
+    histograms: Vec<(u16, Arc<Histogram>)>,
+    starts: Vec<(u16, Timestamp)>,
+}
+
+/// A chunk that still grows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenChunk {
+    bytes: Vec<u8>,
+    extras: Option<Box<Extras>>,
+    first: i64,
+    last: i64,
+    interval: i64,
+    bits: u64,
+    count: u16,
+    run: u8,
+    last_is_histogram: bool,
+}
+
+impl OpenChunk {
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Time of the first sample; meaningless while empty.
+    pub(crate) fn first(&self) -> Timestamp {
+        Timestamp(self.first)
+    }
+
+    /// Time of the last sample; meaningless while empty.
+    pub(crate) fn last(&self) -> Timestamp {
+        Timestamp(self.last)
+    }
+
+    /// The last value.
+    pub(crate) fn last_value(&self) -> Option<Value> {
+        if self.count == 0 {
+            return None;
+        }
+        if self.last_is_histogram {
+            let histograms = &self.extras.as_ref()?.histograms;
+            return histograms.last().map(|(_, histogram)| Value::Histogram(Arc::clone(histogram)));
+        }
+        Some(Value::from_wire(f64::from_bits(self.bits)))
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.extras.as_ref().map_or(0, |_| size_of::<Extras>())
+    }
+
+    /// Empties the chunk, keeping its memory.
+    pub(crate) fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = Self { bytes, ..Self::default() };
+    }
+
+    /// Adds a sample that is later than the last one.
+    pub(crate) fn push(&mut self, sample: &Sample) {
+        let at = sample.at.0;
+        if self.count == 0 {
+            self.first = at;
+            self.last = at;
+            self.interval = 0;
+            self.bits = 0;
+        }
+        let interval = at.wrapping_sub(self.last);
+        let change = interval.wrapping_sub(self.interval);
+        let bits = match &sample.value {
+            Value::Float(value) => value.to_bits(),
+            Value::Stale => STALE_NAN_BITS,
+            Value::Histogram(_) => self.bits,
+        };
+        self.last_is_histogram = matches!(sample.value, Value::Histogram(_));
+        if change == 0 && bits == self.bits && !self.last_is_histogram {
+            self.run += 1;
+            if self.run == RUN_MAX {
+                self.end_run();
+            }
+        } else {
+            self.end_run();
+            self.push_token(change, bits);
+        }
+        self.interval = interval;
+        self.last = at;
+        self.bits = bits;
+        self.push_extras(sample);
+        self.count += 1;
+    }
+
+    fn push_token(&mut self, change: i64, bits: u64) {
+        let tag_at = self.bytes.len();
+        self.bytes.push(0);
+        let mut tag = 0;
+        if change != 0 {
+            tag = INTERVAL;
+            put_int(&mut self.bytes, change);
+        }
+        let form = if self.last_is_histogram {
+            HISTOGRAM
+        } else if bits == self.bits {
+            SAME
+        } else if bits == STALE_NAN_BITS {
+            STALE
+        } else if let Some((old, new)) = integer(self.bits).zip(integer(bits)) {
+            put_int(&mut self.bytes, new - old);
+            INTEGER
+        } else {
+            let different = (bits ^ self.bits).swap_bytes();
+            // In big-endian order zero bytes lead (same exponent) and trail (short mantissa).
+            let skipped = (different.trailing_zeros() / 8) as u8;
+            let length = 8 - skipped - (different.leading_zeros() / 8) as u8;
+            self.bytes.push(skipped << 4 | length);
+            let bytes = different.to_le_bytes();
+            let range = usize::from(skipped)..usize::from(skipped + length);
+            self.bytes.extend_from_slice(bytes.get(range).unwrap_or_default());
+            BYTES
+        };
+        if let Some(byte) = self.bytes.get_mut(tag_at) {
+            *byte = tag | form << 1;
+        }
+    }
+
+    fn push_extras(&mut self, sample: &Sample) {
+        if let Value::Histogram(histogram) = &sample.value {
+            let extras = self.extras.get_or_insert_default();
+            extras.histograms.push((self.count, Arc::clone(histogram)));
+        }
+        if let Some(started) = sample.started {
+            self.extras.get_or_insert_default().starts.push((self.count, started));
+        }
+    }
+
+    fn end_run(&mut self) {
+        if self.run > 0 {
+            self.bytes.push(RUN | self.run);
+            self.run = 0;
+        }
+    }
+
+    /// Appends the first `count` samples to `columns`.
+    pub(crate) fn decode(&self, count: u16, columns: &mut Columns) {
+        let mut reader = Tokens { bytes: &self.bytes, run: 0 };
+        let mut at = self.first;
+        let mut interval = 0_i64;
+        let mut bits = 0_u64;
+        let mut histograms = self.extras.iter().flat_map(|extras| &extras.histograms);
+        let mut starts = self.extras.iter().flat_map(|extras| &extras.starts).peekable();
+        for number in 0..count.min(self.count) {
+            let token = reader.next(bits);
+            interval = interval.wrapping_add(token.change);
+            at = at.wrapping_add(interval);
+            bits = token.bits;
+            let histogram = if token.histogram { histograms.next() } else { None };
+            match histogram {
+                Some((_, histogram)) => {
+                    columns.push_histogram(Timestamp(at), Arc::clone(histogram));
+                }
+                None => columns.push_float(Timestamp(at), f64::from_bits(bits)),
+            }
+            if let Some((_, started)) = starts.next_if(|(with, _)| *with == number) {
+                columns.set_last_start(*started);
+            }
+        }
+    }
+}
+
+struct Token {
+    change: i64,
+    bits: u64,
+    histogram: bool,
+}
+
+/// The tokens of a chunk; what lies behind the last byte is the run in progress.
+struct Tokens<'a> {
+    bytes: &'a [u8],
+    run: u8,
+}
+
+impl Tokens<'_> {
+    fn next(&mut self, bits: u64) -> Token {
+        let same = Token { change: 0, bits, histogram: false };
+        if self.run > 0 {
+            self.run -= 1;
+            return same;
+        }
+        let Some(tag) = self.byte() else { return same };
+        if tag & RUN != 0 {
+            self.run = (tag & RUN_MAX) - 1;
+            return same;
+        }
+        let change = if tag & INTERVAL == 0 { 0 } else { self.int() };
+        let bits = match tag >> 1 {
+            INTEGER => {
+                let old = integer(bits).unwrap_or_default();
+                (old.wrapping_add(self.int()) as f64).to_bits()
+            }
+            BYTES => {
+                let shape = self.byte().unwrap_or_default();
+                let mut different = [0; 8];
+                for place in different
+                    .iter_mut()
+                    .skip(usize::from(shape >> 4))
+                    .take(usize::from(shape & 0xf))
+                {
+                    *place = self.byte().unwrap_or_default();
+                }
+                bits ^ u64::from_be_bytes(different)
+            }
+            STALE => STALE_NAN_BITS,
+            _ => bits,
+        };
+        Token { change, bits, histogram: tag >> 1 == HISTOGRAM }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+
+    fn int(&mut self) -> i64 {
+        let mut value = 0_u64;
+        let mut shift = 0;
+        while let Some(byte) = self.byte() {
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+            shift = (shift + 7) & 63;
+        }
+        (value >> 1) as i64 ^ -((value & 1) as i64)
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, value: i64) {
+    let mut value = ((value << 1) ^ (value >> 63)) as u64;
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// The integer that a float is, where the way there and back keeps its bits.
+fn integer(bits: u64) -> Option<i64> {
+    let value = f64::from_bits(bits);
+    let integer = value as i64;
+    ((integer as f64).to_bits() == bits && integer.unsigned_abs() < 1 << 52).then_some(integer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn columns(samples: &[Sample]) -> Columns {
+        let mut columns = Columns::default();
+        for sample in samples {
+            match &sample.value {
+                Value::Float(value) => columns.push_float(sample.at, *value),
+                Value::Stale => columns.push_float(sample.at, f64::from_bits(STALE_NAN_BITS)),
+                Value::Histogram(h) => columns.push_histogram(sample.at, Arc::clone(h)),
+            }
+            if let Some(started) = sample.started {
+                columns.set_last_start(started);
+            }
+        }
+        columns
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            4 => Just(Value::Float(1.0)),
+            2 => (0..1000_i64).prop_map(|n| Value::Float(n as f64)),
+            2 => (0..1000_i64).prop_map(|n| Value::Float(n as f64 / 10.0)),
+            2 => any::<u64>().prop_map(|bits| Value::from_wire(f64::from_bits(bits))),
+            1 => Just(Value::Stale),
+            1 => (0..9_u64).prop_map(|count| Value::Histogram(Arc::new(Histogram::Integer(
+                stint_model::histogram::IntegerHistogram { count, ..Default::default() },
+            )))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn samples_come_back(
+            start: i32,
+            steps in prop::collection::vec(
+                (prop_oneof![4 => Just(15_000_i64), 1 => 1..100_000_i64], value(), prop::option::weighted(0.2, any::<i64>())),
+                1..300,
+            ),
+            cut in 0..300_u16,
+        ) {
+            let mut at = i64::from(start);
+            let mut chunk = OpenChunk::default();
+            let mut samples = Vec::new();
+            for (step, value, started) in steps {
+                let sample = Sample { at: Timestamp(at), started: started.map(Timestamp), value };
+                chunk.push(&sample);
+                prop_assert_eq!(format!("{:?}", chunk.last_value()), format!("{:?}", Some(&sample.value)));
+                samples.push(sample);
+                at += step;
+            }
+            for count in [cut.min(chunk.count()), chunk.count()] {
+                let mut got = Columns::default();
+                chunk.decode(count, &mut got);
+                let want = columns(&samples[..usize::from(count)]);
+                prop_assert_eq!(&got.times, &want.times);
+                prop_assert_eq!(&got.histograms, &want.histograms);
+                prop_assert_eq!(&got.starts, &want.starts);
+                let bits = |c: &Columns| c.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                let floats = |c: &Columns| {
+                    let mut bits = bits(c);
+                    c.histograms.iter().for_each(|(row, _)| bits[*row] = 0);
+                    bits
+                };
+                prop_assert_eq!(floats(&got), floats(&want));
+            }
+        }
+    }
+
+    #[test]
+    fn what_repeats_takes_no_bytes() {
+        let mut chunk = OpenChunk::default();
+        for number in 0..120 {
+            chunk.push(&Sample::float(Timestamp(1_700_000_000_000 + number * 15_000), 3.25));
+        }
+        assert!(chunk.bytes.len() < 16, "{} bytes", chunk.bytes.len());
+    }
+}

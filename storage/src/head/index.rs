@@ -1,0 +1,342 @@
+//! The inverted index of the head: label sets, and which series have which label.
+
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashTable};
+use roaring::RoaringBitmap;
+use stint_model::{Labels, MatchOp, Matcher, Selector, SeriesRef};
+
+use super::symbols::Symbols;
+
+/// Number of a series in the head's table. Reused after a series is gone and nobody reads it.
+pub(crate) type Slot = u32;
+
+/// Series that have a label. Most values of high-cardinality labels belong to one series.
+#[derive(Debug)]
+enum Postings {
+    One(Slot),
+    Many(Box<RoaringBitmap>),
+}
+
+/// A label set as numbers of symbols: the names (shared by all series that have the same ones)
+/// and the values in the same order.
+#[derive(Debug)]
+struct Entity {
+    id: SeriesRef,
+    hash: u64,
+    names: u32,
+    values: Box<[u32]>,
+}
+
+/// Label sets of the series in the head. All label sets are distinct.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    symbols: Symbols,
+    name_sets: Vec<Box<[u32]>>,
+    name_set_numbers: HashMap<Box<[u32]>, u32>,
+    entities: Vec<Option<Entity>>,
+    by_labels: HashTable<Slot>,
+    postings: HashMap<u32, HashMap<u32, Postings>>,
+    all: RoaringBitmap,
+    removed: u64,
+}
+
+impl Index {
+    /// The series with exactly these labels; `hash` is their [`Labels::stable_hash`].
+    pub(crate) fn find(&self, labels: &Labels, hash: u64) -> Option<Slot> {
+        self.by_labels.find(hash, |slot| self.has_labels(*slot, hash, labels)).copied()
+    }
+
+    fn has_labels(&self, slot: Slot, hash: u64, labels: &Labels) -> bool {
+        let Some(entity) = self.entity(slot).filter(|entity| entity.hash == hash) else {
+            return false;
+        };
+        let mut wanted = labels.iter();
+        self.pairs(entity).all(|(name, value)| wanted.next() == Some((name, value)))
+            && wanted.next().is_none()
+    }
+
+    fn entity(&self, slot: Slot) -> Option<&Entity> {
+        self.entities.get(slot as usize)?.as_ref()
+    }
+
+    fn pairs<'a>(&'a self, entity: &'a Entity) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = self.name_sets.get(entity.names as usize).map_or(&[][..], |names| names);
+        names
+            .iter()
+            .zip(&entity.values)
+            .map(|(name, value)| (self.symbols.get(*name), self.symbols.get(*value)))
+    }
+
+    /// The labels of a series.
+    pub(crate) fn labels(&self, slot: Slot) -> Option<Labels> {
+        Labels::from_sorted(self.pairs(self.entity(slot)?))
+    }
+
+    /// The handle of a series.
+    pub(crate) fn id(&self, slot: Slot) -> Option<SeriesRef> {
+        Some(self.entity(slot)?.id)
+    }
+
+    /// How many series there are.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len() as usize
+    }
+
+    /// Bytes in use by symbols.
+    pub(crate) fn symbol_bytes(&self) -> usize {
+        self.symbols.bytes()
+    }
+
+    /// Adds a series whose labels are not there yet.
+    pub(crate) fn insert(&mut self, slot: Slot, id: SeriesRef, labels: &Labels, hash: u64) {
+        let mut names = Vec::new();
+        let mut values = Vec::new();
+        for (name, value) in labels {
+            let name = self.symbols.intern(name);
+            let value = self.symbols.intern(value);
+            names.push(name);
+            values.push(value);
+            match self.postings.entry(name).or_default().entry(value) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Postings::One(slot));
+                }
+                Entry::Occupied(mut occupied) => occupied.get_mut().add(slot),
+            }
+        }
+        let names = self.name_set(names);
+        let at = slot as usize;
+        if at >= self.entities.len() {
+            self.entities.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.entities.get_mut(at) {
+            *place = Some(Entity { id, hash, names, values: values.into() });
+        }
+        self.all.insert(slot);
+        let entities = &self.entities;
+        self.by_labels.insert_unique(hash, slot, |slot| {
+            entities.get(*slot as usize).and_then(Option::as_ref).map_or(0, |entity| entity.hash)
+        });
+    }
+
+    fn name_set(&mut self, names: Vec<u32>) -> u32 {
+        if let Some(number) = self.name_set_numbers.get(names.as_slice()) {
+            return *number;
+        }
+        let number = self.name_sets.len() as u32;
+        let names: Box<[u32]> = names.into();
+        self.name_sets.push(names.clone());
+        self.name_set_numbers.insert(names, number);
+        number
+    }
+
+    /// Removes a series.
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        let Some(entity) = self.entities.get_mut(slot as usize).and_then(Option::take) else {
+            return;
+        };
+        self.removed += 1;
+        self.all.remove(slot);
+        if let Ok(found) = self.by_labels.find_entry(entity.hash, |other| *other == slot) {
+            found.remove();
+        }
+        let names = self.name_sets.get(entity.names as usize).map_or(&[][..], |names| names);
+        for (name, value) in names.iter().zip(&entity.values) {
+            let Some(by_value) = self.postings.get_mut(name) else { continue };
+            if by_value.get_mut(value).is_some_and(|postings| postings.remove(slot)) {
+                by_value.remove(value);
+            }
+            if by_value.is_empty() {
+                self.postings.remove(name);
+            }
+        }
+    }
+
+    /// Whether so many series were removed that rebuilding frees much memory.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.removed > 1024 && self.removed as usize > self.len()
+    }
+
+    /// The same index without the strings and tables that nobody needs any more.
+    pub(crate) fn rebuilt(&self) -> Self {
+        let mut fresh = Self::default();
+        for slot in &self.all {
+            if let (Some(entity), Some(labels)) = (self.entity(slot), self.labels(slot)) {
+                fresh.insert(slot, entity.id, &labels, entity.hash);
+            }
+        }
+        fresh
+    }
+
+    /// The series that match `selector`.
+    pub(crate) fn select(&self, selector: &Selector) -> RoaringBitmap {
+        let mut found: Option<RoaringBitmap> = None;
+        // Conditions that a series without the label fails say which series to start from.
+        for matcher in selector.matchers.iter().filter(|matcher| !matcher.matches_empty()) {
+            let having = self.having(matcher);
+            found = Some(match found {
+                None => having,
+                Some(found) => found & having,
+            });
+            if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                return RoaringBitmap::new();
+            }
+        }
+        let mut found = found.unwrap_or_else(|| self.all.clone());
+        for matcher in selector.matchers.iter().filter(|matcher| matcher.matches_empty()) {
+            found -= self.lacking(matcher);
+        }
+        found
+    }
+
+    /// Series with a value of the label that `matcher` accepts.
+    fn having(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(values) = self.values_of(matcher.name()) else { return RoaringBitmap::new() };
+        let mut found = RoaringBitmap::new();
+        let mut add = |value: &str| {
+            if let Some(postings) = self.symbols.find(value).and_then(|symbol| values.get(&symbol))
+            {
+                postings.add_to(&mut found);
+            }
+        };
+        match (matcher.op(), matcher.set_of_values()) {
+            (MatchOp::Equal, _) => add(matcher.value()),
+            (MatchOp::Regex, Some(set)) => set.iter().for_each(|value| add(value)),
+            _ => {
+                let prefix =
+                    if matcher.op() == MatchOp::Regex { matcher.literal_prefix() } else { "" };
+                for (value, postings) in values {
+                    let value = self.symbols.get(*value);
+                    if value.starts_with(prefix) && matcher.matches(value) {
+                        postings.add_to(&mut found);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Series with a value of the label that `matcher` does not accept.
+    fn lacking(&self, matcher: &Matcher) -> RoaringBitmap {
+        let Some(values) = self.values_of(matcher.name()) else { return RoaringBitmap::new() };
+        let mut found = RoaringBitmap::new();
+        for (value, postings) in values {
+            if !matcher.matches(self.symbols.get(*value)) {
+                postings.add_to(&mut found);
+            }
+        }
+        found
+    }
+
+    fn values_of(&self, name: &str) -> Option<&HashMap<u32, Postings>> {
+        self.postings.get(&self.symbols.find(name)?)
+    }
+
+    /// Names of all labels, in no order.
+    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
+        self.postings.keys().map(|name| self.symbols.get(*name))
+    }
+
+    /// Values of a label, in no order.
+    pub(crate) fn label_values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values_of(name).into_iter().flatten().map(|(value, _)| self.symbols.get(*value))
+    }
+
+    /// Calls `visit` with the labels of a series.
+    pub(crate) fn visit_labels(&self, slot: Slot, mut visit: impl FnMut(&str, &str)) {
+        if let Some(entity) = self.entity(slot) {
+            self.pairs(entity).for_each(|(name, value)| visit(name, value));
+        }
+    }
+}
+
+impl Postings {
+    fn add(&mut self, slot: Slot) {
+        match self {
+            Self::One(first) => *self = Self::Many(Box::new([*first, slot].into_iter().collect())),
+            Self::Many(slots) => {
+                slots.insert(slot);
+            }
+        }
+    }
+
+    /// Whether nothing is left.
+    fn remove(&mut self, slot: Slot) -> bool {
+        match self {
+            Self::One(only) => *only == slot,
+            Self::Many(slots) => {
+                slots.remove(slot);
+                slots.is_empty()
+            }
+        }
+    }
+
+    fn add_to(&self, found: &mut RoaringBitmap) {
+        match self {
+            Self::One(slot) => {
+                found.insert(*slot);
+            }
+            Self::Many(slots) => *found |= &**slots,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> Index {
+        let mut index = Index::default();
+        for slot in 0..100_u32 {
+            let labels = Labels::from_pairs([
+                ("__name__", if slot % 2 == 0 { "even" } else { "odd" }),
+                ("n", &slot.to_string()),
+                ("third", if slot % 3 == 0 { "yes" } else { "" }),
+            ]);
+            index.insert(slot, SeriesRef(u64::from(slot)), &labels, labels.stable_hash());
+        }
+        index
+    }
+
+    fn count(index: &Index, matchers: &[(MatchOp, &str, &str)]) -> u64 {
+        let matchers =
+            matchers.iter().map(|(op, name, value)| Matcher::new(*op, name, value).unwrap());
+        index.select(&Selector { matchers: matchers.collect() }).len()
+    }
+
+    #[test]
+    fn selectors_find_what_they_match() {
+        use MatchOp::{Equal, NotEqual, NotRegex, Regex};
+        let index = index();
+        assert_eq!(count(&index, &[]), 100);
+        assert_eq!(count(&index, &[(Equal, "__name__", "even")]), 50);
+        assert_eq!(count(&index, &[(Equal, "__name__", "none")]), 0);
+        assert_eq!(count(&index, &[(Equal, "__name__", "even"), (Equal, "third", "yes")]), 17);
+        assert_eq!(count(&index, &[(Equal, "third", "")]), 66);
+        assert_eq!(count(&index, &[(NotEqual, "third", "")]), 34);
+        assert_eq!(count(&index, &[(NotEqual, "third", "yes")]), 66);
+        assert_eq!(count(&index, &[(Regex, "n", "1.*")]), 11);
+        assert_eq!(count(&index, &[(Regex, "n", "1|2|777")]), 2);
+        assert_eq!(count(&index, &[(NotRegex, "n", "1.*")]), 89);
+        assert_eq!(count(&index, &[(Regex, "third", ".*")]), 100);
+        assert_eq!(count(&index, &[(Equal, "absent", "x")]), 0);
+        assert_eq!(count(&index, &[(NotEqual, "absent", "x")]), 100);
+    }
+
+    #[test]
+    fn removed_series_are_gone_and_their_slots_reusable() {
+        let mut index = index();
+        let labels = index.labels(4).unwrap();
+        assert_eq!(index.find(&labels, labels.stable_hash()), Some(4));
+        index.remove(4);
+        index.remove(4);
+        assert_eq!(index.find(&labels, labels.stable_hash()), None);
+        assert_eq!(count(&index, &[(MatchOp::Equal, "n", "4")]), 0);
+        assert!(!index.label_values("n").any(|value| value == "4"));
+        index.insert(4, SeriesRef(777), &labels, labels.stable_hash());
+        let rebuilt = index.rebuilt();
+        assert_eq!(rebuilt.find(&labels, labels.stable_hash()), Some(4));
+        assert_eq!(rebuilt.id(4), Some(SeriesRef(777)));
+        assert_eq!(rebuilt.len(), 100);
+        assert_eq!(rebuilt.label_names().count(), 3);
+    }
+}

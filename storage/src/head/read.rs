@@ -1,0 +1,169 @@
+//! Reading the head through a pin.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use stint_model::{Columns, Hints, Labels, Querier, QueryError, Selector, SeriesSet, TimeRange};
+
+use super::Head;
+use super::index::Slot;
+use super::store::Pin;
+
+/// A reader of the head.
+pub(crate) struct HeadQuerier {
+    head: Arc<Head>,
+    pin: Arc<Pin>,
+    range: TimeRange,
+}
+
+impl HeadQuerier {
+    pub(crate) fn new(head: Arc<Head>, pin: Arc<Pin>, range: TimeRange) -> Self {
+        Self { head, pin, range }
+    }
+
+    /// The series of `slots` that have visible samples inside the range, and how many in-order
+    /// samples of each are visible.
+    fn visible(&self, slots: &RoaringBitmap) -> Vec<(Slot, u32)> {
+        let store = self.head.store.read();
+        let changed = store.changed_since(self.pin.commit);
+        let mut visible = Vec::new();
+        for slot in slots {
+            let Some(series) = store.get(slot) else { continue };
+            let overlaps = series
+                .bounds()
+                .is_some_and(|(first, last)| first < self.range.end && last >= self.range.start);
+            if !overlaps {
+                continue;
+            }
+            let before = changed.get(&slot).copied();
+            let total = before.unwrap_or(series.total);
+            // What came later may be all that lies inside: look closely.
+            let certain = before.is_none() && series.late_count() == 0;
+            if certain || self.has_samples(series, total) {
+                visible.push((slot, total));
+            }
+        }
+        visible
+    }
+
+    fn has_samples(&self, series: &super::series::MemSeries, total: u32) -> bool {
+        let mut columns = Columns::default();
+        let read =
+            series.snapshot(total, self.pin.commit, self.range).read(self.range, &mut columns);
+        // Damage is reported by whoever reads the series.
+        read.is_err() || !columns.is_empty()
+    }
+
+    fn select_slots(&self, selectors: &[Selector]) -> Vec<(Slot, u32)> {
+        let slots = {
+            let index = self.head.index.read();
+            let mut slots = RoaringBitmap::new();
+            for selector in selectors {
+                slots |= index.select(selector);
+            }
+            if selectors.is_empty() {
+                slots = index.select(&Selector::new(Vec::new()));
+            }
+            slots
+        };
+        self.visible(&slots)
+    }
+
+    fn collect(
+        &self,
+        selectors: &[Selector],
+        limit: usize,
+        mut pick: impl FnMut(&str, &str, &mut BTreeSet<String>),
+    ) -> Vec<String> {
+        let slots = self.select_slots(selectors);
+        let index = self.head.index.read();
+        let mut found = BTreeSet::new();
+        for (slot, _) in slots {
+            index.visit_labels(slot, |name, value| pick(name, value, &mut found));
+        }
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        found.into_iter().take(limit).collect()
+    }
+}
+
+fn add(text: &str, found: &mut BTreeSet<String>) {
+    if !found.contains(text) {
+        found.insert(text.to_owned());
+    }
+}
+
+impl Querier for HeadQuerier {
+    fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
+        let slots = self.select_slots(std::slice::from_ref(selector));
+        let index = self.head.index.read();
+        let mut series: Vec<(Labels, Slot, u32)> = slots
+            .into_iter()
+            .filter_map(|(slot, visible)| Some((index.labels(slot)?, slot, visible)))
+            .collect();
+        drop(index);
+        series.sort_by(|a, b| a.0.cmp(&b.0));
+        if hints.limit > 0 {
+            series.truncate(hints.limit);
+        }
+        let (head, pin) = (Arc::clone(&self.head), Arc::clone(&self.pin));
+        Ok(Box::new(HeadSet { head, pin, range: self.range, series }))
+    }
+
+    fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
+        Ok(self.collect(selectors, limit, |name, _, found| add(name, found)))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Selector],
+        limit: usize,
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(self.collect(selectors, limit, |label, value, found| {
+            if label == name {
+                add(value, found);
+            }
+        }))
+    }
+}
+
+/// Series of the head that a selector found.
+struct HeadSet {
+    head: Arc<Head>,
+    pin: Arc<Pin>,
+    range: TimeRange,
+    series: Vec<(Labels, Slot, u32)>,
+}
+
+impl SeriesSet for HeadSet {
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.series.get(index).map(|(labels, ..)| labels.clone()).unwrap_or_default()
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), QueryError> {
+        let range =
+            TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
+        let Some((labels, slot, visible)) = self.series.get(index).filter(|_| !range.is_empty())
+        else {
+            return Ok(());
+        };
+        let snapshot = {
+            let store = self.head.store.read();
+            let Some(series) = store.get(*slot) else { return Ok(()) };
+            series.snapshot(*visible, self.pin.commit, range)
+        };
+        snapshot
+            .read(range, columns)
+            .map_err(|error| QueryError::Storage(format!("head, series {labels}: {error}")))
+    }
+}

@@ -1,0 +1,263 @@
+//! The samples of one series in the head.
+
+use std::sync::Arc;
+
+use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
+
+use super::chunk::OpenChunk;
+use crate::codec::Corruption;
+use crate::codec::chunk as sealed_chunk;
+
+/// A chunk that does not change any more, in the encoding of blocks.
+#[derive(Clone, Debug)]
+struct Sealed {
+    bytes: Arc<[u8]>,
+    first: Timestamp,
+    last: Timestamp,
+    count: u16,
+}
+
+/// A sample that came after a later one, and the commit that brought it.
+#[derive(Clone, Debug)]
+struct Late {
+    commit: u64,
+    sample: Sample,
+}
+
+/// What a sample finds that was stored for its time.
+pub(super) enum Stored {
+    Nothing,
+    Same,
+    Other,
+}
+
+/// One series: sealed chunks, the open chunk, and late samples beside them, in order of time.
+///
+/// In-order samples are numbered from the birth of the series, so that a reader can be told to
+/// look at the first so many only; a number stays the same when older chunks are dropped.
+#[derive(Debug, Default)]
+pub(super) struct MemSeries {
+    pub(crate) id: u64,
+    /// In-order samples ever stored.
+    pub(crate) total: u32,
+    /// Last segment of the log that has a sample of this series.
+    pub(crate) last_segment: u32,
+    open: OpenChunk,
+    sealed: Vec<Sealed>,
+    late: Vec<Late>,
+}
+
+/// Where chunks end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkRules {
+    pub(crate) samples: u16,
+    /// Chunks do not reach over multiples of this many milliseconds.
+    pub(crate) range: i64,
+}
+
+impl MemSeries {
+    /// A series without samples.
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Time and value of the newest in-order sample, as far as the head has it.
+    pub(crate) fn last(&self) -> Option<(Timestamp, Value)> {
+        Some((self.open.last(), self.open.last_value()?))
+    }
+
+    /// Time of the newest in-order sample.
+    pub(crate) fn last_time(&self) -> Option<Timestamp> {
+        (self.open.count() > 0).then(|| self.open.last())
+    }
+
+    /// Whether the head has no samples of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.count() == 0 && self.sealed.is_empty() && self.late.is_empty()
+    }
+
+    /// How many chunks there are.
+    pub(crate) fn chunks(&self) -> usize {
+        self.sealed.len() + usize::from(self.open.count() > 0)
+    }
+
+    /// How many late samples there are.
+    pub(crate) fn late_count(&self) -> usize {
+        self.late.len()
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let sealed: usize = self.sealed.iter().map(|chunk| chunk.bytes.len() + 16).sum();
+        self.open.heap_bytes()
+            + sealed
+            + self.sealed.capacity() * size_of::<Sealed>()
+            + self.late.capacity() * size_of::<Late>()
+    }
+
+    /// First and last time of any sample.
+    pub(crate) fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
+        let first = self.sealed.first().map(|chunk| chunk.first);
+        let in_order = (self.open.count() > 0)
+            .then(|| (first.unwrap_or(self.open.first()), self.open.last()))
+            .or_else(|| first.zip(self.sealed.last().map(|chunk| chunk.last)));
+        let late = self.late.first().zip(self.late.last());
+        let late = late.map(|(first, last)| (first.sample.at, last.sample.at));
+        match (in_order, late) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Adds a sample later than all in-order ones. `scratch` is memory to work in.
+    pub(crate) fn push(&mut self, sample: &Sample, rules: ChunkRules, scratch: &mut Columns) {
+        let count = self.open.count();
+        if count > 0 {
+            let first = self.open.first().0;
+            let other_range = sample.at.0.div_euclid(rules.range) != first.div_euclid(rules.range);
+            if count >= rules.samples || other_range {
+                self.seal(scratch);
+            }
+        }
+        self.open.push(sample);
+        self.total = self.total.wrapping_add(1);
+    }
+
+    fn seal(&mut self, scratch: &mut Columns) {
+        scratch.clear();
+        self.open.decode(self.open.count(), scratch);
+        let bytes = sealed_chunk::encode(&sealed_chunk::Rows::of(scratch));
+        self.sealed.push(Sealed {
+            bytes: bytes.into(),
+            first: self.open.first(),
+            last: self.open.last(),
+            count: self.open.count(),
+        });
+        self.open.clear();
+    }
+
+    /// Adds a late sample whose time is not taken.
+    pub(crate) fn push_late(&mut self, sample: &Sample, commit: u64) {
+        let place = self.late.partition_point(|late| late.sample.at <= sample.at);
+        self.late.insert(place, Late { commit, sample: sample.clone() });
+    }
+
+    /// What is stored for the time of `sample`.
+    pub(crate) fn stored(&self, sample: &Sample) -> Result<Stored, Corruption> {
+        if let Ok(place) = self.late.binary_search_by_key(&sample.at, |late| late.sample.at) {
+            let same =
+                self.late.get(place).is_some_and(|l| same_value(&l.sample.value, &sample.value));
+            return Ok(if same { Stored::Same } else { Stored::Other });
+        }
+        let mut columns = Columns::default();
+        let only = TimeRange::closed(sample.at, sample.at);
+        self.snapshot(self.total, u64::MAX, only).read(only, &mut columns)?;
+        Ok(match columns.times.first() {
+            None => Stored::Nothing,
+            Some(_) => {
+                let value = match columns.histograms.first() {
+                    Some((_, histogram)) => Value::Histogram(Arc::clone(histogram)),
+                    None => Value::from_wire(columns.values.first().copied().unwrap_or_default()),
+                };
+                if same_value(&value, &sample.value) { Stored::Same } else { Stored::Other }
+            }
+        })
+    }
+
+    /// What a reader may see inside `range`: the first `visible` in-order samples and late ones
+    /// of commits up to `commit`.
+    pub(crate) fn snapshot(&self, visible: u32, commit: u64, range: TimeRange) -> Snapshot {
+        let held: u32 = self.sealed.iter().map(|chunk| u32::from(chunk.count)).sum::<u32>()
+            + u32::from(self.open.count());
+        // Samples that were dropped from the front count as seen.
+        let mut left = visible.wrapping_sub(self.total.wrapping_sub(held));
+        if left > held {
+            left = 0;
+        }
+        let mut snapshot = Snapshot::default();
+        for chunk in &self.sealed {
+            let count = left.min(u32::from(chunk.count));
+            left -= count;
+            if count > 0 && chunk.first < range.end && chunk.last >= range.start {
+                snapshot.sealed.push((chunk.clone(), count as usize));
+            }
+        }
+        let open = left.min(u32::from(self.open.count())) as u16;
+        if open > 0 && self.open.first() < range.end && self.open.last() >= range.start {
+            snapshot.open = Some((self.open.clone(), open));
+        }
+        let late = self.late.iter().filter(|l| l.commit <= commit && range.contains(l.sample.at));
+        snapshot.late = late.map(|late| late.sample.clone()).collect();
+        snapshot
+    }
+
+    /// Drops in-order samples before `before`, and late ones that commits up to `commit` brought.
+    pub(crate) fn truncate(&mut self, before: Timestamp, commit: u64) {
+        self.sealed.retain(|chunk| chunk.last >= before);
+        if self.open.count() > 0 && self.open.last() < before {
+            self.open = OpenChunk::default();
+        }
+        self.late.retain(|late| late.sample.at >= before || late.commit > commit);
+        self.sealed.shrink_to_fit();
+        self.late.shrink_to_fit();
+    }
+}
+
+/// Whether two values are the same, bit for bit.
+pub(super) fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    }
+}
+
+/// Samples of a series that do not change any more, not decoded yet.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    sealed: Vec<(Sealed, usize)>,
+    open: Option<(OpenChunk, u16)>,
+    late: Vec<Sample>,
+}
+
+impl Snapshot {
+    /// Appends the samples inside `range` to `columns`, which may hold earlier ones.
+    pub(crate) fn read(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
+        if self.late.is_empty() {
+            return self.read_in_order(range, columns);
+        }
+        let mut in_order = Columns::default();
+        self.read_in_order(range, &mut in_order)?;
+        let mut late = Columns::default();
+        for sample in self.late.iter().filter(|sample| range.contains(sample.at)) {
+            push_sample(&mut late, sample);
+        }
+        crate::query::columns::merge(&in_order, &late, columns);
+        Ok(())
+    }
+
+    fn read_in_order(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
+        for (chunk, count) in &self.sealed {
+            let start = columns.len();
+            sealed_chunk::decode(&chunk.bytes, columns)?;
+            crate::query::columns::clip(columns, start, *count, range);
+        }
+        if let Some((chunk, count)) = &self.open {
+            let start = columns.len();
+            chunk.decode(*count, columns);
+            crate::query::columns::clip(columns, start, usize::from(*count), range);
+        }
+        Ok(())
+    }
+}
+
+/// Adds a sample to columns.
+pub(super) fn push_sample(columns: &mut Columns, sample: &Sample) {
+    match &sample.value {
+        Value::Float(value) => columns.push_float(sample.at, *value),
+        Value::Stale => columns.push_float(sample.at, stint_model::stale_nan()),
+        Value::Histogram(histogram) => columns.push_histogram(sample.at, Arc::clone(histogram)),
+    }
+    if let Some(started) = sample.started {
+        columns.set_last_start(started);
+    }
+}

@@ -1,0 +1,256 @@
+//! The table of series, and what makes a reader see whole batches only.
+//!
+//! Every committed batch has a number. A reader is pinned to the last one: while a pin is out,
+//! each commit notes how many samples its series had before, so that the reader can tell how
+//! many of them it may see. Late samples carry the number of their commit. Nothing that a pin may
+//! still want is dropped or reused before the pin is gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use stint_model::{Columns, Sample, SeriesRef, Timestamp};
+
+use super::index::Slot;
+use super::series::{ChunkRules, MemSeries};
+
+const PAGE: usize = 1024;
+const NO_SLOT: Slot = Slot::MAX;
+
+/// Slots of series by handle. Handles are given in rising order and never again, so that old ones
+/// lie in pages that can be dropped whole.
+#[derive(Debug, Default)]
+struct IdMap {
+    pages: Vec<Option<Box<[Slot; PAGE]>>>,
+}
+
+impl IdMap {
+    fn get(&self, id: u64) -> Option<Slot> {
+        let id = usize::try_from(id).ok()?;
+        let slot = *self.pages.get(id / PAGE)?.as_ref()?.get(id % PAGE)?;
+        (slot != NO_SLOT).then_some(slot)
+    }
+
+    fn insert(&mut self, id: u64, slot: Slot) {
+        let id = id as usize;
+        if id / PAGE >= self.pages.len() {
+            self.pages.resize_with(id / PAGE + 1, || None);
+        }
+        if let Some(page) = self.pages.get_mut(id / PAGE) {
+            let page = page.get_or_insert_with(|| Box::new([NO_SLOT; PAGE]));
+            if let Some(place) = page.get_mut(id % PAGE) {
+                *place = slot;
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        let id = id as usize;
+        let Some(place) = self.pages.get_mut(id / PAGE) else { return };
+        if let Some(page) = place {
+            if let Some(slot) = page.get_mut(id % PAGE) {
+                *slot = NO_SLOT;
+            }
+            if page.iter().all(|slot| *slot == NO_SLOT) {
+                *place = None;
+            }
+        }
+    }
+}
+
+/// How many samples a series had before a commit.
+#[derive(Clone, Copy, Debug)]
+struct Undo {
+    commit: u64,
+    slot: Slot,
+    total_before: u32,
+}
+
+/// The series of the head.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(crate) series: Vec<Option<MemSeries>>,
+    ids: IdMap,
+    free: Vec<Slot>,
+    /// Slots whose series are gone, and the pin that must be gone before they are used again.
+    limbo: Vec<(u64, Slot)>,
+    /// The handle that the next new series gets.
+    pub(crate) next_id: u64,
+    /// Number of the last commit.
+    pub(crate) commit: u64,
+    /// First and last time of in-order samples.
+    pub(crate) bounds: Option<(Timestamp, Timestamp)>,
+    /// Earlier samples are in blocks, or on the way there, and no longer taken in order.
+    pub(crate) flushed: Timestamp,
+    undo: Vec<Undo>,
+    rules: ChunkRules,
+    scratch: Columns,
+}
+
+impl Store {
+    pub(crate) fn new(rules: ChunkRules) -> Self {
+        Self {
+            series: Vec::new(),
+            ids: IdMap::default(),
+            free: Vec::new(),
+            limbo: Vec::new(),
+            next_id: 1,
+            commit: 0,
+            bounds: None,
+            flushed: Timestamp::MIN,
+            undo: Vec::new(),
+            rules,
+            scratch: Columns::default(),
+        }
+    }
+
+    pub(crate) fn slot_of(&self, id: SeriesRef) -> Option<Slot> {
+        self.ids.get(id.0)
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&MemSeries> {
+        self.series.get(slot as usize)?.as_ref()
+    }
+
+    /// Makes room for a series; `None` when all slots are taken.
+    pub(crate) fn create(&mut self, id: u64) -> Option<Slot> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => Slot::try_from(self.series.len()).ok().filter(|slot| *slot != NO_SLOT)?,
+        };
+        let at = slot as usize;
+        if at >= self.series.len() {
+            self.series.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.series.get_mut(at) {
+            *place = Some(MemSeries::new(id));
+        }
+        self.ids.insert(id, slot);
+        self.next_id = self.next_id.max(id + 1);
+        Some(slot)
+    }
+
+    /// Lets `id` mean the series at `slot` too.
+    pub(crate) fn alias(&mut self, id: u64, slot: Slot) {
+        self.ids.insert(id, slot);
+        self.next_id = self.next_id.max(id + 1);
+    }
+
+    /// Begins the next commit. `pinned` is the oldest commit that a reader is pinned to.
+    pub(crate) fn begin_commit(&mut self, pinned: Option<u64>) {
+        self.commit += 1;
+        match pinned {
+            None => self.undo.clear(),
+            Some(pinned) => {
+                let old = self.undo.partition_point(|undo| undo.commit <= pinned);
+                self.undo.drain(..old);
+            }
+        }
+    }
+
+    /// Adds a sample in the commit that was begun.
+    pub(crate) fn push(
+        &mut self,
+        slot: Slot,
+        sample: &Sample,
+        late: bool,
+        segment: u64,
+        pinned: bool,
+    ) {
+        let Some(Some(series)) = self.series.get_mut(slot as usize) else { return };
+        series.last_segment = segment as u32;
+        if late {
+            series.push_late(sample, self.commit);
+            return;
+        }
+        if pinned {
+            let undo = Undo { commit: self.commit, slot, total_before: series.total };
+            self.undo.push(undo);
+        }
+        series.push(sample, self.rules, &mut self.scratch);
+        self.bounds = Some(match self.bounds {
+            None => (sample.at, sample.at),
+            Some((first, last)) => (first.min(sample.at), last.max(sample.at)),
+        });
+    }
+
+    /// Series that got samples after `commit`, and how many they had by then.
+    pub(crate) fn changed_since(&self, commit: u64) -> HashMap<Slot, u32> {
+        let first = self.undo.partition_point(|undo| undo.commit <= commit);
+        let later = self.undo.get(first..).unwrap_or_default();
+        later.iter().rev().map(|undo| (undo.slot, undo.total_before)).collect()
+    }
+
+    /// Takes a series out; its slot is reused once no pin up to `pin` is out.
+    pub(crate) fn remove(&mut self, slot: Slot, pin: u64) {
+        if let Some(series) = self.series.get_mut(slot as usize).and_then(Option::take) {
+            self.ids.remove(series.id);
+            self.limbo.push((pin, slot));
+        }
+    }
+
+    /// Gives back slots that no pin looks at any more.
+    pub(crate) fn reclaim(&mut self, oldest_pin: Option<u64>) {
+        let free = &mut self.free;
+        self.limbo.retain(|(pin, slot)| {
+            let wanted = oldest_pin.is_some_and(|oldest| oldest <= *pin);
+            if !wanted {
+                free.push(*slot);
+            }
+            wanted
+        });
+    }
+}
+
+#[derive(Debug, Default)]
+struct PinTable {
+    next: u64,
+    /// Commit that each pin looks at, by number of the pin.
+    active: BTreeMap<u64, u64>,
+}
+
+/// The pins that are out.
+#[derive(Debug, Default)]
+pub(crate) struct Pins(Mutex<PinTable>);
+
+impl Pins {
+    /// A pin on `commit`. Must be called while no commit can begin.
+    pub(crate) fn pin(self: &Arc<Self>, commit: u64) -> Pin {
+        let mut table = self.0.lock();
+        let number = table.next;
+        table.next += 1;
+        table.active.insert(number, commit);
+        Pin { pins: Arc::clone(self), number, commit }
+    }
+
+    /// The oldest commit that a reader looks at.
+    pub(crate) fn oldest_commit(&self) -> Option<u64> {
+        self.0.lock().active.values().next().copied()
+    }
+
+    /// Number of the oldest pin.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.0.lock().active.keys().next().copied()
+    }
+
+    /// Number that the next pin will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.lock().next
+    }
+}
+
+/// Keeps what was visible at a commit readable, until dropped.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    pins: Arc<Pins>,
+    number: u64,
+    /// The last visible commit.
+    pub(crate) commit: u64,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.pins.0.lock().active.remove(&self.number);
+    }
+}

@@ -1,0 +1,74 @@
+//! Each distinct string once, addressed by number.
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// A set of strings. Numbers are given in order of arrival and never change.
+#[derive(Debug, Default)]
+pub(super) struct Symbols {
+    text: String,
+    ends: Vec<usize>,
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Symbols {
+    /// The number of `text`, given now if it has none.
+    pub(crate) fn intern(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.find(text) {
+            return number;
+        }
+        let number = self.ends.len() as u32;
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+        let (ends, all, hasher) = (&self.ends, &self.text, &self.hasher);
+        self.table.insert_unique(hasher.hash_one(text), number, |other| {
+            hasher.hash_one(slice(all, ends, *other))
+        });
+        number
+    }
+
+    /// The number of `text`, if it has one.
+    pub(crate) fn find(&self, text: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        self.table.find(hash, |number| self.get(*number) == text).copied()
+    }
+
+    /// The string with this number; empty for a number that was never given.
+    pub(crate) fn get(&self, number: u32) -> &str {
+        slice(&self.text, &self.ends, number)
+    }
+
+    /// Bytes in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * 8 + self.table.capacity() * 5
+    }
+}
+
+fn slice<'a>(text: &'a str, ends: &[usize], number: u32) -> &'a str {
+    let number = number as usize;
+    let start = number.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied());
+    let end = ends.get(number).copied();
+    start.zip(end).and_then(|(start, end)| text.get(start..end)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_strings_share_a_number() {
+        let mut symbols = Symbols::default();
+        let a = symbols.intern("a");
+        let empty = symbols.intern("");
+        for number in 0..1000 {
+            symbols.intern(&number.to_string());
+        }
+        assert_eq!((symbols.intern("a"), symbols.intern("")), (a, empty));
+        assert_eq!((symbols.get(a), symbols.get(empty)), ("a", ""));
+        assert_eq!(symbols.find("999").map(|n| symbols.get(n)), Some("999"));
+        assert_eq!(symbols.find("1000"), None);
+        assert_eq!(symbols.get(u32::MAX), "");
+    }
+}

@@ -1,0 +1,54 @@
+//! What an embedder may choose.
+
+use stint_model::Span;
+
+/// When appended data is made to survive the machine. Whatever is chosen, it survives the end of
+/// the process as soon as an append returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before each append returns: nothing acknowledged is ever lost.
+    EveryCommit,
+    /// The embedder calls [`crate::Db::sync`] at this interval: a power cut loses at most that
+    /// much.
+    Every(Span),
+    /// Only when a segment of the log is full, a block is cut, or the database is closed: a power
+    /// cut loses at most one segment.
+    Never,
+}
+
+/// Options of a database. The defaults are those of the server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Length of the blocks that the head is cut into; they start at multiples of it.
+    pub block_range: Span,
+    /// Blocks that end longer than this before the newest data are removed; `None` keeps all.
+    pub retention: Option<Span>,
+    /// The most bytes that log and blocks may occupy together; the oldest blocks go first.
+    pub retention_bytes: Option<u64>,
+    /// A segment of the log is closed when it has reached this many bytes.
+    pub segment_bytes: u64,
+    /// When appended data is made to survive the machine.
+    pub sync: SyncPolicy,
+    /// Samples per chunk of the head.
+    pub chunk_samples: u16,
+    /// The most exemplars kept in memory, oldest dropped first; 0 keeps none.
+    pub exemplars_max: usize,
+    /// The most bytes of log kept only because a [`crate::WalHold`] still wants them. What lies
+    /// beyond is removed and reported to the holder as lost.
+    pub hold_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            block_range: Span(2 * Span::HOUR.0),
+            retention: Some(Span(7 * Span::DAY.0)),
+            retention_bytes: None,
+            segment_bytes: 64 << 20,
+            sync: SyncPolicy::Every(Span::SECOND),
+            chunk_samples: 120,
+            exemplars_max: 100_000,
+            hold_bytes_max: 8 << 30,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Answering: the head and the blocks as one store.
+
+pub(crate) mod columns;
+pub(crate) mod querier;

@@ -1,0 +1,76 @@
+//! Checkpoints: what removed segments defined and later ones refer to.
+//!
+//! `wal/checkpoint.00000007` stands for all segments before number 7, which may be kept for slow
+//! readers but are not replayed any more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::DIR;
+use super::record::Encoder;
+use super::segment::{self, RECORD_HEADER_BYTES};
+use crate::disk::{Disk, DiskFile, DiskResult, TEMPORARY_SUFFIX};
+
+const PREFIX: &str = "checkpoint.";
+/// A record is closed when it has this many bytes.
+const RECORD_BYTES: usize = 1 << 20;
+
+/// Where the checkpoint that stands for the segments before `number` lies.
+pub(crate) fn path(number: u64) -> PathBuf {
+    Path::new(DIR).join(format!("{PREFIX}{number:08}"))
+}
+
+/// The number in a file's name, if it is a checkpoint.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Writes a checkpoint item by item; it exists once [`Writer::publish`] has returned.
+pub(crate) struct Writer {
+    disk: Arc<dyn Disk>,
+    temporary: PathBuf,
+    number: u64,
+    file: Box<dyn DiskFile>,
+    encoder: Encoder,
+}
+
+impl Writer {
+    pub(crate) fn new(disk: Arc<dyn Disk>, number: u64) -> DiskResult<Self> {
+        let mut temporary = path(number).into_os_string();
+        temporary.push(TEMPORARY_SUFFIX);
+        let temporary = PathBuf::from(temporary);
+        match disk.remove(&temporary) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(&temporary)?;
+        file.append(&segment::header())?;
+        let mut encoder = Encoder::default();
+        encoder.reset(RECORD_HEADER_BYTES);
+        Ok(Self { disk, temporary, number, file, encoder })
+    }
+
+    /// Adds one item.
+    pub(crate) fn add(&mut self, item: impl FnOnce(&mut Encoder)) -> DiskResult<()> {
+        item(&mut self.encoder);
+        if self.encoder.bytes_mut().len() >= RECORD_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> DiskResult<()> {
+        let record = self.encoder.bytes_mut();
+        if record.len() > RECORD_HEADER_BYTES {
+            segment::seal(record);
+            self.file.append(record)?;
+        }
+        self.encoder.reset(RECORD_HEADER_BYTES);
+        Ok(())
+    }
+
+    /// Makes the checkpoint durable under its name.
+    pub(crate) fn publish(mut self) -> DiskResult<()> {
+        self.flush()?;
+        self.file.sync()?;
+        self.disk.rename(&self.temporary, &path(self.number))?;
+        self.disk.sync_dir(Path::new(DIR))
+    }
+}
