@@ -188,12 +188,22 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Number and contents of the next field; `None` at the end of the message.
+    /// Number and contents of the next field; `None` at the end of the message, and after an
+    /// error.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
+        let field = self.field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        field.map(Some)
+    }
+
+    #[inline]
+    fn field(&mut self) -> Result<(u32, Field<'a>), DecodeError> {
         let tag = self.varint()?;
         let number = u32::try_from(tag >> 3).map_err(|_| DecodeError::Tag(tag))?;
         if number == 0 {
@@ -206,7 +216,7 @@ impl<'a> Reader<'a> {
             5 => Field::Fixed32(u32::from_le_bytes(self.fixed()?)),
             _ => return Err(DecodeError::Tag(tag)),
         };
-        Ok(Some((number, field)))
+        Ok((number, field))
     }
 
     #[inline]
