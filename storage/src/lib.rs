@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod codec;
+pub mod compact;
 mod db;
 pub mod disk;
 mod error;
@@ -12,6 +13,7 @@ mod head;
 pub mod index;
 mod options;
 mod query;
+pub mod retention;
 mod stats;
 pub mod tombstones;
 mod wal;
