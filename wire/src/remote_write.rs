@@ -3,6 +3,8 @@
 //! A request is a Snappy block ([`crate::snappy`]) that holds one message of [`v1`] or [`v2`].
 
 mod histogram;
+#[cfg(test)]
+mod oracle;
 pub mod v1;
 pub mod v2;
 
