@@ -1,0 +1,319 @@
+//! Evaluation: an expression becomes series, each a column over all steps.
+//!
+//! [`Evaluator::stream`] hands the series of an expression to a sink one by one, so that an
+//! aggregation never holds more than its groups and the column it is folding.
+
+pub(crate) mod aggregate;
+pub(crate) mod binary;
+pub(crate) mod call;
+pub(crate) mod classic;
+pub(crate) mod duration;
+pub(crate) mod info;
+pub(crate) mod scalar;
+pub(crate) mod selector;
+pub(crate) mod set_ops;
+pub(crate) mod sort;
+pub(crate) mod subquery;
+pub(crate) mod topk;
+pub(crate) mod window;
+
+use std::cell::{Cell, RefCell};
+
+use stint_model::Querier;
+
+use crate::annotations::{Annotations, Remarks};
+use crate::cancel::Cancel;
+use crate::column::{Column, Series, Steps, merge_equal, without_metadata};
+use crate::engine::{EngineOptions, PHASE, Run};
+use crate::error::QueryError;
+use crate::parse::ast::{Expr, PosRange};
+use crate::value::Stats;
+
+pub(crate) use duration::reach;
+
+/// Takes one series after the other.
+pub(crate) type Sink<'s> = dyn FnMut(Series) -> Result<(), QueryError> + 's;
+
+/// Functions whose value depends on the time of evaluation, not only on their arguments.
+const TIME_DEPENDENT: [&str; 16] = [
+    "days_in_month",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "end",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "range",
+    "start",
+    "step",
+    "time",
+    "timestamp",
+    "start_timestamp",
+    "year",
+];
+
+/// What all parts of one query share.
+pub(crate) struct Shared<'a> {
+    pub(crate) options: &'a EngineOptions,
+    pub(crate) querier: Option<Box<dyn Querier>>,
+    pub(crate) lookback: i64,
+    /// First and last time of the whole query, and its step (0 for an instant query).
+    pub(crate) query: (i64, i64, i64),
+    pub(crate) is_range: bool,
+    text: &'a str,
+    cancel: Cancel,
+    held: Cell<usize>,
+    peak: Cell<usize>,
+    total: Cell<usize>,
+    remarks: RefCell<Remarks>,
+    spare: RefCell<Vec<Column>>,
+}
+
+impl<'a> Shared<'a> {
+    /// The state of a query that begins.
+    pub(crate) fn new(options: &'a EngineOptions, run: &Run<'a>, cancel: Cancel) -> Self {
+        Self {
+            options,
+            querier: None,
+            lookback: run.lookback.filter(|span| span.0 > 0).unwrap_or(options.lookback).0,
+            query: (run.steps.start, run.end, if run.is_range { run.steps.step } else { 0 }),
+            is_range: run.is_range,
+            text: run.text,
+            cancel,
+            held: Cell::default(),
+            peak: Cell::default(),
+            total: Cell::default(),
+            remarks: RefCell::default(),
+            spare: RefCell::default(),
+        }
+    }
+
+    /// An error when the query should stop.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        self.cancel.check(PHASE)
+    }
+
+    /// Counts points that are now held.
+    pub(crate) fn hold(&self, points: usize) -> Result<(), QueryError> {
+        let held = self.held.get().saturating_add(points);
+        self.held.set(held);
+        self.peak.set(self.peak.get().max(held));
+        if held > self.options.samples_max {
+            return Err(QueryError::TooManySamples("query execution"));
+        }
+        Ok(())
+    }
+
+    /// Counts points that are no longer held.
+    pub(crate) fn release(&self, points: usize) {
+        self.held.set(self.held.get().saturating_sub(points));
+    }
+
+    /// Counts samples that were looked at.
+    pub(crate) fn looked_at(&self, samples: usize) {
+        self.total.set(self.total.get().saturating_add(samples));
+    }
+
+    /// Warns about the place `pos`.
+    pub(crate) fn warn(&self, text: &str, pos: PosRange) {
+        self.remarks.borrow_mut().warn(text, &self.place(pos));
+    }
+
+    /// Remarks on the place `pos`.
+    pub(crate) fn info(&self, text: &str, pos: PosRange) {
+        self.remarks.borrow_mut().info(text, &self.place(pos));
+    }
+
+    /// ` (line:column)` of the place `pos`.
+    fn place(&self, pos: PosRange) -> String {
+        let before = self.text.as_bytes().get(..pos.start as usize).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        format!(" ({line}:{column})")
+    }
+
+    /// A column of `count` empty steps, from memory used before where there is some.
+    pub(crate) fn column(&self, count: usize) -> Column {
+        match self.spare.borrow_mut().pop() {
+            Some(mut column) => {
+                column.reset(count);
+                column
+            }
+            None => Column::new(count),
+        }
+    }
+
+    /// Takes back a column that is no longer needed.
+    pub(crate) fn recycle(&self, column: Column) {
+        self.release(column.charged);
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < 16 {
+            spare.push(column);
+        }
+    }
+
+    /// The collected remarks and costs.
+    pub(crate) fn finish(self) -> (Annotations, Stats) {
+        let stats = Stats { samples_total: self.total.get(), samples_peak: self.peak.get() };
+        (self.remarks.into_inner().finish(), stats)
+    }
+}
+
+/// Evaluates expressions at the steps of a query or of a subquery.
+#[derive(Clone, Copy)]
+pub(crate) struct Evaluator<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) steps: Steps,
+}
+
+impl Evaluator<'_> {
+    /// The series of an instant vector.
+    pub(crate) fn vector(&self, expr: &Expr) -> Result<Vec<Series>, QueryError> {
+        let mut all = Vec::new();
+        self.stream(expr, &mut |series| {
+            all.push(series);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Hands the series of an instant vector to `sink`, one by one.
+    pub(crate) fn stream(&self, expr: &Expr, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+        if self.steps.count > 1 && is_step_invariant(expr) {
+            let once = Evaluator { steps: Steps::once(self.steps.start), ..*self };
+            return once.stream(expr, &mut |series| {
+                let column = series.column.broadcast(self.steps.count);
+                self.emit(Series { column, ..series }, sink)
+            });
+        }
+        if !self.shared.options.delayed_name_removal && self.may_collide(expr) {
+            let mut all = Vec::new();
+            self.node(expr, &mut |series| {
+                all.push(series);
+                Ok(())
+            })?;
+            return merge_equal(all)?.into_iter().try_for_each(sink);
+        }
+        self.node(expr, sink)
+    }
+
+    fn node(&self, expr: &Expr, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+        match expr {
+            Expr::Paren(paren) => self.stream(&paren.expr, sink),
+            Expr::VectorSelector(selector) => self.instant_selector(selector, sink),
+            Expr::Call(call) => self.call(call, sink),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate, sink),
+            Expr::Binary(binary) => self.binary(binary, sink),
+            Expr::Unary(unary) if unary.negative => self.negate(&unary.expr, sink),
+            Expr::Unary(unary) => self.stream(&unary.expr, sink),
+            Expr::Number(_) | Expr::String(_) | Expr::MatrixSelector(_) | Expr::Subquery(_) => {
+                Err(QueryError::execution("the expression is not an instant vector"))
+            }
+        }
+    }
+
+    /// Charges a finished series to the limit and hands it on.
+    pub(crate) fn emit(&self, mut series: Series, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+        self.shared.check()?;
+        if series.column.is_empty() {
+            self.shared.recycle(series.column);
+            return Ok(());
+        }
+        let weight = series.column.weight();
+        self.shared.hold(weight.saturating_sub(series.column.charged))?;
+        series.column.charged = weight;
+        sink(series)
+    }
+
+    /// Drops the metric name, now or at the end of the query.
+    pub(crate) fn drop_name(&self, series: &mut Series) {
+        if self.shared.options.delayed_name_removal {
+            series.drop_name = true;
+        } else {
+            series.labels = without_metadata(&series.labels);
+        }
+    }
+
+    fn negate(&self, expr: &Expr, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+        self.stream(expr, &mut |mut series| {
+            let column = &mut series.column;
+            if column.has_histograms() {
+                for at in 0..column.len() {
+                    if let Some(histogram) = column.histogram(at) {
+                        let mut negated = (**histogram).clone();
+                        negated.scale(-1.0);
+                        column.set_histogram(at, negated.into());
+                    } else if let Some(value) = column.float(at) {
+                        column.set_float(at, -value);
+                    }
+                }
+            } else {
+                column.map_floats(|_, value| -value);
+            }
+            self.drop_name(&mut series);
+            self.emit(series, sink)
+        })
+    }
+
+    /// Whether dropping metric names here could make two series equal.
+    fn may_collide(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Unary(unary) => unary.negative && !self.has_one_name(&unary.expr),
+            Expr::Call(call) => {
+                call::drops_name(call.function.name)
+                    && call.args.iter().any(|arg| !self.has_one_name(arg))
+            }
+            Expr::Binary(binary) => {
+                binary.matching.is_none()
+                    && (!self.has_one_name(&binary.lhs) || !self.has_one_name(&binary.rhs))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether all series of the expression surely have the same metric name, or none.
+    fn has_one_name(&self, expr: &Expr) -> bool {
+        if self.shared.options.type_and_unit_labels {
+            return false;
+        }
+        match expr {
+            Expr::Number(_) | Expr::String(_) => true,
+            Expr::VectorSelector(selector) => selector::has_one_name(selector),
+            Expr::MatrixSelector(matrix) => selector::has_one_name(&matrix.selector),
+            Expr::Subquery(subquery) => self.has_one_name(&subquery.expr),
+            Expr::Paren(paren) => self.has_one_name(&paren.expr),
+            Expr::Unary(unary) => self.has_one_name(&unary.expr),
+            Expr::Call(call) => {
+                !call.function.name.starts_with("label_")
+                    && call.args.iter().all(|arg| self.has_one_name(arg))
+            }
+            Expr::Aggregate(aggregate) => {
+                self.has_one_name(&aggregate.expr)
+                    || (!aggregate.without && aggregate.grouping.iter().all(|l| l != "__name__"))
+            }
+            Expr::Binary(binary) => {
+                self.has_one_name(&binary.lhs) && self.has_one_name(&binary.rhs) && !binary.op.is_set()
+            }
+        }
+    }
+}
+
+/// Whether the expression has the same value at every step.
+pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) | Expr::String(_) => true,
+        Expr::VectorSelector(selector) => selector.at.is_some(),
+        Expr::MatrixSelector(matrix) => matrix.selector.at.is_some(),
+        Expr::Subquery(subquery) => subquery.at.is_some(),
+        Expr::Call(call) => {
+            let is_current_time =
+                call.args.is_empty() && call.function.returns == crate::parse::ast::ValueType::Vector;
+            !TIME_DEPENDENT.contains(&call.function.name)
+                && !is_current_time
+                && call.args.iter().all(is_step_invariant)
+        }
+        _ => expr.children().all(is_step_invariant),
+    }
+}

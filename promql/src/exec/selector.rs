@@ -1,0 +1,247 @@
+//! Instant selectors: at each step the newest sample within the lookback.
+
+use std::sync::Arc;
+
+use stint_model::histogram::FloatHistogram;
+use stint_model::labels::METRIC_NAME;
+use stint_model::{
+    Columns, Hints, Labels, MatchOp, Selector, SeriesSet, Span, TimeRange, Timestamp, is_stale,
+};
+
+use crate::column::{Column, Samples, Series};
+use crate::error::QueryError;
+use crate::exec::duration::Reference;
+use crate::exec::{Evaluator, Sink};
+use crate::functions::rate::{Clash, interpolate};
+use crate::parse::ast::{PosRange, VectorSelector};
+
+/// What is taken from the sample that a selector finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// Its value.
+    Value,
+    /// Its time, in seconds.
+    Time,
+    /// Its start time, in seconds.
+    StartTime,
+}
+
+/// Whether the selector names one metric.
+pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
+    selector.matchers.iter().any(|matcher| {
+        matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal && !matcher.value().is_empty()
+    })
+}
+
+impl Evaluator<'_> {
+    /// The series that a selector matches.
+    pub(crate) fn select(
+        &self,
+        selector: &Selector,
+        range: i64,
+        func: &str,
+    ) -> Result<Box<dyn SeriesSet>, QueryError> {
+        let step = if self.steps.count > 1 { self.steps.step } else { 0 };
+        let hints = Hints { step: Span(step), range: Span(range), func: func.to_owned(), limit: 0 };
+        match &self.shared.querier {
+            Some(querier) => Ok(querier.select(selector, &hints)?),
+            None => Err(QueryError::Storage(stint_model::QueryError::Closed)),
+        }
+    }
+
+    /// The values of an instant selector.
+    pub(crate) fn instant_selector(
+        &self,
+        selector: &VectorSelector,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        if selector.smoothed {
+            self.smoothed_selector(selector, sink)
+        } else {
+            self.take(selector, Take::Value, sink)
+        }
+    }
+
+    /// Values or times of the samples that an instant selector finds.
+    pub(crate) fn take(
+        &self,
+        selector: &VectorSelector,
+        take: Take,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let reference = self.reference(&selector.offset, selector.at)?;
+        let set = self.select(&Selector::new(selector.matchers.clone()), 0, "")?;
+        self.take_all(&*set, reference, take, sink)
+    }
+
+    /// Values or times of the samples of all series of a set.
+    pub(crate) fn take_all(
+        &self,
+        set: &dyn SeriesSet,
+        reference: Reference,
+        take: Take,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let lookback = self.shared.lookback;
+        let first = reference.time(self.steps.start).saturating_sub(lookback).saturating_add(1);
+        let last = reference.time(self.steps.end());
+        let range = TimeRange::closed(Timestamp(first), Timestamp(last));
+        let mut columns = Columns::default();
+        for index in 0..set.len() {
+            self.shared.check()?;
+            columns.clear();
+            set.read(index, range, &mut columns)?;
+            if columns.is_empty() {
+                continue;
+            }
+            let mut column = self.shared.column(self.steps.count);
+            self.fill(&columns, reference, take, &mut column);
+            self.shared.looked_at(column.weight());
+            if column.is_empty() {
+                self.shared.recycle(column);
+            } else {
+                self.emit(Series::new(set.labels(index), column), sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, columns: &Columns, reference: Reference, take: Take, out: &mut Column) {
+        let mut next = 0;
+        let mut histograms = Histograms::new(columns);
+        for (at, time) in self.steps.times().enumerate() {
+            let time = reference.time(time);
+            while columns.times.get(next).is_some_and(|sample| sample.0 <= time) {
+                next += 1;
+            }
+            let Some(row) = next.checked_sub(1) else { continue };
+            let (Some(sampled), Some(value)) = (columns.times.get(row), columns.values.get(row))
+            else {
+                continue;
+            };
+            if sampled.0 <= time.saturating_sub(self.shared.lookback) || is_stale(*value) {
+                continue;
+            }
+            let histogram = histograms.at(row);
+            if histogram.is_some_and(|histogram| is_stale(histogram.sum)) {
+                continue;
+            }
+            match (take, histogram) {
+                (Take::Value, Some(histogram)) => out.set_histogram(at, histogram.clone()),
+                (Take::Value, None) => out.set_float(at, *value),
+                (Take::Time, _) => out.set_float(at, sampled.as_secs_f64()),
+                (Take::StartTime, _) => match columns.starts.get(row) {
+                    Some(start) if *start != Timestamp::MIN => {
+                        out.set_float(at, start.as_secs_f64());
+                    }
+                    _ => out.set_float(at, 0.0),
+                },
+            }
+        }
+    }
+
+    /// Interpolates between the samples before and after each step.
+    fn smoothed_selector(
+        &self,
+        selector: &VectorSelector,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let reference = self.reference(&selector.offset, selector.at)?;
+        let set = self.select(&Selector::new(selector.matchers.clone()), 0, "")?;
+        let lookback = self.shared.lookback;
+        let first = reference.time(self.steps.start).saturating_sub(lookback).saturating_add(1);
+        let last = reference.time(self.steps.end()).saturating_add(lookback);
+        let range = TimeRange::closed(Timestamp(first), Timestamp(last));
+        let mut columns = Columns::default();
+        let mut samples = Samples::default();
+        for index in 0..set.len() {
+            self.shared.check()?;
+            columns.clear();
+            set.read(index, range, &mut columns)?;
+            samples.clear();
+            load(&columns, &mut samples);
+            let mut column = self.shared.column(self.steps.count);
+            for (at, time) in self.steps.times().enumerate() {
+                match interpolate(&samples, reference.time(time), lookback) {
+                    Ok(Some(value)) => column.set(at, value),
+                    Ok(None) => {}
+                    Err(clash) => self.warn_clash(clash, &set.labels(index), selector.pos),
+                }
+            }
+            self.emit(Series::new(set.labels(index), column), sink)?;
+        }
+        Ok(())
+    }
+}
+
+impl Evaluator<'_> {
+    fn warn_clash(&self, clash: Clash, labels: &Labels, pos: PosRange) {
+        let name = labels.metric_name().unwrap_or_default();
+        let text = match clash {
+            Clash::Types => {
+                format!("encountered a mix of histograms and floats for metric name {name:?}")
+            }
+            Clash::Layouts => format!(
+                "vector contains a mix of histograms with exponential and custom buckets schemas \
+                 for metric name {name:?}"
+            ),
+        };
+        self.shared.warn(&text, pos);
+    }
+}
+
+/// The histograms of columns by row, each converted once; rows must be asked for in order.
+pub(crate) struct Histograms<'a> {
+    columns: &'a Columns,
+    next: usize,
+    row: usize,
+    current: Option<Arc<FloatHistogram>>,
+}
+
+impl<'a> Histograms<'a> {
+    /// Of these columns.
+    pub(crate) fn new(columns: &'a Columns) -> Self {
+        Self { columns, next: 0, row: usize::MAX, current: None }
+    }
+
+    /// The histogram at `row`, if that is what is there.
+    pub(crate) fn at(&mut self, row: usize) -> Option<&Arc<FloatHistogram>> {
+        if self.columns.histograms.is_empty() {
+            return None;
+        }
+        if self.row != row {
+            let all = &self.columns.histograms;
+            while all.get(self.next).is_some_and(|(at, _)| *at < row) {
+                self.next += 1;
+            }
+            self.row = row;
+            self.current = all
+                .get(self.next)
+                .filter(|(at, _)| *at == row)
+                .map(|(_, histogram)| Arc::new(histogram.to_float()));
+        }
+        self.current.as_ref()
+    }
+}
+
+/// Splits columns into floats and histograms, without stale markers.
+pub(crate) fn load(columns: &Columns, samples: &mut Samples) {
+    let mut histograms = Histograms::new(columns);
+    let has_starts = !columns.starts.is_empty();
+    for (row, (time, value)) in columns.times.iter().zip(&columns.values).enumerate() {
+        let start = columns.starts.get(row).copied().unwrap_or(Timestamp::MIN).0;
+        if let Some(histogram) = histograms.at(row) {
+            if !is_stale(histogram.sum) {
+                samples.push_histogram(time.0, histogram.clone());
+                if has_starts {
+                    samples.histogram_starts.push(start);
+                }
+            }
+        } else if !is_stale(*value) {
+            samples.push_float(time.0, *value);
+            if has_starts {
+                samples.float_starts.push(start);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `and`, `or`, `unless`: series chosen by what the other side has at the same step.
+
+use hashbrown::HashMap;
+use stint_model::Labels;
+
+use crate::column::Series;
+use crate::error::QueryError;
+use crate::exec::binary::signature;
+use crate::exec::{Evaluator, Sink};
+use crate::parse::ast::{Binary, BinaryOp, VectorMatching};
+
+/// For each signature, at which steps any series with it has a value.
+type Presence = HashMap<Labels, Vec<bool>, foldhash::fast::FixedState>;
+
+impl Evaluator<'_> {
+    /// The series of a set operation.
+    pub(crate) fn set_operation(
+        &self,
+        binary: &Binary,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let default = VectorMatching::default();
+        let matching = binary.matching.as_ref().unwrap_or(&default);
+        match binary.op {
+            BinaryOp::Or => {
+                let mut presence = Presence::default();
+                self.stream(&binary.lhs, &mut |series| {
+                    self.note(&mut presence, &series, matching);
+                    sink(series)
+                })?;
+                self.stream(&binary.rhs, &mut |series| {
+                    self.choose(series, &presence, matching, false, sink)
+                })
+            }
+            _ => {
+                let mut presence = Presence::default();
+                // The left side is evaluated first, so that its errors come first.
+                let lhs = self.vector(&binary.lhs)?;
+                self.stream(&binary.rhs, &mut |series| {
+                    self.note(&mut presence, &series, matching);
+                    self.shared.recycle(series.column);
+                    Ok(())
+                })?;
+                let wanted = binary.op == BinaryOp::And;
+                lhs.into_iter().try_for_each(|series| {
+                    self.choose(series, &presence, matching, wanted, sink)
+                })
+            }
+        }
+    }
+
+    fn note(&self, presence: &mut Presence, series: &Series, matching: &VectorMatching) {
+        let steps = presence
+            .entry(signature(&series.labels, matching))
+            .or_insert_with(|| vec![false; self.steps.count]);
+        for (at, step) in steps.iter_mut().enumerate() {
+            *step = *step || series.column.has(at);
+        }
+    }
+
+    /// Keeps the steps at which the presence of the series' signature is as `wanted`.
+    fn choose(
+        &self,
+        mut series: Series,
+        presence: &Presence,
+        matching: &VectorMatching,
+        wanted: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let steps = presence.get(&signature(&series.labels, matching));
+        for at in 0..series.column.len() {
+            let present = steps.and_then(|steps| steps.get(at)).copied().unwrap_or(false);
+            if present != wanted {
+                series.column.clear(at);
+            }
+        }
+        self.emit(series, sink)
+    }
+}

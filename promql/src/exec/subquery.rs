@@ -1,0 +1,74 @@
+//! Subqueries: an inner evaluation on its own grid of steps, whose columns become samples.
+
+use std::sync::Arc;
+
+use stint_model::histogram::ResetHint;
+
+use crate::column::{Point, Samples, Series, Steps};
+use crate::error::QueryError;
+use crate::exec::Evaluator;
+use crate::exec::window::SamplesSink;
+use crate::parse::ast::{Expr, Subquery, ValueType};
+
+impl Evaluator<'_> {
+    /// Hands the samples of a subquery to `sink`, series by series.
+    pub(crate) fn subquery_samples(
+        &self,
+        subquery: &Subquery,
+        sink: &mut SamplesSink<'_>,
+    ) -> Result<(), QueryError> {
+        let (step, range, reference) = self.subquery_shape(subquery)?;
+        // The grid is aligned to multiples of the step, and open on the left.
+        let after = reference.time(self.steps.start).saturating_sub(range);
+        let mut start = after.div_euclid(step).saturating_mul(step);
+        if start <= after {
+            start = start.saturating_add(step);
+        }
+        let end = reference.time(self.steps.end());
+        if start > end {
+            return Ok(());
+        }
+        let count = usize::try_from(end.saturating_sub(start) / step + 1).unwrap_or(usize::MAX);
+        if count > self.shared.options.samples_max {
+            return Err(QueryError::TooManySamples("query execution"));
+        }
+        let inner = Evaluator { shared: self.shared, steps: Steps { start, step, count } };
+        let mut samples = Samples::default();
+        if subquery.expr.value_type() == ValueType::Scalar {
+            let scalar = inner.scalar(&subquery.expr)?;
+            for (at, time) in inner.steps.times().enumerate() {
+                samples.push_float(time, scalar.at(at));
+            }
+            return sink(stint_model::Labels::default(), false, &mut samples);
+        }
+        inner.stream_inner(&subquery.expr, &mut |series| {
+            samples.clear();
+            for (at, point) in series.column.points() {
+                let time = inner.steps.at(at);
+                match point {
+                    Point::Float(value) => samples.push_float(time, value),
+                    Point::Histogram(histogram) => {
+                        let mut histogram = histogram.clone();
+                        // Steps may have skipped samples, so what a hint says no longer holds.
+                        if matches!(histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                            Arc::make_mut(&mut histogram).reset_hint = ResetHint::Unknown;
+                        }
+                        samples.push_histogram(time, histogram);
+                    }
+                }
+            }
+            sink(series.labels.clone(), series.drop_name, &mut samples)?;
+            inner.shared.recycle(series.column);
+            Ok(())
+        })
+    }
+
+    /// As [`Evaluator::stream`].
+    fn stream_inner(
+        &self,
+        expr: &Expr,
+        sink: &mut dyn FnMut(Series) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        self.stream(expr, sink)
+    }
+}

@@ -1,0 +1,364 @@
+//! Range selectors: a window slides over the samples of each series, a function makes one value
+//! of each window.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use stint_model::histogram::FloatHistogram;
+use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
+
+use crate::column::{Samples, Scalar, Series};
+use crate::error::QueryError;
+use crate::exec::duration::Reference;
+use crate::exec::selector::load;
+use crate::exec::{Evaluator, Shared, Sink};
+use crate::functions::{RangeFunction, rate};
+use crate::parse::ast::{Call, Expr, MatrixSelector, PosRange};
+use crate::value::RangeSeries;
+
+/// How a window treats its edges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edges {
+    /// Only samples inside count.
+    Plain,
+    /// The last sample before the window stands at its start.
+    Anchored,
+    /// Values at both edges are interpolated.
+    Smoothed,
+}
+
+/// Where and how long the windows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) reference: Reference,
+    /// Length in milliseconds.
+    pub(crate) range: i64,
+    pub(crate) edges: Edges,
+}
+
+/// The samples of one series in one window.
+#[derive(Clone, Debug)]
+pub(crate) struct Window<'a> {
+    pub(crate) samples: &'a Samples,
+    pub(crate) float_range: Range<usize>,
+    pub(crate) histogram_range: Range<usize>,
+    /// The window holds times after `start` up to `end`.
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+impl<'a> Window<'a> {
+    pub(crate) fn floats(&self) -> &'a [f64] {
+        self.samples.floats.get(self.float_range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn float_times(&self) -> &'a [i64] {
+        self.samples.float_times.get(self.float_range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn float_starts(&self) -> &'a [i64] {
+        self.samples.float_starts.get(self.float_range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn histograms(&self) -> &'a [Arc<FloatHistogram>] {
+        self.samples.histograms.get(self.histogram_range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn histogram_times(&self) -> &'a [i64] {
+        self.samples.histogram_times.get(self.histogram_range.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn histogram_starts(&self) -> &'a [i64] {
+        self.samples.histogram_starts.get(self.histogram_range.clone()).unwrap_or_default()
+    }
+
+    /// How many samples there are.
+    pub(crate) fn len(&self) -> usize {
+        self.float_range.len() + self.histogram_range.len()
+    }
+}
+
+/// What a range function knows beside its window.
+pub(crate) struct Scope<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) labels: &'a Labels,
+    pub(crate) shape: Shape,
+    /// The time of the step.
+    pub(crate) time: i64,
+    /// The scalar arguments at the step.
+    pub(crate) args: [f64; 2],
+    /// Where the range vector stands.
+    pub(crate) pos: PosRange,
+    /// Where the first scalar argument stands.
+    pub(crate) arg_pos: PosRange,
+    /// Whether start times of samples tell resets.
+    pub(crate) use_starts: bool,
+}
+
+impl Scope<'_> {
+    /// The metric name, empty without one.
+    pub(crate) fn metric(&self) -> &str {
+        self.labels.metric_name().unwrap_or_default()
+    }
+
+    /// Warns about the range vector.
+    pub(crate) fn warn(&self, text: &str) {
+        self.shared.warn(text, self.pos);
+    }
+
+    /// Remarks on the range vector.
+    pub(crate) fn info(&self, text: &str) {
+        self.shared.info(text, self.pos);
+    }
+}
+
+/// Takes labels, whether the name is to be dropped, and samples of one series.
+pub(crate) type SamplesSink<'s> =
+    dyn FnMut(Labels, bool, &mut Samples) -> Result<(), QueryError> + 's;
+
+impl Evaluator<'_> {
+    /// The windows of a range vector.
+    pub(crate) fn shape(&self, expr: &Expr) -> Result<Shape, QueryError> {
+        match expr.unparenthesized() {
+            Expr::MatrixSelector(matrix) => {
+                let selector = &matrix.selector;
+                let edges = match (selector.anchored, selector.smoothed) {
+                    (true, _) => Edges::Anchored,
+                    (_, true) => Edges::Smoothed,
+                    _ => Edges::Plain,
+                };
+                let reference = self.reference(&selector.offset, selector.at)?;
+                Ok(Shape { reference, range: self.positive_duration(&matrix.range)?, edges })
+            }
+            Expr::Subquery(subquery) => {
+                let (_, range, reference) = self.subquery_shape(subquery)?;
+                Ok(Shape { reference, range, edges: Edges::Plain })
+            }
+            _ => Err(QueryError::execution("the expression is not a range vector")),
+        }
+    }
+
+    /// Hands the samples of each series of a range vector to `sink`.
+    pub(crate) fn stream_samples(
+        &self,
+        expr: &Expr,
+        func: &str,
+        sink: &mut SamplesSink<'_>,
+    ) -> Result<(), QueryError> {
+        match expr.unparenthesized() {
+            Expr::MatrixSelector(matrix) => self.matrix_samples(matrix, func, sink),
+            Expr::Subquery(subquery) => self.subquery_samples(subquery, sink),
+            _ => Err(QueryError::execution("the expression is not a range vector")),
+        }
+    }
+
+    fn matrix_samples(
+        &self,
+        matrix: &MatrixSelector,
+        func: &str,
+        sink: &mut SamplesSink<'_>,
+    ) -> Result<(), QueryError> {
+        let shape = self.shape(&Expr::MatrixSelector(Box::new(matrix.clone())))?;
+        let selector = Selector::new(matrix.selector.matchers.clone());
+        let set = self.select(&selector, shape.range, func)?;
+        let lookback = self.shared.lookback;
+        let (back, ahead) = match shape.edges {
+            Edges::Plain => (0, 0),
+            Edges::Anchored => (lookback, 0),
+            Edges::Smoothed => (lookback, lookback),
+        };
+        let first = shape.reference.time(self.steps.start).saturating_sub(shape.range);
+        let first = first.saturating_sub(back).saturating_add(1);
+        let last = shape.reference.time(self.steps.end()).saturating_add(ahead);
+        let range = TimeRange::closed(Timestamp(first), Timestamp(last));
+        let mut columns = Columns::default();
+        let mut samples = Samples::default();
+        for index in 0..set.len() {
+            self.shared.check()?;
+            columns.clear();
+            set.read(index, range, &mut columns)?;
+            samples.clear();
+            load(&columns, &mut samples);
+            let weight = samples.weight();
+            if weight == 0 {
+                continue;
+            }
+            self.shared.hold(weight)?;
+            sink(set.labels(index), false, &mut samples)?;
+            self.shared.release(weight);
+        }
+        Ok(())
+    }
+
+    /// Applies a range function to every window of every series.
+    pub(crate) fn range_call(
+        &self,
+        call: &Call,
+        function: RangeFunction,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let mut args = [Scalar::Constant(0.0), Scalar::Constant(0.0)];
+        let mut arg_pos = None;
+        let mut matrix = None;
+        let mut slots = args.iter_mut();
+        for arg in &call.args {
+            if arg.value_type() == crate::parse::ast::ValueType::Matrix {
+                matrix = Some(arg);
+            } else if let Some(slot) = slots.next() {
+                *slot = self.scalar(arg)?;
+                arg_pos.get_or_insert(arg.pos());
+            }
+        }
+        let Some(matrix) = matrix else {
+            return Err(QueryError::execution("the function needs a range vector"));
+        };
+        let shape = self.shape(matrix)?;
+        check_edges(call.function.name, shape.edges)?;
+        let is_rate = matches!(call.function.name, "rate" | "increase");
+        self.stream_samples(matrix, call.function.name, &mut |labels, drop_name, samples| {
+            let mut column = self.shared.column(self.steps.count);
+            let mut scope = Scope {
+                shared: self.shared,
+                labels: &labels,
+                shape,
+                time: 0,
+                args: [0.0; 2],
+                pos: matrix.pos(),
+                arg_pos: arg_pos.unwrap_or_default(),
+                use_starts: self.shared.options.use_start_timestamps,
+            };
+            let mut slide = Slide::default();
+            let mut looked_at = 0;
+            for (at, time) in self.steps.times().enumerate() {
+                let end = shape.reference.time(time);
+                let window = slide.to(samples, end.saturating_sub(shape.range), end, shape.edges, self.shared.lookback);
+                if window.len() == 0 {
+                    continue;
+                }
+                looked_at += window.len();
+                scope.time = time;
+                scope.args = [args[0].at(at), args[1].at(at)];
+                if let Some(value) = (function.eval)(&window, &scope)? {
+                    column.set(at, value);
+                }
+            }
+            self.shared.looked_at(looked_at);
+            if is_rate && column.floats().next().is_some() {
+                rate::remark_on_name(&scope);
+            }
+            let mut series = Series { labels, drop_name, column };
+            if function.drops_name {
+                self.drop_name(&mut series);
+            }
+            self.emit(series, sink)
+        })
+    }
+
+    /// The samples of a range vector themselves, for an instant query that asks for them.
+    pub(crate) fn raw_matrix(&self, expr: &Expr) -> Result<Vec<RangeSeries>, QueryError> {
+        let shape = self.shape(expr)?;
+        if shape.edges != Edges::Plain {
+            return Err(QueryError::execution(
+                "anchored and smoothed modifiers need a function around the range",
+            ));
+        }
+        let mut all = Vec::new();
+        self.stream_samples(expr, "", &mut |labels, drop_name, samples| {
+            let end = shape.reference.time(self.steps.start);
+            let start = end.saturating_sub(shape.range);
+            let window = Slide::default().to(samples, start, end, Edges::Plain, 0);
+            let floats = window.float_times().iter().zip(window.floats());
+            let histograms = window.histogram_times().iter().zip(window.histograms());
+            self.shared.looked_at(window.len());
+            self.shared.hold(window.len())?;
+            let labels = if drop_name { crate::column::without_metadata(&labels) } else { labels };
+            let series = RangeSeries {
+                labels,
+                floats: floats.map(|(time, value)| (Timestamp(*time), *value)).collect(),
+                histograms: histograms.map(|(time, h)| (Timestamp(*time), h.clone())).collect(),
+            };
+            if !series.floats.is_empty() || !series.histograms.is_empty() {
+                all.push(series);
+            }
+            Ok(())
+        })?;
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(all)
+    }
+}
+
+fn check_edges(function: &str, edges: Edges) -> Result<(), QueryError> {
+    let (modifier, allowed): (_, &[&str]) = match edges {
+        Edges::Plain => return Ok(()),
+        Edges::Anchored => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
+        Edges::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
+    };
+    if allowed.contains(&function) {
+        return Ok(());
+    }
+    Err(QueryError::Execution(format!(
+        "{modifier} modifier can only be used with: {} - not with {function}",
+        allowed.join(", ")
+    )))
+}
+
+/// Two pointers into the samples that only move forward while windows do.
+#[derive(Debug, Default)]
+pub(crate) struct Slide {
+    floats: Range<usize>,
+    histograms: Range<usize>,
+}
+
+impl Slide {
+    /// The window of times after `start` up to `end`, with the samples around it that its edges
+    /// need.
+    pub(crate) fn to<'s>(
+        &mut self,
+        samples: &'s Samples,
+        start: i64,
+        end: i64,
+        edges: Edges,
+        lookback: i64,
+    ) -> Window<'s> {
+        advance(&mut self.floats, &samples.float_times, start, end);
+        advance(&mut self.histograms, &samples.histogram_times, start, end);
+        let mut window = Window {
+            samples,
+            float_range: self.floats.clone(),
+            histogram_range: self.histograms.clone(),
+            start,
+            end,
+        };
+        if edges != Edges::Plain {
+            widen(&mut window.float_range, &samples.float_times, start, end, edges, lookback);
+            widen(&mut window.histogram_range, &samples.histogram_times, start, end, edges, lookback);
+        }
+        window
+    }
+}
+
+fn advance(range: &mut Range<usize>, times: &[i64], start: i64, end: i64) {
+    while times.get(range.start).is_some_and(|time| *time <= start) {
+        range.start += 1;
+    }
+    range.end = range.end.max(range.start);
+    while times.get(range.end).is_some_and(|time| *time <= end) {
+        range.end += 1;
+    }
+}
+
+/// Takes in the sample at or before `start`, and for smoothed edges the one after `end`, if each
+/// lies within the lookback.
+fn widen(range: &mut Range<usize>, times: &[i64], start: i64, end: i64, edges: Edges, lookback: i64) {
+    let reaches_start = |time: &i64| *time > start.saturating_sub(lookback);
+    if range.start > 0 && times.get(range.start - 1).is_some_and(reaches_start) {
+        range.start -= 1;
+    }
+    let reaches_end = |time: &i64| *time <= end.saturating_add(lookback);
+    if edges == Edges::Smoothed
+        && range.end.checked_sub(1).and_then(|last| times.get(last)) != Some(&end)
+        && times.get(range.end).is_some_and(reaches_end)
+    {
+        range.end += 1;
+    }
+}

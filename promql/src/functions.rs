@@ -1,0 +1,76 @@
+//! The functions of the language: which exist is the parser's table, what they do is here.
+
+pub(crate) mod calendar;
+pub(crate) mod histogram;
+pub(crate) mod math;
+pub(crate) mod over_time;
+pub(crate) mod rate;
+
+use std::fmt::Write as _;
+
+use crate::error::QueryError;
+use crate::exec::window::{Scope, Window};
+use crate::value::SampleValue;
+
+/// What a range function makes of a window; `None` leaves the step empty.
+pub(crate) type RangeEval =
+    fn(&Window<'_>, &Scope<'_>) -> Result<Option<SampleValue>, QueryError>;
+
+/// A function over range vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct RangeFunction {
+    /// Makes a value of a window that has at least one sample.
+    pub(crate) eval: RangeEval,
+    /// Whether the value no longer deserves the metric's name.
+    pub(crate) drops_name: bool,
+}
+
+/// The range function of this name.
+pub(crate) fn range_function(name: &str) -> Option<RangeFunction> {
+    let eval: RangeEval = match name {
+        "avg_over_time" => over_time::avg,
+        "changes" => over_time::changes,
+        "count_over_time" => over_time::count,
+        "delta" => rate::delta,
+        "deriv" => over_time::deriv,
+        "double_exponential_smoothing" => over_time::smoothing,
+        "first_over_time" => over_time::first,
+        "idelta" => rate::idelta,
+        "increase" => rate::increase,
+        "irate" => rate::irate,
+        "last_over_time" => over_time::last,
+        "mad_over_time" => over_time::mad,
+        "max_over_time" => over_time::max,
+        "min_over_time" => over_time::min,
+        "predict_linear" => over_time::predict_linear,
+        "present_over_time" => over_time::present,
+        "quantile_over_time" => over_time::quantile,
+        "rate" => rate::rate,
+        "resets" => over_time::resets,
+        "stddev_over_time" => over_time::stddev,
+        "stdvar_over_time" => over_time::stdvar,
+        "sum_over_time" => over_time::sum,
+        "ts_of_first_over_time" => over_time::ts_of_first,
+        "ts_of_last_over_time" => over_time::ts_of_last,
+        "ts_of_max_over_time" => over_time::ts_of_max,
+        "ts_of_min_over_time" => over_time::ts_of_min,
+        _ => return None,
+    };
+    let drops_name = !matches!(name, "first_over_time" | "last_over_time");
+    Some(RangeFunction { eval, drops_name })
+}
+
+/// A string that may not be UTF-8 in Go's quotes.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let quoted = stint_model::labels::Quoted(chunk.valid()).to_string();
+        text.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _: std::fmt::Result = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text.push('"');
+    text
+}

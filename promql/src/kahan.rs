@@ -1,0 +1,89 @@
+//! Sums and means with Kahan–Neumaier compensation.
+
+/// Adds `value` to `sum`, keeping in `lost` what rounding loses.
+#[inline]
+pub(crate) fn add(value: f64, sum: &mut f64, lost: &mut f64) {
+    let total = *sum + value;
+    if total.is_infinite() {
+        *lost = 0.0;
+    } else if sum.abs() >= value.abs() {
+        *lost += (*sum - total) + value;
+    } else {
+        *lost += (value - total) + *sum;
+    }
+    *sum = total;
+}
+
+/// A mean that sums up as long as the sum does not overflow, and is updated bit by bit from there
+/// on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mean {
+    /// Values so far, the one being added included.
+    pub(crate) count: f64,
+    /// The sum, or the mean once `incremental`.
+    pub(crate) value: f64,
+    /// What rounding lost.
+    pub(crate) lost: f64,
+    /// Whether the sum had overflown.
+    pub(crate) incremental: bool,
+}
+
+impl Mean {
+    /// Adds a value that `count` already includes, and that is not the first.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64) {
+        if !self.incremental {
+            let (mut sum, mut lost) = (self.value, self.lost);
+            add(value, &mut sum, &mut lost);
+            if !sum.is_infinite() {
+                (self.value, self.lost) = (sum, lost);
+                return;
+            }
+            self.incremental = true;
+            self.value /= self.count - 1.0;
+            self.lost /= self.count - 1.0;
+        }
+        if self.value.is_infinite() {
+            let same_sign = value.is_infinite() && (self.value > 0.0) == (value > 0.0);
+            if same_sign || value.is_finite() {
+                return;
+            }
+        }
+        let share = (self.count - 1.0) / self.count;
+        let (mut mean, mut lost) = (share * self.value, share * self.lost);
+        add(value / self.count, &mut mean, &mut lost);
+        (self.value, self.lost) = (mean, lost);
+    }
+
+    /// The mean.
+    pub(crate) fn finish(self) -> f64 {
+        if self.incremental {
+            self.value + self.lost
+        } else {
+            self.value / self.count + self.lost / self.count
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_terms_survive_large_ones() {
+        let (mut sum, mut lost) = (1.0, 0.0);
+        for value in [1e100, 1.0, -1e100] {
+            add(value, &mut sum, &mut lost);
+        }
+        assert_eq!(sum + lost, 2.0);
+    }
+
+    #[test]
+    fn a_mean_of_huge_values_does_not_overflow() {
+        let mut mean = Mean { count: 1.0, value: f64::MAX, lost: 0.0, incremental: false };
+        mean.count = 2.0;
+        mean.add(f64::MAX);
+        assert!(mean.incremental);
+        assert_eq!(mean.finish(), f64::MAX);
+    }
+}
