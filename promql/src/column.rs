@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use stint_model::Labels;
 use stint_model::histogram::FloatHistogram;
 use stint_model::labels::METRIC_NAME;
-use stint_model::{Labels, Span, Timestamp};
 
 use crate::error::QueryError;
 use crate::value::SampleValue;
@@ -376,16 +376,6 @@ impl Samples {
             self.histograms.iter().map(|histogram| histogram.size_bytes() / 16).sum();
         self.floats.len() + histograms
     }
-}
-
-/// A span as milliseconds, a time as a timestamp: the engine computes with plain numbers inside.
-pub(crate) const fn timestamp(ms: i64) -> Timestamp {
-    Timestamp(ms)
-}
-
-/// The whole milliseconds of a span.
-pub(crate) const fn millis(span: Span) -> i64 {
-    span.0
 }
 
 #[cfg(test)]

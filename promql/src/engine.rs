@@ -8,8 +8,8 @@ use crate::cancel::Cancel;
 use crate::column::{Series, Steps, merge_equal, without_metadata};
 use crate::error::QueryError;
 use crate::exec::{Evaluator, Shared, reach};
-use crate::parse::ast::{Expr, ValueType};
 use crate::parse;
+use crate::parse::ast::{Expr, ValueType};
 use crate::value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue};
 
 /// The phase that limits and cancellations are reported to happen in.
@@ -195,14 +195,10 @@ pub(crate) struct Run<'a> {
 fn instant_value(eval: &Evaluator<'_>, expr: &Expr) -> Result<QueryValue, QueryError> {
     let at = Timestamp(eval.steps.start);
     match expr.value_type() {
-        ValueType::Scalar => {
-            Ok(QueryValue::Scalar { at, value: eval.scalar(expr)?.at(0) })
-        }
+        ValueType::Scalar => Ok(QueryValue::Scalar { at, value: eval.scalar(expr)?.at(0) }),
         ValueType::Matrix => Ok(QueryValue::Matrix(eval.raw_matrix(expr)?)),
         ValueType::String | ValueType::None => match expr.unparenthesized() {
-            Expr::String(text) => {
-                Ok(QueryValue::String { at, value: text.text().into_owned() })
-            }
+            Expr::String(text) => Ok(QueryValue::String { at, value: text.text().into_owned() }),
             _ => Err(QueryError::execution("the expression has no value")),
         },
         ValueType::Vector => {
@@ -245,11 +241,8 @@ fn finished(eval: &Evaluator<'_>, expr: &Expr) -> Result<Vec<Series>, QueryError
 }
 
 fn to_range(steps: &Steps, series: &Series) -> RangeSeries {
-    let mut range = RangeSeries {
-        labels: series.labels.clone(),
-        floats: Vec::new(),
-        histograms: Vec::new(),
-    };
+    let mut range =
+        RangeSeries { labels: series.labels.clone(), floats: Vec::new(), histograms: Vec::new() };
     for (at, point) in series.column.points() {
         let time = Timestamp(steps.at(at));
         match point.to_value() {

@@ -294,7 +294,9 @@ impl Evaluator<'_> {
                     || (!aggregate.without && aggregate.grouping.iter().all(|l| l != "__name__"))
             }
             Expr::Binary(binary) => {
-                self.has_one_name(&binary.lhs) && self.has_one_name(&binary.rhs) && !binary.op.is_set()
+                self.has_one_name(&binary.lhs)
+                    && self.has_one_name(&binary.rhs)
+                    && !binary.op.is_set()
             }
         }
     }
@@ -308,8 +310,8 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
         Expr::MatrixSelector(matrix) => matrix.selector.at.is_some(),
         Expr::Subquery(subquery) => subquery.at.is_some(),
         Expr::Call(call) => {
-            let is_current_time =
-                call.args.is_empty() && call.function.returns == crate::parse::ast::ValueType::Vector;
+            let is_current_time = call.args.is_empty()
+                && call.function.returns == crate::parse::ast::ValueType::Vector;
             !TIME_DEPENDENT.contains(&call.function.name)
                 && !is_current_time
                 && call.args.iter().all(is_step_invariant)

@@ -13,8 +13,7 @@ use crate::exec::window::{Scope, Window};
 use crate::value::SampleValue;
 
 /// What a range function makes of a window; `None` leaves the step empty.
-pub(crate) type RangeEval =
-    fn(&Window<'_>, &Scope<'_>) -> Result<Option<SampleValue>, QueryError>;
+pub(crate) type RangeEval = fn(&Window<'_>, &Scope<'_>) -> Result<Option<SampleValue>, QueryError>;
 
 /// A function over range vectors.
 #[derive(Clone, Copy)]

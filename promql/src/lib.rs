@@ -1,12 +1,21 @@
 //! A `PromQL` parser and engine over any [`stint_model::Queryable`].
+//!
+//! [`parse`] turns text into a checked expression tree; [`Engine`] evaluates it, series by series
+//! and each series at all steps at once.
 
 pub mod annotations;
 pub mod cancel;
+mod column;
+pub mod engine;
 pub mod error;
+mod exec;
+mod functions;
+mod kahan;
 pub mod parse;
 pub mod value;
 
 pub use annotations::Annotations;
 pub use cancel::Cancel;
+pub use engine::{Engine, EngineOptions, InstantQuery, RangeQuery};
 pub use error::QueryError;
 pub use value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue, Stats};

@@ -260,7 +260,6 @@ impl Evaluator<'_> {
             matching,
             swapped,
             many_any: any(&many, self.steps.count),
-            one_any: any(&one, self.steps.count),
             outputs: Vec::new(),
             index: HashMap::default(),
             group: 0,
@@ -326,7 +325,6 @@ struct Join<'e, 'a> {
     /// Whether the "many" side is the right one.
     swapped: bool,
     many_any: Vec<bool>,
-    one_any: Vec<bool>,
     outputs: Vec<Output>,
     index: HashMap<Labels, usize, foldhash::fast::FixedState>,
     group: u32,

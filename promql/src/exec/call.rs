@@ -65,9 +65,7 @@ impl Evaluator<'_> {
             "histogram_sum" => self.of_histograms(call, |h| h.sum, sink),
             "histogram_avg" => self.of_histograms(call, |h| h.sum / h.count, sink),
             "histogram_stdvar" => self.of_histograms(call, histogram::variance, sink),
-            "histogram_stddev" => {
-                self.of_histograms(call, |h| histogram::variance(h).sqrt(), sink)
-            }
+            "histogram_stddev" => self.of_histograms(call, |h| histogram::variance(h).sqrt(), sink),
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
                 self.histogram_call(call, sink)
             }
@@ -137,12 +135,7 @@ impl Evaluator<'_> {
     }
 
     /// The times of samples: their own where the argument is a selector, else those of the steps.
-    fn sample_times(
-        &self,
-        call: &Call,
-        take: Take,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), QueryError> {
+    fn sample_times(&self, call: &Call, take: Take, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         let arg = call.args.first().ok_or_else(missing)?;
         let mut finish = |mut series: Series| {
             self.drop_name(&mut series);

@@ -1,8 +1,11 @@
 //! Lengths of time and reference times, once the query's step and range are known.
 
+use stint_model::Span;
+
 use crate::error::QueryError;
 use crate::exec::Evaluator;
-use crate::parse::ast::{At, Duration, DurationExpr, DurationOp, Expr, Subquery, VectorSelector};
+use crate::parse::DurationContext;
+use crate::parse::ast::{At, Duration, Expr, Subquery, VectorSelector};
 
 /// Which time a selector looks at, seen from a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,58 +24,16 @@ impl Reference {
 }
 
 impl Evaluator<'_> {
-    /// Milliseconds of a length of time.
-    pub(crate) fn duration(&self, duration: &Duration) -> Result<i64, QueryError> {
-        match duration {
-            Duration::Fixed(span) => Ok(span.0),
-            Duration::Expr(expr) => {
-                let seconds = self.seconds(expr)?;
-                if !seconds.is_finite() || seconds.abs() * 1e6 >= i64::MAX as f64 / 1000.0 {
-                    return Err(at(expr, "duration is out of range"));
-                }
-                Ok((seconds * 1000.0) as i64)
-            }
-        }
-    }
-
-    /// Milliseconds of a length of time that must be above zero.
-    pub(crate) fn positive_duration(&self, duration: &Duration) -> Result<i64, QueryError> {
-        let ms = self.duration(duration)?;
-        match duration {
-            Duration::Expr(expr) if ms <= 0 => {
-                Err(at(expr, "duration must be greater than 0"))
-            }
-            Duration::Expr(_) | Duration::Fixed(_) => Ok(ms.max(1)),
-        }
-    }
-
-    fn seconds(&self, expr: &DurationExpr) -> Result<f64, QueryError> {
+    fn context(&self) -> DurationContext {
         let (start, end, step) = self.shared.query;
-        Ok(match expr {
-            DurationExpr::Number(number) => number.value,
-            DurationExpr::Step(_) => step as f64 / 1000.0,
-            DurationExpr::Range(_) => end.saturating_sub(start) as f64 / 1000.0,
-            DurationExpr::Unary { negative, operand, .. } => {
-                let value = self.seconds(operand)?;
-                if *negative { -value } else { value }
-            }
-            DurationExpr::Paren { inner, .. } => self.seconds(inner)?,
-            DurationExpr::Binary { op, lhs, rhs, .. } => {
-                let (a, b) = (self.seconds(lhs)?, self.seconds(rhs)?);
-                match op {
-                    DurationOp::Add => a + b,
-                    DurationOp::Sub => a - b,
-                    DurationOp::Mul => a * b,
-                    DurationOp::Div if b == 0.0 => return Err(at(expr, "division by zero")),
-                    DurationOp::Div => a / b,
-                    DurationOp::Mod if b == 0.0 => return Err(at(expr, "modulo by zero")),
-                    DurationOp::Mod => a % b,
-                    DurationOp::Pow => a.powf(b),
-                    DurationOp::MinOf => a.min(b),
-                    DurationOp::MaxOf => a.max(b),
-                }
-            }
-        })
+        DurationContext { step: Span(step), range: Span(end.saturating_sub(start)) }
+    }
+
+    /// Milliseconds of a length of time above zero.
+    pub(crate) fn positive_duration(&self, duration: &Duration) -> Result<i64, QueryError> {
+        let span = duration.resolve_positive(self.context());
+        // A positive length may be less than a millisecond.
+        Ok(span.map_err(|error| QueryError::Parse(error.to_string()))?.0.max(1))
     }
 
     /// Where `offset` and `@` point.
@@ -86,7 +47,9 @@ impl Evaluator<'_> {
             At::Start => self.shared.query.0,
             At::End => self.shared.query.1,
         });
-        Ok(Reference { at, offset: self.duration(offset)? })
+        let offset = offset.resolve_signed(self.context());
+        let offset = offset.map_err(|error| QueryError::Parse(error.to_string()))?.0;
+        Ok(Reference { at, offset })
     }
 
     /// Step and range of a subquery, and where it points.
@@ -101,11 +64,6 @@ impl Evaluator<'_> {
         let range = self.positive_duration(&subquery.range)?;
         Ok((step, range, self.reference(&subquery.offset, subquery.at)?))
     }
-}
-
-fn at(expr: &DurationExpr, text: &str) -> QueryError {
-    let pos = expr.pos();
-    QueryError::Parse(format!("{}:{}: {text}", pos.start, pos.end))
 }
 
 /// The first and the last millisecond at which any selector of the expression may look; without
@@ -145,7 +103,8 @@ fn walk(
         }
         Expr::Call(call) if call.function.name == "info" => {
             // The info series are looked up at the same times as the base series.
-            let first = call.args.first().map_or(Ok(()), |arg| walk(eval, arg, (start, end), reached));
+            let first =
+                call.args.first().map_or(Ok(()), |arg| walk(eval, arg, (start, end), reached));
             first?;
             let lookback = eval.shared.lookback;
             let (a, b) = reached.unwrap_or((start, end));

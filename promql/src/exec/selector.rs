@@ -29,7 +29,9 @@ pub(crate) enum Take {
 /// Whether the selector names one metric.
 pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
     selector.matchers.iter().any(|matcher| {
-        matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal && !matcher.value().is_empty()
+        matcher.name() == METRIC_NAME
+            && matcher.op() == MatchOp::Equal
+            && !matcher.value().is_empty()
     })
 }
 

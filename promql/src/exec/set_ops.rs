@@ -42,9 +42,8 @@ impl Evaluator<'_> {
                     Ok(())
                 })?;
                 let wanted = binary.op == BinaryOp::And;
-                lhs.into_iter().try_for_each(|series| {
-                    self.choose(series, &presence, matching, wanted, sink)
-                })
+                lhs.into_iter()
+                    .try_for_each(|series| self.choose(series, &presence, matching, wanted, sink))
             }
         }
     }

@@ -51,8 +51,20 @@ impl Evaluator<'_> {
 fn by_value(a: f64, b: f64, reversed: bool) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (true, true) => Ordering::Equal,
-        (true, false) => if reversed { Ordering::Less } else { Ordering::Greater },
-        (false, true) => if reversed { Ordering::Greater } else { Ordering::Less },
+        (true, false) => {
+            if reversed {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (false, true) => {
+            if reversed {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
         (false, false) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
     }
 }

@@ -231,7 +231,13 @@ impl Evaluator<'_> {
             let mut looked_at = 0;
             for (at, time) in self.steps.times().enumerate() {
                 let end = shape.reference.time(time);
-                let window = slide.to(samples, end.saturating_sub(shape.range), end, shape.edges, self.shared.lookback);
+                let window = slide.to(
+                    samples,
+                    end.saturating_sub(shape.range),
+                    end,
+                    shape.edges,
+                    self.shared.lookback,
+                );
                 if window.len() == 0 {
                     continue;
                 }
@@ -331,7 +337,14 @@ impl Slide {
         };
         if edges != Edges::Plain {
             widen(&mut window.float_range, &samples.float_times, start, end, edges, lookback);
-            widen(&mut window.histogram_range, &samples.histogram_times, start, end, edges, lookback);
+            widen(
+                &mut window.histogram_range,
+                &samples.histogram_times,
+                start,
+                end,
+                edges,
+                lookback,
+            );
         }
         window
     }
@@ -349,7 +362,14 @@ fn advance(range: &mut Range<usize>, times: &[i64], start: i64, end: i64) {
 
 /// Takes in the sample at or before `start`, and for smoothed edges the one after `end`, if each
 /// lies within the lookback.
-fn widen(range: &mut Range<usize>, times: &[i64], start: i64, end: i64, edges: Edges, lookback: i64) {
+fn widen(
+    range: &mut Range<usize>,
+    times: &[i64],
+    start: i64,
+    end: i64,
+    edges: Edges,
+    lookback: i64,
+) {
     let reaches_start = |time: &i64| *time > start.saturating_sub(lookback);
     if range.start > 0 && times.get(range.start - 1).is_some_and(reaches_start) {
         range.start -= 1;

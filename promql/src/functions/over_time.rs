@@ -135,7 +135,9 @@ fn sum_histograms(
         } else {
             let mut tried = sum.clone();
             match tried.add(histogram) {
-                Ok(combined) if !mean || tried.rough().sum.is_finite() || !sum.rough().sum.is_finite() => {
+                Ok(combined)
+                    if !mean || tried.rough().sum.is_finite() || !sum.rough().sum.is_finite() =>
+                {
                     sum = tried;
                     Ok(combined)
                 }
@@ -190,9 +192,13 @@ pub(crate) fn min(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
 
 fn extreme(values: &[f64], better: fn(f64, f64) -> bool) -> Answer {
     let Some((first, rest)) = values.split_first() else { return Ok(None) };
-    let best = rest.iter().fold(*first, |best, value| {
-        if better(*value, best) || best.is_nan() { *value } else { best }
-    });
+    let best =
+        rest.iter().fold(
+            *first,
+            |best, value| {
+                if better(*value, best) || best.is_nan() { *value } else { best }
+            },
+        );
     float(best)
 }
 
@@ -412,8 +418,8 @@ pub(crate) fn changes(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
 
 pub(crate) fn resets(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     count_pairs(window, scope, |(time_a, a, start_a), (time_b, b, start_b)| {
-        let restarted = scope.use_starts
-            && super::rate::is_restart(*time_a, *start_a, *time_b, *start_b);
+        let restarted =
+            scope.use_starts && super::rate::is_restart(*time_a, *start_a, *time_b, *start_b);
         restarted
             || match (a, b) {
                 (Either::Float(a), Either::Float(b)) => b < a,

@@ -98,7 +98,9 @@ impl<'w> Timeline<'w> {
     /// Whether a start lies before the sample before, without being that one's start.
     fn overlaps(&self) -> bool {
         self.starts.windows(2).zip(self.times).any(|(starts, time)| match starts {
-            [before, start] => *start != i64::MIN && start < time && start != before && *before != *start,
+            [before, start] => {
+                *start != i64::MIN && start < time && start != before && *before != *start
+            }
             _ => false,
         })
     }
@@ -128,8 +130,7 @@ fn extrapolated(
     }
     let counts = scope.use_starts && is_counter;
     if window.histograms().is_empty() {
-        let timeline =
-            Timeline::new(window.float_times(), window.float_starts(), window, counts);
+        let timeline = Timeline::new(window.float_times(), window.float_starts(), window, counts);
         if !timeline.starts.is_empty() {
             warn_overlap(&timeline, scope);
         }
@@ -244,8 +245,7 @@ fn histogram_increase(
     if is_counter && all.iter().any(|histogram| histogram.reset_hint == ResetHint::Gauge) {
         warn_not(scope, "counter");
     }
-    if !is_counter
-        && (first.reset_hint != ResetHint::Gauge || last.reset_hint != ResetHint::Gauge)
+    if !is_counter && (first.reset_hint != ResetHint::Gauge || last.reset_hint != ResetHint::Gauge)
     {
         warn_not(scope, "gauge");
     }
@@ -305,11 +305,7 @@ fn warn_not(scope: &Scope<'_>, kind: &str) {
 }
 
 /// The change between the last two samples.
-fn between_last_two(
-    window: &Window<'_>,
-    scope: &Scope<'_>,
-    is_rate: bool,
-) -> Option<SampleValue> {
+fn between_last_two(window: &Window<'_>, scope: &Scope<'_>, is_rate: bool) -> Option<SampleValue> {
     if window.len() < 2 {
         return None;
     }
@@ -318,8 +314,7 @@ fn between_last_two(
     let last_float = window.float_times().last().copied().unwrap_or(i64::MIN);
     let last_histogram = window.histogram_times().last().copied().unwrap_or(i64::MIN);
     let before_float = window.float_times().iter().nth_back(1).copied().unwrap_or(i64::MIN);
-    let before_histogram =
-        window.histogram_times().iter().nth_back(1).copied().unwrap_or(i64::MIN);
+    let before_histogram = window.histogram_times().iter().nth_back(1).copied().unwrap_or(i64::MIN);
     if before_float > last_histogram || histograms.is_empty() {
         let [.., before, now] = floats else { return None };
         let timeline = Timeline::new(window.float_times(), window.float_starts(), window, counts);
@@ -383,8 +378,11 @@ fn edged(
 ) -> Option<SampleValue> {
     let smoothed = scope.shape.edges == Edges::Smoothed;
     let seconds = scope.shape.range as f64 / 1000.0;
-    let times =
-        if window.histograms().is_empty() { window.float_times() } else { window.histogram_times() };
+    let times = if window.histograms().is_empty() {
+        window.float_times()
+    } else {
+        window.histogram_times()
+    };
     let (first, last) = (*times.first()?, *times.last()?);
     if last <= window.start || first > window.end {
         return None;
@@ -512,7 +510,8 @@ pub(crate) fn interpolate(
     let around = |times: &[i64]| {
         let after = times.partition_point(|time| *time <= at);
         let before = after.checked_sub(1);
-        let before = before.filter(|b| times.get(*b).is_some_and(|t| *t > at.saturating_sub(lookback)));
+        let before =
+            before.filter(|b| times.get(*b).is_some_and(|t| *t > at.saturating_sub(lookback)));
         let after = times.get(after).filter(|t| **t <= at.saturating_add(lookback)).map(|_| after);
         (before, after)
     };
