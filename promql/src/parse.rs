@@ -12,12 +12,15 @@ mod grammar;
 mod lexer;
 pub mod literal;
 mod selector;
+pub mod series;
 
 use stint_model::Matcher;
 
 pub use ast::{Expr, PosRange, ValueType};
 pub use duration::{DurationContext, DurationError};
 pub use error::{ParseError, ParseErrors, line_and_column};
+pub use series::parse_start_times;
+pub use series::{SequenceValue, SeriesDescription, parse_metric, parse_series_description};
 
 use check::Checker;
 use grammar::{Parser, Stop, is_metric_word};

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use stint_promql::parse::{Options, parse};
+use stint_promql::parse::{Options, parse, parse_series_description, parse_start_times};
 
 #[derive(Deserialize)]
 struct Case {
@@ -117,4 +117,41 @@ fn bytes_that_are_not_utf8_are_refused_where_they_stand() {
         seen += 1;
     }
     assert_eq!(seen, 2);
+}
+
+#[test]
+fn series_of_the_test_language_are_read() {
+    let folder = shared().join("promqltest");
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        println!("skipped: {} cannot be read", folder.display());
+        return;
+    };
+    let mut read = 0;
+    for file in files {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "test") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut loading = false;
+        for line in text.lines().map(str::trim) {
+            if line.is_empty() || line.starts_with('#') {
+                loading &= line.starts_with('#');
+            } else if line.starts_with("load") {
+                loading = true;
+            } else if loading {
+                let result = if line.contains("}@st ") || line.contains("@st ") {
+                    parse_start_times(line).map(|_| ())
+                } else {
+                    parse_series_description(line).map(|_| ())
+                };
+                if let Err(error) = result {
+                    panic!("{}: {line}: {error}", path.display());
+                }
+                read += 1;
+            }
+        }
+    }
+    println!("{read} series read");
+    assert!(read > 500);
 }
