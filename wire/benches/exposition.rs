@@ -1,4 +1,4 @@
-//! Parsing scrapes: our parser with and without decoding labels, beside `prometheus-parse`.
+//! Parsing scrapes: our parser where series are expected, known, or new, beside `prometheus-parse`.
 //!
 //! The bodies are a generated one of 1 000 series and, where they are at hand, recorded scrapes
 //! of real servers.
@@ -44,6 +44,33 @@ fn known(body: &str) -> f64 {
     sum
 }
 
+/// Values only, each series being the one that the scrape before had at this place.
+fn expected(body: &str, sequence: &[String]) -> f64 {
+    let mut parser = Parser::new(Format::PrometheusText, body.as_bytes());
+    let mut sequence = sequence.iter();
+    let mut next = sequence.next();
+    let mut sum = 0.0;
+    while let Some(entry) = parser.next_expecting(next.map_or("", String::as_str)).unwrap() {
+        if let Entry::Series(series) = entry {
+            assert_eq!(Some(series.raw), next.map(String::as_str));
+            sum += series.value;
+            next = sequence.next();
+        }
+    }
+    sum
+}
+
+fn sequence(body: &str) -> Vec<String> {
+    let mut parser = Parser::new(Format::PrometheusText, body.as_bytes());
+    let mut sequence = Vec::new();
+    while let Some(entry) = parser.next().unwrap() {
+        if let Entry::Series(series) = entry {
+            sequence.push(series.raw.to_owned());
+        }
+    }
+    sequence
+}
+
 /// Values and labels, as in a first scrape.
 fn cold(body: &str) -> usize {
     let mut parser = Parser::new(Format::PrometheusText, body.as_bytes());
@@ -71,6 +98,10 @@ fn exposition(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("exposition/{name}"));
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function("known series", |bencher| bencher.iter(|| known(black_box(body))));
+        let sequence = sequence(body);
+        group.bench_function("expected series", |bencher| {
+            bencher.iter(|| expected(black_box(body), &sequence));
+        });
         group.bench_function("new series", |bencher| bencher.iter(|| cold(black_box(body))));
         group.sample_size(20);
         group.bench_function("prometheus-parse", |bencher| {

@@ -217,9 +217,21 @@ impl<'a> Parser<'a> {
     /// any further, not even what came before.
     #[expect(clippy::should_implement_trait, reason = "entries may borrow from the parser")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, ParseError> {
+        self.next_expecting("")
+    }
+
+    /// The same as [`Parser::next`], only faster where the next series is the one that `expected`
+    /// names: its text is compared, not taken apart.
+    ///
+    /// `expected` must be the `raw` text of a series from an earlier body in the same format, for
+    /// instance of the one that came at this place in the scrape before. Whether it does come is
+    /// seen from the entry's `raw`.
+    pub fn next_expecting(&mut self, expected: &str) -> Result<Option<Entry<'_>>, ParseError> {
         match &mut self.source {
-            Source::Text(text) => text.next().map_err(|fault| fault.in_body(text.body())),
-            Source::OpenMetrics(text) => text.next().map_err(|fault| fault.in_body(text.body())),
+            Source::Text(text) => text.next(expected).map_err(|fault| fault.in_body(text.body())),
+            Source::OpenMetrics(text) => {
+                text.next(expected).map_err(|fault| fault.in_body(text.body()))
+            }
             Source::Protobuf(families) => families.next(),
             Source::Failed(error) => Err(error.clone()),
         }

@@ -26,7 +26,7 @@ impl<'a> Created<'a> {
     pub(super) fn collect(body: &'a str) -> Self {
         let mut created = Self { family: Cow::Borrowed(""), starts: HashMap::new() };
         let mut entries = OpenMetrics::new(body);
-        while let Ok(Some(entry)) = entries.next() {
+        while let Ok(Some(entry)) = entries.next("") {
             match entry {
                 Entry::Type { name, .. } => created.family = name,
                 Entry::Series(series) => {

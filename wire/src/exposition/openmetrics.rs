@@ -32,7 +32,7 @@ impl<'a> OpenMetrics<'a> {
         self.body
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Entry<'a>>, Fault> {
+    pub(super) fn next(&mut self, expected: &str) -> Result<Option<Entry<'a>>, Fault> {
         if self.done {
             return Ok(None);
         }
@@ -41,7 +41,7 @@ impl<'a> OpenMetrics<'a> {
                 None => return Err(Fault::new(self.at, "data does not end with # EOF")),
                 Some(b'#') => return self.descriptor(),
                 Some(_) => {
-                    let mut series = self.series()?;
+                    let mut series = self.series(expected)?;
                     if let Some(created) = &self.created
                         && !created.apply(&mut series)
                     {
@@ -102,16 +102,13 @@ impl<'a> OpenMetrics<'a> {
     }
 
     #[inline]
-    fn series(&mut self) -> Result<SeriesEntry<'a>, Fault> {
+    fn series(&mut self, expected: &str) -> Result<SeriesEntry<'a>, Fault> {
         let bytes = self.body.as_bytes();
         let start = self.at;
-        let name_end = scan::name_end(bytes, start);
-        let mut raw_end = name_end;
-        if bytes.get(name_end) == Some(&b'{') {
-            raw_end = scan::label_block::<true>(bytes, name_end + 1, name_end > start)?;
-        } else if name_end == start {
-            return Err(Fault::new(start, "expected metric name"));
-        }
+        let raw_end = match scan::expected_end(bytes, start, expected) {
+            Some(end) => end,
+            None => series_end(bytes, start)?,
+        };
         let (value, mut at) = self.number(raw_end, "value")?;
         let mut timestamp = None;
         if bytes.get(at) == Some(&b' ') && bytes.get(at + 1) != Some(&b'#') {
@@ -179,6 +176,16 @@ impl<'a> OpenMetrics<'a> {
         let raw = self.body.get(at..raw_end).unwrap_or_default();
         Ok((Some(ExemplarRef { raw, value, timestamp }), end))
     }
+}
+
+/// Where the series that starts at `start` ends: after its name, or after its labels.
+#[inline]
+fn series_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let name_end = scan::name_end(bytes, start);
+    if bytes.get(name_end) == Some(&b'{') {
+        return scan::label_block::<true>(bytes, name_end + 1, name_end > start);
+    }
+    if name_end == start { Err(Fault::new(start, "expected metric name")) } else { Ok(name_end) }
 }
 
 fn metric_type(text: &str) -> Option<MetricType> {

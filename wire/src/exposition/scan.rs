@@ -104,6 +104,24 @@ fn label_name_end(bytes: &[u8], at: usize) -> usize {
     if bytes.get(at).is_some_and(u8::is_ascii_digit) { at } else { run_end(bytes, at, LABEL) }
 }
 
+/// Where the series at `start` ends if it is `expected`, a series that was taken apart before.
+#[inline]
+pub(super) fn expected_end(bytes: &[u8], start: usize, expected: &str) -> Option<usize> {
+    let last = expected.as_bytes().last()?;
+    if !bytes.get(start..)?.starts_with(expected.as_bytes()) {
+        return None;
+    }
+    let end = start + expected.len();
+    if *last != b'}' {
+        // A bare name: it must not go on, and no labels may follow.
+        let next = skip_blanks(bytes, end);
+        if next == end || bytes.get(next) == Some(&b'{') {
+            return None;
+        }
+    }
+    Some(end)
+}
+
 /// The first place from `at` on that is neither space nor tab.
 #[inline]
 pub(super) fn skip_blanks(bytes: &[u8], at: usize) -> usize {

@@ -341,6 +341,26 @@ mod laws {
         }
 
         #[test]
+        fn expecting_a_series_changes_nothing(
+            lines in proptest::collection::vec("a(b?(\\{(b=\"c\",?)?\\})?| \\{\\}) 1", 1..6),
+            expected in proptest::collection::vec("a(b?(\\{(b=\"c\",?)?\\})?| \\{\\})", 6),
+        ) {
+            for (format, end) in [(Format::PrometheusText, ""), (Format::OpenMetrics, "\n# EOF")] {
+                let body = lines.join("\n") + end;
+                // Only what the format allows has ever been a series of it.
+                let is_series = |raw: &str| {
+                    let body = format!("{raw} 1\n# EOF");
+                    Parser::new(format, body.as_bytes()).next().is_ok()
+                };
+                let mut plain = Parser::new(format, body.as_bytes());
+                let mut hinted = plain.clone();
+                for expected in expected.iter().filter(|raw| is_series(raw)) {
+                    prop_assert_eq!(plain.next(), hinted.next_expecting(expected));
+                }
+            }
+        }
+
+        #[test]
         fn anything_at_all_is_read_or_refused(
             body in "([a-c{}=\",#\\\\ \t\n0-9.e+é-]|# TYPE a |# HELP a |# UNIT a|# EOF| # \\{|histogram\n){0,60}",
         ) {

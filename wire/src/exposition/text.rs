@@ -24,7 +24,7 @@ impl<'a> Text<'a> {
         self.body
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Entry<'a>>, Fault> {
+    pub(super) fn next(&mut self, expected: &str) -> Result<Option<Entry<'a>>, Fault> {
         let bytes = self.body.as_bytes();
         loop {
             self.at = scan::skip_blanks(bytes, self.at);
@@ -36,7 +36,7 @@ impl<'a> Text<'a> {
                         return Ok(Some(entry));
                     }
                 }
-                Some(_) => return self.series().map(|series| Some(Entry::Series(series))),
+                Some(_) => return self.series(expected).map(|series| Some(Entry::Series(series))),
             }
         }
     }
@@ -89,21 +89,14 @@ impl<'a> Text<'a> {
     }
 
     #[inline]
-    fn series(&mut self) -> Result<SeriesEntry<'a>, Fault> {
+    fn series(&mut self, expected: &str) -> Result<SeriesEntry<'a>, Fault> {
         let bytes = self.body.as_bytes();
         let start = self.at;
-        let name_end = scan::name_end(bytes, start);
-        let mut at = scan::skip_blanks(bytes, name_end);
-        let mut raw_end = name_end;
-        if bytes.get(at) == Some(&b'{') {
-            raw_end = scan::label_block::<false>(bytes, at + 1, name_end > start)?;
-            at = scan::skip_blanks(bytes, raw_end);
-        } else if name_end == start {
-            return Err(Fault::new(start, "expected metric name"));
-        } else if at == name_end {
-            return Err(Fault::new(at, "expected value after metric"));
-        }
-        let (value, at) = self.value(at)?;
+        let raw_end = match scan::expected_end(bytes, start, expected) {
+            Some(end) => end,
+            None => series_end(bytes, start)?,
+        };
+        let (value, at) = self.value(scan::skip_blanks(bytes, raw_end))?;
         let (timestamp, at) = self.timestamp(at)?;
         self.at = at;
         Ok(SeriesEntry {
@@ -162,4 +155,21 @@ impl<'a> Text<'a> {
             Some(_) => Err(Fault::new(after, "expected next line after timestamp")),
         }
     }
+}
+
+/// Where the series that starts at `start` ends: after its name, or after its labels.
+#[inline]
+fn series_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let name_end = scan::name_end(bytes, start);
+    let at = scan::skip_blanks(bytes, name_end);
+    if bytes.get(at) == Some(&b'{') {
+        return scan::label_block::<false>(bytes, at + 1, name_end > start);
+    }
+    if name_end == start {
+        return Err(Fault::new(start, "expected metric name"));
+    }
+    if at == name_end {
+        return Err(Fault::new(at, "expected value after metric"));
+    }
+    Ok(name_end)
 }
