@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn two_hours_of_scrapes_are_one_chunk() {
         let times: Vec<Timestamp> = (0..480).map(|i| Timestamp(7_200_000 + i * 15_000)).collect();
-        assert_eq!(split(&times), [0..480]);
+        assert_eq!(split(&times), std::slice::from_ref(&(0..480)));
     }
 
     #[test]

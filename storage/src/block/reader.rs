@@ -39,8 +39,11 @@ struct Inner {
     chunks: Mapped,
     chunks_file: String,
     meta_bytes: u64,
-    slots: [Mutex<Option<(u32, Arc<Column>)>>; COLUMN_SLOTS],
+    slots: [Mutex<Slot>; COLUMN_SLOTS],
 }
+
+/// Number and column of what was wanted last among those that share the slot.
+type Slot = Option<(u32, Arc<Column>)>;
 
 /// A column of times, decoded when first wanted.
 #[derive(Debug)]

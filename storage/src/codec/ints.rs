@@ -37,9 +37,14 @@ pub fn put(values: &[i64], out: &mut Vec<u8>) {
     let mut residuals = residuals(values, order, falls, minimum);
     let signed = order == Order::DeltaOfDelta || (order == Order::Delta && falls);
     let divisor = divide_by_common(&mut residuals, signed);
-    let flags =
-        (order as u8) << 2 | u8::from(signed) * ZIGZAG | u8::from(divisor.is_some()) * DIVIDED;
-    out.push(RESIDUALS | flags);
+    let mut head = RESIDUALS | ((order as u8) << 2);
+    if signed {
+        head |= ZIGZAG;
+    }
+    if divisor.is_some() {
+        head |= DIVIDED;
+    }
+    out.push(head);
     match order {
         Order::Minimum => varint::put_signed(out, minimum),
         Order::Delta => varint::put_signed(out, *first),

@@ -142,13 +142,12 @@ fn smallest_exponent(values: &[f64], exceptions_max: usize) -> Option<u8> {
             .enumerate()
             .skip(exponent)
             .find(|(_, power)| scaled(*value, **power).is_some());
-        match fitting {
-            Some((fitting, _)) => exponent = fitting,
-            None => {
-                exceptions += 1;
-                if exceptions > exceptions_max {
-                    return None;
-                }
+        if let Some((fitting, _)) = fitting {
+            exponent = fitting;
+        } else {
+            exceptions += 1;
+            if exceptions > exceptions_max {
+                return None;
             }
         }
     }
