@@ -3,26 +3,43 @@
 //! Handlers take [`extract::Ready`] for what exists only once the store is open; until then, and
 //! again while the server stops, they answer 503 as a whole.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, any, get, post};
+use parking_lot::RwLock;
 use regex::Regex;
-use stint_model::{Clock, Span, Timestamp};
+use stint_model::{Clock, Queryable, Span, Timestamp};
+use stint_promql::Engine;
+use stint_storage::Db;
 use tokio::sync::{mpsc, oneshot};
 use tower_http::compression::CompressionLayer;
 
+use self::error::ApiError;
+use self::work::{Spent, Workers};
+use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::receive::remote_write::RemoteWrite;
 
 pub mod error;
+mod exemplars;
 pub mod extract;
 pub mod json;
 pub mod layers;
 pub mod number;
 pub mod params;
+mod query;
 pub mod result;
+mod rules;
+mod series;
+mod status;
+mod tsdb;
 pub mod web;
+pub mod work;
+mod write;
 
 /// What the operator decided about the API.
 #[derive(Clone, Debug)]
@@ -62,6 +79,41 @@ pub enum Control {
     Quit,
 }
 
+/// What exists once the store is open.
+pub struct Parts {
+    /// What queries read: the store.
+    pub store: Arc<dyn Queryable>,
+    /// The same store, for its administration.
+    pub db: Db,
+    /// Evaluates queries.
+    pub engine: Arc<Engine>,
+    /// Where queries run.
+    pub workers: Workers,
+    /// The remote write receiver, where it is enabled.
+    pub receiver: Option<RemoteWrite>,
+    /// The configuration in force; swapped whole by a reload.
+    pub config: Arc<RwLock<Arc<Config>>>,
+    /// When the configuration was last loaded; guarded by itself.
+    pub config_loaded_at: RwLock<Timestamp>,
+    /// Damaged places that were found when the store was opened.
+    pub corruptions: u64,
+    /// How long and how much is kept, as text.
+    pub retention: String,
+    /// Every flag's value, as it is shown.
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+impl Parts {
+    /// See [`Workers::run`].
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        timeout: Option<Span>,
+        work: impl FnOnce(&stint_promql::Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, Spent), ApiError> {
+        self.workers.run(timeout, work).await
+    }
+}
+
 /// What all handlers share.
 pub struct Api {
     /// What the operator decided.
@@ -73,6 +125,7 @@ pub struct Api {
     /// When the server was started.
     pub started_at: Timestamp,
     phase: AtomicU8,
+    parts: OnceLock<Arc<Parts>>,
     control: mpsc::Sender<Control>,
 }
 
@@ -86,7 +139,9 @@ impl Api {
         let (control, orders) = mpsc::channel(4);
         let started_at = clock.now();
         let phase = AtomicU8::new(Phase::Starting as u8);
-        (Arc::new(Self { options, clock, metrics, started_at, phase, control }), orders)
+        let parts = OnceLock::new();
+        let api = Self { options, clock, metrics, started_at, phase, parts, control };
+        (Arc::new(api), orders)
     }
 
     /// Where the server is in its life.
@@ -98,6 +153,21 @@ impl Api {
         }
     }
 
+    /// The parts of the running server, once there are any.
+    pub fn parts(&self) -> Option<Arc<Parts>> {
+        self.parts.get().cloned()
+    }
+
+    /// Requests are answered from now on. Has no effect after [`Api::set_stopping`].
+    pub fn set_ready(&self, parts: Arc<Parts>) {
+        let (from, to) = (Phase::Starting as u8, Phase::Ready as u8);
+        let is_starting = self.parts.set(parts).is_ok()
+            && self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if is_starting {
+            self.metrics.ready.set(1);
+        }
+    }
+
     /// Nothing new begins from now on.
     pub fn set_stopping(&self) {
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
@@ -105,9 +175,40 @@ impl Api {
     }
 }
 
+/// The endpoints of `/api/v1`.
+fn v1() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api/v1/query", form(query::instant))
+        .route("/api/v1/query_range", form(query::range))
+        .route("/api/v1/query_exemplars", form(exemplars::exemplars))
+        .route("/api/v1/series", form(series::series))
+        .route("/api/v1/labels", form(series::labels))
+        .route("/api/v1/label/{name}/values", form(series::label_values))
+        .route("/api/v1/rules", get(rules::rules))
+        .route("/api/v1/alerts", get(rules::alerts))
+        .route("/api/v1/alertmanagers", get(rules::alertmanagers))
+        .route("/api/v1/status/buildinfo", get(status::build_info))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
+        .route("/api/v1/status/tsdb", get(tsdb::tsdb))
+        .route("/api/v1/status/walreplay", get(tsdb::wal_replay))
+        .route("/api/v1/write", post(write::write))
+}
+
+/// A question, as GET with parameters in the URL or as POST of a form.
+fn form<H, T>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    get(handler.clone()).post(handler)
+}
+
 /// Everything that is served.
 pub fn router(api: &Arc<Api>) -> Router {
     let served = Router::new()
+        .merge(v1())
         .route("/", get(web::index))
         .route("/-/healthy", get(web::healthy))
         .route("/-/ready", get(web::ready))

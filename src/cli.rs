@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 pub mod flags;
 
 mod compat;
+mod serve;
 
 use flags::Flags;
 
@@ -43,7 +44,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(EXIT_USAGE));
         }
     };
-    serve(&cli.flags, &sifted.warnings)
+    serve::run(&cli.flags, &sifted.warnings)
 }
 
 /// Tells on standard error why the process ends.

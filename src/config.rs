@@ -23,6 +23,7 @@ pub mod retention;
 pub mod scrape;
 pub mod secret;
 mod selector;
+mod show;
 pub mod storage;
 
 pub use discovery::{FileDiscovery, StaticGroup, read_target_file};

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod budget;
+pub mod cli;
 pub mod config;
 pub mod discovery;
 pub mod forward;

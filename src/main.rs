@@ -1,3 +1,7 @@
 //! The `stint` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stint::cli::main()
+}

@@ -1,3 +1,345 @@
 //! The wiring: opens the store, starts sources and consumers, and stops them in order.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use parking_lot::RwLock;
+use stint_model::{Appender, Clock, Queryable, Span};
+use stint_promql::Engine;
+use stint_storage::{Db, OpenReport, OsDisk};
+use tokio::sync::mpsc;
+
+use crate::api::{self, Api, Control, Parts, work::Workers};
+use crate::cli::flags::Flags;
+use crate::config::{self, Config};
+use crate::ingest::{Limits, Pipeline};
+use crate::metrics::Metrics;
+use crate::receive::remote_write::RemoteWrite;
+use crate::server::http::{HttpOptions, HttpServer, Listeners};
+use crate::server::jobs::Jobs;
+use crate::server::reload::Watch;
+use crate::server::url::Locations;
+
+pub mod features;
 pub mod http;
+pub mod jobs;
+pub mod reload;
+pub mod url;
+
+/// How late a received sample may be when the configuration says nothing.
+const RECEIVED_LATE_MAX: Span = Span(2 * Span::HOUR.0);
+/// How long requests may take to finish when the server stops.
+const REQUESTS_FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong; one line per mistake.
+    #[error("{0}")]
+    Config(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// A running server.
+pub struct Server {
+    api: Arc<Api>,
+    parts: Arc<Parts>,
+    http: HttpServer,
+    jobs: Jobs,
+    orders: mpsc::Receiver<Control>,
+    files: Files,
+    auto_reload: Option<Watch>,
+}
+
+/// Where the configuration is read from.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// `prometheus.yml`, if there is one.
+    pub prometheus: Option<PathBuf>,
+    /// `retention.toml`, if there is one.
+    pub retention: Option<PathBuf>,
+    /// How the server reaches itself.
+    pub own_address: String,
+}
+
+impl Files {
+    /// The files that the flags name, or those that are found where they usually are.
+    pub fn find(flags: &Flags, own_address: String) -> Self {
+        let usual = |path: PathBuf| path.exists().then_some(path);
+        let prometheus =
+            flags.config_file.clone().or_else(|| usual(PathBuf::from("prometheus.yml")));
+        let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let retention =
+            flags.retention_file.clone().or_else(|| usual(beside.join("retention.toml")));
+        Self { prometheus, retention, own_address }
+    }
+
+    /// Reads and checks them.
+    ///
+    /// # Errors
+    /// Every mistake, one per line.
+    pub fn load(&self) -> Result<Config, String> {
+        let files = config::Files {
+            prometheus: self.prometheus.as_deref(),
+            retention: self.retention.as_deref(),
+            own_address: &self.own_address,
+        };
+        let config = config::load(files).map_err(|errors| errors.to_string())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+impl Server {
+    /// Listens, opens the store, starts everything, and is ready when it returns.
+    ///
+    /// # Errors
+    /// A wrong configuration or flag, an address in use, a store that cannot be opened.
+    pub async fn start(flags: &Flags, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&flags.web_listen_address).await?;
+        let listening_on = *listeners.addresses().first().context("no address to listen on")?;
+        let files = Files::find(flags, url::own_address(listening_on));
+        let config = files.load().map_err(StartError::Config)?;
+        let metrics = Metrics::new();
+        let (api, orders) =
+            Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
+        let options = HttpOptions {
+            connections_max: flags.web_max_connections,
+            read_timeout: flags.web_read_timeout.to_std(),
+        };
+        let http = listeners.serve(options, &api::router(&api));
+        for address in http.addresses() {
+            tracing::info!(%address, "listening");
+        }
+
+        let (db, report) = open_store(flags, &config).await?;
+        let pipeline = Pipeline::new(
+            Arc::new(db.clone()) as Arc<dyn Appender>,
+            Arc::clone(&clock),
+            Limits::default(),
+            &metrics,
+        );
+        let jobs = Jobs::start(&db, &metrics);
+        let receiver = flags.web_enable_remote_write_receiver.then(|| {
+            RemoteWrite::new(pipeline.source("remote_write"), received_late_max(&config), &metrics)
+        });
+        let engine = Engine::new(features::engine_options(flags));
+        let timeout = flags.query_timeout;
+        let retention = retention_text(&db);
+        let parts = Arc::new(Parts {
+            store: Arc::new(db.clone()) as Arc<dyn Queryable>,
+            db,
+            engine: Arc::new(engine),
+            workers: Workers::new(
+                Arc::clone(&clock),
+                flags.query_max_concurrency,
+                timeout,
+                &metrics,
+            ),
+            receiver,
+            config: Arc::new(RwLock::new(Arc::new(config))),
+            config_loaded_at: RwLock::new(clock.now()),
+            corruptions: (report.damage.len() + report.quarantined.len()) as u64,
+            retention,
+            flags: flags.to_map(),
+        });
+        let auto_reload = flags
+            .config_auto_reload
+            .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
+        let server = Self { api, parts, http, jobs, orders, files, auto_reload };
+        server.reloaded();
+        server.api.set_ready(Arc::clone(&server.parts));
+        tracing::info!("ready");
+        Ok(server)
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.http.addresses()
+    }
+
+    /// Serves until `stop` is done or a client asks to quit, then stops in order.
+    ///
+    /// # Errors
+    /// The store could not be closed cleanly; nothing that was acknowledged is lost by that.
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        mut hangups: mpsc::Receiver<()>,
+    ) -> anyhow::Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                order = self.orders.recv() => match order {
+                    Some(Control::Reload(done)) => {
+                        // A client that went away does not want the outcome.
+                        let _ = done.send(self.reload().await);
+                    }
+                    Some(Control::Quit) | None => break,
+                },
+                Some(()) = hangups.recv() => log_reload(&self.reload().await),
+                () = changed(self.auto_reload.as_mut()) => log_reload(&self.reload().await),
+            }
+        }
+        self.stop().await
+    }
+
+    /// Reads the configuration again. All of it is applied, or nothing.
+    async fn reload(&mut self) -> Result<(), String> {
+        let files = self.files.clone();
+        let loaded = tokio::task::spawn_blocking(move || files.load()).await;
+        let config = match loaded {
+            Ok(Ok(config)) => Arc::new(config),
+            Ok(Err(errors)) => {
+                self.api.metrics.config_reload_successful.set(0);
+                return Err(errors);
+            }
+            Err(error) => return Err(format!("reading ended unexpectedly: {error}")),
+        };
+        if let Some(receiver) = &self.parts.receiver {
+            receiver.set_out_of_order_window(received_late_max(&config));
+        }
+        *self.parts.config.write() = config;
+        self.reloaded();
+        Ok(())
+    }
+
+    /// Notes that the configuration in force was just loaded.
+    fn reloaded(&self) {
+        let now = self.api.clock.now();
+        *self.parts.config_loaded_at.write() = now;
+        self.api.metrics.config_reload_successful.set(1);
+        self.api.metrics.config_reload_success_seconds.set(now.as_secs_f64());
+    }
+
+    /// Sources first, then what reads from the store, then the store.
+    async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("stopping");
+        self.api.set_stopping();
+        if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
+            tracing::warn!("some requests did not finish in time");
+        }
+        self.jobs.stop().await;
+        let db = self.parts.db.clone();
+        tokio::task::spawn_blocking(move || db.close())
+            .await
+            .context("closing the store ended unexpectedly")?
+            .context("cannot close the store")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Waits for a change of the files; for ever when nobody watches.
+async fn changed(watch: Option<&mut Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log_reload(outcome: &Result<(), String>) {
+    match outcome {
+        Ok(()) => tracing::info!("configuration reloaded"),
+        Err(errors) => {
+            for error in errors.lines() {
+                tracing::error!("cannot reload the configuration: {error}");
+            }
+        }
+    }
+}
+
+fn received_late_max(config: &Config) -> Span {
+    config.storage.out_of_order_time_window.unwrap_or(RECEIVED_LATE_MAX)
+}
+
+fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::Options> {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = if hostname.trim().is_empty() { "localhost" } else { hostname.trim() };
+    let locations = Locations::new(
+        &flags.web_external_url,
+        flags.web_route_prefix.as_deref(),
+        hostname,
+        listening_on,
+    )?;
+    let cors_origin = match flags.web_cors_origin.as_str() {
+        ".*" => None,
+        pattern => Some(
+            stint_model::matcher::anchored_regex(pattern)
+                .with_context(|| format!("--web.cors.origin={pattern}"))?,
+        ),
+    };
+    Ok(api::Options {
+        lifecycle: flags.web_enable_lifecycle,
+        admin: flags.web_enable_admin_api,
+        cors_origin,
+        read_timeout: flags.web_read_timeout,
+        route_prefix: locations.route_prefix,
+        external_url: locations.external_url,
+    })
+}
+
+/// Opens the store with the retention that the configuration or the flags give.
+async fn open_store(flags: &Flags, config: &Config) -> anyhow::Result<(Db, OpenReport)> {
+    let path = flags.storage_path.clone();
+    let options = storage_options(flags, config);
+    let shown = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || {
+        let disk = OsDisk::new(&path)
+            .with_context(|| format!("cannot use the data directory {}", path.display()))?;
+        Db::open(Arc::new(disk), options)
+            .with_context(|| format!("cannot open the store in {}", path.display()))
+    });
+    let (db, report) = opened.await.context("opening the store ended unexpectedly")??;
+    if let Some(tail) = &report.torn_tail {
+        tracing::info!(
+            file = %tail.path.display(), bytes = tail.bytes,
+            "the end of the log was cut short by a crash and is repaired"
+        );
+    }
+    for damage in &report.damage {
+        tracing::error!(
+            file = %damage.path.display(), offset = damage.offset, bytes = damage.bytes,
+            reason = damage.reason, "a part of the log is damaged and was left out"
+        );
+    }
+    for block in &report.quarantined {
+        tracing::error!(
+            block = %block.path.display(), reason = block.reason,
+            "a damaged block was set aside"
+        );
+    }
+    tracing::info!(path = shown, series = report.series, samples = report.samples, "store opened");
+    Ok((db, report))
+}
+
+/// The configuration file over the flags over `retention.toml`.
+fn storage_options(flags: &Flags, config: &Config) -> stint_storage::Options {
+    let mut retention = config.retention;
+    if config.storage.retention.is_none() {
+        retention.time = flags.storage_retention_time.unwrap_or(retention.time);
+        retention.size_bytes = flags.storage_retention_size.unwrap_or(retention.size_bytes);
+    }
+    stint_storage::Options {
+        retention: (retention.time > Span::ZERO).then_some(retention.time),
+        retention_bytes: (retention.size_bytes > 0).then_some(retention.size_bytes),
+        exemplars_max: usize::try_from(config.storage.max_exemplars).unwrap_or(usize::MAX),
+        ..stint_storage::Options::default()
+    }
+}
+
+/// `7d or 512MiB`, as the API shows it.
+fn retention_text(db: &Db) -> String {
+    let options = db.options();
+    let time = options.retention.map(|time| time.to_string());
+    let size = options.retention_bytes.map(|bytes| format!("{}MiB", bytes >> 20));
+    time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
+}

@@ -9,7 +9,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::params::Params;
-use super::{Api, Phase};
+use super::{Api, Parts, Phase};
 
 /// Largest form body, as in Go's standard library.
 const FORM_BYTES_MAX: usize = 10 << 20;
@@ -77,4 +77,19 @@ impl FromRequestParts<Arc<Api>> for Gate {
 pub fn unavailable(stopping: &'static str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [("X-Prometheus-Stopping", stopping)], "Service Unavailable")
         .into_response()
+}
+
+/// The parts of a running server. The request is refused with 503 while there is none.
+pub struct Ready(pub Arc<Parts>);
+
+impl FromRequestParts<Arc<Api>> for Ready {
+    type Rejection = Response;
+
+    async fn from_request_parts(
+        request: &mut RequestParts,
+        api: &Arc<Api>,
+    ) -> Result<Self, Response> {
+        Gate::from_request_parts(request, api).await?;
+        api.parts().map(Self).ok_or_else(|| unavailable("false"))
+    }
 }

@@ -24,8 +24,11 @@ const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 const FOREIGN: [(&str, usize, Fate); 49] = [
     ("web.config.file", 1, Refused("TLS and authentication of the server are not supported yet")),
     ("web.enable-otlp-receiver", 0, Refused("OTLP is not accepted yet")),
-    ("web.remote-write-receiver.accepted-protobuf-messages", 1, Refused(
-        "the receiver accepts every message type it knows")),
+    (
+        "web.remote-write-receiver.accepted-protobuf-messages",
+        1,
+        Refused("the receiver accepts every message type it knows"),
+    ),
     ("web.page-title", 1, Refused("there is no page to give a title to")),
     ("web.user-assets", 1, Refused("files are not served")),
     ("web.max-notifications-subscribers", 1, Refused("notifications are not served")),
@@ -45,8 +48,11 @@ const FOREIGN: [(&str, usize, Fate); 49] = [
     ("storage.agent.retention.min-time", 1, Refused(NO_AGENT)),
     ("storage.agent.retention.max-time", 1, Refused(NO_AGENT)),
     ("storage.agent.no-lockfile", 0, Refused(NO_AGENT)),
-    ("storage.tsdb.no-lockfile", 0, Refused(
-        "two servers on one directory would destroy it; the lock is always taken")),
+    (
+        "storage.tsdb.no-lockfile",
+        0,
+        Refused("two servers on one directory would destroy it; the lock is always taken"),
+    ),
     ("storage.tsdb.retention", 1, Renamed("storage.tsdb.retention.time")),
     ("storage.tsdb.allow-overlapping-blocks", 0, Idle("overlapping blocks are always allowed")),
     ("storage.tsdb.allow-overlapping-compaction", 0, Idle("overlapping blocks are always merged")),
@@ -72,8 +78,11 @@ const FOREIGN: [(&str, usize, Fate); 49] = [
     ("alertmanager.notification-batch-size", 1, Refused(NO_RULES)),
     ("alertmanager.drain-notification-queue-on-shutdown", 0, Refused(NO_RULES)),
     ("alertmanager.timeout", 1, Idle("it was removed from Prometheus, too")),
-    ("scrape.timestamp-tolerance", 1, Refused(
-        "scraped samples always carry the scheduled time of their scrape")),
+    (
+        "scrape.timestamp-tolerance",
+        1,
+        Refused("scraped samples always carry the scheduled time of their scrape"),
+    ),
 ];
 
 /// Arguments without foreign flags, and a warning for each that was taken out.
@@ -124,13 +133,22 @@ mod tests {
 
     fn check(given: &[&str], kept: &[&str], warnings: usize) {
         let sifted = sift(given.iter().map(ToString::to_string)).unwrap();
-        assert_eq!((&*sifted.arguments, sifted.warnings.len()), (&*kept.iter().map(ToString::to_string).collect::<Vec<_>>(), warnings));
+        assert_eq!(
+            (&*sifted.arguments, sifted.warnings.len()),
+            (&*kept.iter().map(ToString::to_string).collect::<Vec<_>>(), warnings)
+        );
     }
 
     #[test]
     fn idle_flags_go_with_their_values() {
         check(
-            &["stint", "--web.console.libraries=/a", "--web.console.templates", "/b", "--log.level=warn"],
+            &[
+                "stint",
+                "--web.console.libraries=/a",
+                "--web.console.templates",
+                "/b",
+                "--log.level=warn",
+            ],
             &["stint", "--log.level=warn"],
             2,
         );
@@ -151,6 +169,9 @@ mod tests {
         let refused = |flag: &str| sift([flag.to_owned()]).unwrap_err();
         assert!(refused("--agent").contains("no agent mode"));
         assert!(refused("--web.config.file=web.yml").contains("TLS"));
-        assert!(refused("--rules.alert.resend-delay=1m").starts_with("flag --rules.alert.resend-delay is not supported: "));
+        assert!(
+            refused("--rules.alert.resend-delay=1m")
+                .starts_with("flag --rules.alert.resend-delay is not supported: ")
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Parser};
 use stint_model::Span;
 
 use crate::telemetry::{LogFormat, LogLevel};
@@ -48,7 +48,12 @@ pub struct Flags {
     pub web_max_connections: u32,
 
     /// The URL under which others reach this server.
-    #[arg(long = "web.external-url", value_name = "URL", default_value = "", hide_default_value = true)]
+    #[arg(
+        long = "web.external-url",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub web_external_url: String,
 
     /// The path under which everything is served; the path of the external URL by default.
@@ -124,7 +129,26 @@ pub struct Flags {
     pub log_format: LogFormat,
 }
 
+/// The flags as a command line of their own.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Alone {
+    #[command(flatten)]
+    flags: Flags,
+}
+
 impl Flags {
+    /// The flags that `arguments` (without the program's name) give, and defaults for the others.
+    ///
+    /// # Errors
+    /// A flag that does not exist, or a value that it cannot have.
+    pub fn from_arguments<S>(arguments: impl IntoIterator<Item = S>) -> Result<Self, clap::Error>
+    where
+        S: Into<std::ffi::OsString> + Clone,
+    {
+        Alone::try_parse_from(arguments).map(|alone| alone.flags)
+    }
+
     /// Every flag's name and value, as `/api/v1/status/flags` shows them.
     pub fn to_map(&self) -> BTreeMap<&'static str, String> {
         let path = |path: &Option<PathBuf>| {
@@ -143,10 +167,7 @@ impl Flags {
             ("web.route-prefix", self.web_route_prefix.clone().unwrap_or_else(|| "/".into())),
             ("web.enable-lifecycle", self.web_enable_lifecycle.to_string()),
             ("web.enable-admin-api", self.web_enable_admin_api.to_string()),
-            (
-                "web.enable-remote-write-receiver",
-                self.web_enable_remote_write_receiver.to_string(),
-            ),
+            ("web.enable-remote-write-receiver", self.web_enable_remote_write_receiver.to_string()),
             ("web.cors.origin", self.web_cors_origin.clone()),
             ("storage.tsdb.path", self.storage_path.display().to_string()),
             ("storage.tsdb.retention.time", retention),

@@ -13,15 +13,16 @@ pub struct Storage {
     /// `tsdb.retention`: how long and how many bytes, 0 for no limit; over the command line's
     /// and over `retention.toml`.
     pub retention: Option<Retention>,
-    /// How far behind a series' newest sample one may arrive and still be stored.
-    pub out_of_order_time_window: Span,
+    /// How far behind a series' newest sample one may arrive and still be stored; where the file
+    /// says nothing, each source has its own default.
+    pub out_of_order_time_window: Option<Span>,
     /// How many exemplars are kept; 0 = none.
     pub max_exemplars: u64,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { retention: None, out_of_order_time_window: Span::ZERO, max_exemplars: 100_000 }
+        Self { retention: None, out_of_order_time_window: None, max_exemplars: 100_000 }
     }
 }
 
@@ -82,9 +83,7 @@ impl Storage {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let mut storage = Self::default();
         if let Some(mut tsdb) = section.section("tsdb") {
-            if let Some(window) = tsdb.span("out_of_order_time_window") {
-                storage.out_of_order_time_window = window;
-            }
+            storage.out_of_order_time_window = tsdb.span("out_of_order_time_window");
             if let Some(mut retention) = tsdb.section("retention") {
                 storage.retention = Some(Retention {
                     time: retention.span("time").unwrap_or_default(),

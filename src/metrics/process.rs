@@ -1,8 +1,8 @@
 //! `process_*` metrics, read from `/proc/self` at each exposition.
 
-use prometheus::{Gauge, IntGauge, Registry};
+use prometheus::{Counter, Gauge, IntGauge, Registry};
 
-use super::{gauge, int_gauge};
+use super::{gauge, int_gauge, register};
 
 /// Clock ticks per second in `/proc/self/stat`; fixed at 100 by Linux' ABI to user space.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -11,7 +11,7 @@ const PAGE_BYTES: i64 = 4096;
 
 /// Gauges about this process. Where there is no `/proc` they stay at zero.
 pub(super) struct ProcessMetrics {
-    cpu_seconds: Gauge,
+    cpu_seconds: Counter,
     start_time: Gauge,
     resident_bytes: IntGauge,
     virtual_bytes: IntGauge,
@@ -23,10 +23,13 @@ pub(super) struct ProcessMetrics {
 impl ProcessMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         Self {
-            cpu_seconds: gauge(
+            cpu_seconds: register(
                 registry,
-                "process_cpu_seconds_total",
-                "Total user and system CPU time spent, in seconds.",
+                Counter::new(
+                    "process_cpu_seconds_total",
+                    "Total user and system CPU time spent, in seconds.",
+                )
+                .expect("metric names are valid"),
             ),
             start_time: gauge(
                 registry,
@@ -56,7 +59,9 @@ impl ProcessMetrics {
     /// Reads the current values.
     pub(super) fn refresh(&self) {
         if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
-            self.cpu_seconds.set(stat.cpu_ticks as f64 / TICKS_PER_SECOND);
+            let spent = stat.cpu_ticks as f64 / TICKS_PER_SECOND;
+            // Two expositions at once may both have read an older value.
+            self.cpu_seconds.inc_by((spent - self.cpu_seconds.get()).max(0.0));
             self.threads.set(stat.threads);
             if let Some(booted) = read("/proc/stat").as_deref().and_then(boot_time) {
                 self.start_time.set(booted + stat.start_ticks as f64 / TICKS_PER_SECOND);

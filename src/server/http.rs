@@ -30,6 +30,53 @@ pub struct HttpOptions {
     pub read_timeout: Duration,
 }
 
+/// Sockets that are listened on and not served yet.
+pub struct Listeners {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Listens on all `addresses` (`host:port`, port 0 for any).
+    ///
+    /// # Errors
+    /// Names the address that cannot be listened on.
+    pub async fn bind(addresses: &[String]) -> anyhow::Result<Self> {
+        let mut bound = Self { listeners: Vec::new(), addresses: Vec::new() };
+        for address in addresses {
+            let listener = TcpListener::bind(address.as_str()).await.with_context(|| {
+                format!("cannot listen on {address}; is another server running there?")
+            })?;
+            let address = listener.local_addr().context("cannot read the address listened on")?;
+            bound.addresses.push(address);
+            bound.listeners.push(listener);
+        }
+        Ok(bound)
+    }
+
+    /// The addresses, in order of the flags.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves `router` on all of them.
+    pub fn serve(self, options: HttpOptions, router: &Router) -> HttpServer {
+        let slots = Arc::new(Semaphore::new(options.connections_max as usize));
+        let (stopping, stopped) = watch::channel(false);
+        for listener in self.listeners {
+            let acceptor = Acceptor {
+                slots: Arc::clone(&slots),
+                read_timeout: options.read_timeout,
+                router: router.clone(),
+                stopped: stopped.clone(),
+            };
+            tokio::spawn(acceptor.run(listener));
+        }
+        let slots_total = options.connections_max;
+        HttpServer { addresses: self.addresses, slots, slots_total, stopping }
+    }
+}
+
 /// A running HTTP server.
 pub struct HttpServer {
     addresses: Vec<SocketAddr>,
@@ -39,38 +86,6 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on all `addresses` (`host:port`, port 0 for any) and serves `router`.
-    ///
-    /// # Errors
-    /// Names the address that cannot be listened on.
-    pub async fn start(
-        addresses: &[String],
-        options: HttpOptions,
-        router: Router,
-    ) -> anyhow::Result<Self> {
-        let slots = Arc::new(Semaphore::new(options.connections_max as usize));
-        let (stopping, stopped) = watch::channel(false);
-        let mut bound = Vec::with_capacity(addresses.len());
-        let mut listeners = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let listener = TcpListener::bind(address.as_str()).await.with_context(|| {
-                format!("cannot listen on {address}; is another server running there?")
-            })?;
-            bound.push(listener.local_addr().context("cannot read the address listened on")?);
-            listeners.push(listener);
-        }
-        for listener in listeners {
-            let acceptor = Acceptor {
-                slots: Arc::clone(&slots),
-                read_timeout: options.read_timeout,
-                router: router.clone(),
-                stopped: stopped.clone(),
-            };
-            tokio::spawn(acceptor.run(listener));
-        }
-        Ok(Self { addresses: bound, slots, slots_total: options.connections_max, stopping })
-    }
-
     /// The addresses that are listened on, in order of the flags.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

@@ -1,0 +1,184 @@
+//! `/api/v1/query` and `/api/v1/query_range`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Serialize;
+use stint_model::{Span, Timestamp};
+use stint_promql::{Answer, InstantQuery, QueryError, RangeQuery};
+
+use super::Api;
+use super::error::{ApiError, ErrorKind};
+use super::extract::Ready;
+use super::json::Reply;
+use super::params::Params;
+use super::result::{open_data, truncate};
+use super::work::Spent;
+
+/// Most steps of a range query; more would be more points than any screen has.
+const STEPS_MAX: i64 = 11_000;
+/// The warning for results that were cut.
+pub(super) const TRUNCATED: &str = "results truncated due to limit";
+
+/// Evaluates an expression at one time.
+pub(super) async fn instant(
+    State(api): State<Arc<Api>>,
+    Ready(parts): Ready,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    let common = Common::read(&params)?;
+    let at = params.time("time", api.clock.now())?;
+    let expr = params.get("query").unwrap_or_default().to_owned();
+    let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
+    let lookback = common.lookback;
+    let outcome = parts.run(common.timeout, move |cancel| {
+        let query = InstantQuery { expr: &expr, at, lookback };
+        engine.instant(store.as_ref(), &query, cancel).map_err(ApiError::from)
+    });
+    let (answer, spent) = outcome.await?;
+    Ok(common.reply(answer, spent))
+}
+
+/// Evaluates an expression at many times.
+pub(super) async fn range(
+    State(_api): State<Arc<Api>>,
+    Ready(parts): Ready,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    let limit = params.limit("limit")?;
+    let start = params.required_time("start")?;
+    let end = params.required_time("end")?;
+    if end < start {
+        let cause = "end timestamp must not be before start time";
+        return Err(ApiError::invalid_parameter("end", cause));
+    }
+    let step = params.required_duration("step")?;
+    check_step(start, end, step)?;
+    let common = Common { limit, ..Common::read(&params)? };
+    let expr = params.get("query").unwrap_or_default().to_owned();
+    let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
+    let lookback = common.lookback;
+    let outcome = parts.run(common.timeout, move |cancel| {
+        let query = RangeQuery { expr: &expr, start, end, step, lookback };
+        engine.range(store.as_ref(), &query, cancel).map_err(ApiError::from)
+    });
+    let (answer, spent) = outcome.await?;
+    Ok(common.reply(answer, spent))
+}
+
+fn check_step(start: Timestamp, end: Timestamp, step: Span) -> Result<(), ApiError> {
+    if step <= Span::ZERO {
+        let cause = "zero or negative query resolution step widths are not accepted. Try a \
+                     positive integer";
+        return Err(ApiError::invalid_parameter("step", cause));
+    }
+    if end.since(start).0 / step.0 > STEPS_MAX {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the \
+             query resolution (?step=XX)",
+        ));
+    }
+    Ok(())
+}
+
+/// Parameters of both kinds of query.
+struct Common {
+    limit: usize,
+    timeout: Option<Span>,
+    lookback: Option<Span>,
+    stats: Option<String>,
+}
+
+impl Common {
+    fn read(params: &Params) -> Result<Self, ApiError> {
+        Ok(Self {
+            limit: params.limit("limit")?,
+            timeout: params.duration("timeout")?,
+            lookback: params.duration("lookback_delta")?.filter(|span| *span > Span::ZERO),
+            stats: params.get("stats").map(str::to_owned),
+        })
+    }
+
+    fn reply(&self, mut answer: Answer, spent: Spent) -> Reply {
+        let truncated = truncate(&mut answer.value, self.limit);
+        let mut data = open_data(&answer.value);
+        if self.stats.is_some() {
+            data.extend_from_slice(b",\"stats\":");
+            data.extend_from_slice(&stats(&answer, spent));
+        }
+        data.push(b'}');
+        let mut reply =
+            Reply::raw(data).annotate(answer.annotations.warnings, answer.annotations.infos);
+        if truncated {
+            reply = reply.warn(TRUNCATED);
+        }
+        match self.stats.as_deref() {
+            None | Some("true" | "all") => reply,
+            Some(other) => reply.warn(format!(
+                "value \"{other}\" for parameter \"stats\" is deprecated and will be rejected in \
+                 the next major release, use \"true\" or \"all\""
+            )),
+        }
+    }
+}
+
+/// Seconds by phase, and samples.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsJson {
+    timings: TimingsJson,
+    samples: SamplesJson,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimingsJson {
+    eval_total_time: f64,
+    result_sort_time: f64,
+    query_preparation_time: f64,
+    inner_eval_time: f64,
+    exec_queue_time: f64,
+    exec_total_time: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SamplesJson {
+    total_queryable_samples: usize,
+    peak_samples: usize,
+}
+
+/// Preparing and sorting are part of the evaluation here and not measured apart.
+fn stats(answer: &Answer, spent: Spent) -> Vec<u8> {
+    let evaluating = spent.running.as_secs_f64();
+    let queueing = spent.queueing.as_secs_f64();
+    let stats = StatsJson {
+        timings: TimingsJson {
+            eval_total_time: evaluating,
+            result_sort_time: 0.0,
+            query_preparation_time: 0.0,
+            inner_eval_time: evaluating,
+            exec_queue_time: queueing,
+            exec_total_time: queueing + evaluating,
+        },
+        samples: SamplesJson {
+            total_queryable_samples: answer.stats.samples_total,
+            peak_samples: answer.stats.samples_peak,
+        },
+    };
+    serde_json::to_vec(&stats).expect("numbers are valid JSON")
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let kind = match &error {
+            QueryError::Parse(cause) => return Self::invalid_parameter("query", cause),
+            QueryError::Execution(_) | QueryError::TooManySamples(_) => ErrorKind::Execution,
+            QueryError::Timeout(_) => ErrorKind::Timeout,
+            QueryError::Canceled(_) => ErrorKind::Canceled,
+            QueryError::Storage(stint_model::QueryError::Limit(_)) => ErrorKind::Execution,
+            QueryError::Storage(_) => ErrorKind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

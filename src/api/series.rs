@@ -1,0 +1,198 @@
+//! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use stint_model::{Hints, Labels, Queryable, Selector, TimeRange, Timestamp};
+use stint_promql::parse::parse_selector;
+
+use super::Api;
+use super::error::ApiError;
+use super::extract::Ready;
+use super::json::{Reply, push_labels, push_strings};
+use super::params::Params;
+use super::query::TRUNCATED;
+
+/// What the three endpoints are asked.
+struct Question {
+    range: TimeRange,
+    selectors: Vec<Selector>,
+    limit: usize,
+}
+
+impl Question {
+    fn read(params: &Params) -> Result<Self, ApiError> {
+        let limit = params.limit("limit")?;
+        let start = params.time("start", Timestamp::MIN)?;
+        let end = params.time("end", Timestamp::MAX)?;
+        Ok(Self {
+            range: TimeRange::closed(start, end),
+            selectors: read_selectors(params, "match[]")?,
+            limit,
+        })
+    }
+
+    /// One more than the limit, to see whether there would be more.
+    fn limit_and_one(&self) -> usize {
+        if self.limit == 0 { 0 } else { self.limit.saturating_add(1) }
+    }
+
+    fn reply_strings(&self, mut texts: Vec<String>) -> Reply {
+        let truncated = self.limit > 0 && texts.len() > self.limit;
+        if truncated {
+            texts.truncate(self.limit);
+        }
+        let mut data = Vec::with_capacity(texts.iter().map(|text| text.len() + 3).sum());
+        push_strings(&mut data, texts.iter().map(String::as_str));
+        let reply = Reply::raw(data);
+        if truncated { reply.warn(TRUNCATED) } else { reply }
+    }
+}
+
+/// The selectors in every parameter `name`. Each must rule out the series without any labels.
+///
+/// # Errors
+/// A selector that cannot be read, or that would match everything.
+pub(super) fn read_selectors(params: &Params, name: &str) -> Result<Vec<Selector>, ApiError> {
+    params
+        .all(name)
+        .map(|text| {
+            let matchers =
+                parse_selector(text).map_err(|error| ApiError::invalid_parameter(name, error))?;
+            if matchers.iter().all(stint_model::Matcher::matches_empty) {
+                let cause = "match[] must contain at least one non-empty matcher";
+                return Err(ApiError::invalid_parameter(name, cause));
+            }
+            Ok(Selector::new(matchers))
+        })
+        .collect()
+}
+
+/// The label sets of the series that match any selector.
+pub(super) async fn series(
+    State(_api): State<Arc<Api>>,
+    Ready(parts): Ready,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let question = Question::read(&params)?;
+    let store = Arc::clone(&parts.store);
+    let outcome = parts.run(None, move |_cancel| {
+        let found = find_series(store.as_ref(), &question)?;
+        let shown = if question.limit == 0 { found.len() } else { question.limit };
+        let mut data = Vec::with_capacity(found.len().min(shown) * 128 + 2);
+        data.push(b'[');
+        for (position, labels) in found.keys().take(shown).enumerate() {
+            if position > 0 {
+                data.push(b',');
+            }
+            push_labels(&mut data, labels);
+        }
+        data.push(b']');
+        let reply = Reply::raw(data);
+        Ok(if found.len() > shown { reply.warn(TRUNCATED) } else { reply })
+    });
+    Ok(outcome.await?.0)
+}
+
+fn find_series(
+    store: &dyn Queryable,
+    question: &Question,
+) -> Result<BTreeMap<Labels, ()>, ApiError> {
+    let querier = store.querier(question.range)?;
+    let hints =
+        Hints { func: "series".into(), limit: question.limit_and_one(), ..Hints::default() };
+    let mut found = BTreeMap::new();
+    for selector in &question.selectors {
+        let set = querier.select(selector, &hints)?;
+        let wanted = if question.limit == 0 { set.len() } else { question.limit_and_one() };
+        for index in 0..set.len().min(wanted) {
+            found.insert(set.labels(index), ());
+        }
+    }
+    Ok(found)
+}
+
+/// The names of all labels.
+pub(super) async fn labels(
+    State(_api): State<Arc<Api>>,
+    Ready(parts): Ready,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    let question = Question::read(&params)?;
+    let store = Arc::clone(&parts.store);
+    let outcome = parts.run(None, move |_cancel| {
+        let querier = store.querier(question.range)?;
+        let names = querier.label_names(&question.selectors, question.limit_and_one())?;
+        Ok(question.reply_strings(names))
+    });
+    Ok(outcome.await?.0)
+}
+
+/// The values of one label.
+pub(super) async fn label_values(
+    State(_api): State<Arc<Api>>,
+    Ready(parts): Ready,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    let name = unescape_name(&name)
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
+    let question = Question::read(&params)?;
+    let store = Arc::clone(&parts.store);
+    let outcome = parts.run(None, move |_cancel| {
+        let querier = store.querier(question.range)?;
+        let values = querier.label_values(&name, &question.selectors, question.limit_and_one())?;
+        Ok(question.reply_strings(values))
+    });
+    Ok(outcome.await?.0)
+}
+
+/// Undoes the escaping of names that begin with `U__`: `__` is an underscore, `_hex_` a character.
+/// A name that is not properly escaped stands for itself, as in Prometheus; `None` for a code that
+/// is no character.
+fn unescape_name(name: &str) -> Option<String> {
+    let Some(escaped) = name.strip_prefix("U__") else { return Some(name.to_owned()) };
+    let mut plain = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some(at) = rest.find('_') {
+        let (before, code) = rest.split_at(at);
+        plain.push_str(before);
+        let code = code.get(1..).unwrap_or_default();
+        let Some(end) = code.find('_') else { return Some(name.to_owned()) };
+        let (digits, tail) = code.split_at(end);
+        rest = tail.get(1..).unwrap_or_default();
+        if digits.is_empty() {
+            plain.push('_');
+            continue;
+        }
+        let Ok(number) = u32::from_str_radix(digits, 16) else { return Some(name.to_owned()) };
+        plain.push(char::from_u32(number)?);
+    }
+    plain.push_str(rest);
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(escaped: &str, plain: Option<&str>) {
+        assert_eq!(unescape_name(escaped).as_deref(), plain, "{escaped}");
+    }
+
+    #[test]
+    fn escaped_names_are_read() {
+        check("job", Some("job"));
+        check("U__service_2e_name", Some("service.name"));
+        check("U__a__b", Some("a_b"));
+        check("U___4f60_", Some("你"));
+        check("U__no_2e", Some("U__no_2e"));
+        check("U__no_zz_", Some("U__no_zz_"));
+        check("U___d800_", None);
+    }
+}

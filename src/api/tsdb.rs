@@ -1,0 +1,183 @@
+//! `/api/v1/status/tsdb`: how many series there are, and of what.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use stint_model::{Hints, Labels, MatchOp, Matcher, Queryable, Selector, TimeRange};
+use stint_storage::Stats;
+
+use super::error::{ApiError, ErrorKind};
+use super::extract::Ready;
+use super::json::Reply;
+use super::params::Params;
+
+/// Entries per list when the request does not say.
+const LIMIT_DEFAULT: usize = 10;
+/// Most entries per list.
+const LIMIT_MAX: usize = 10_000;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TsdbJson {
+    head_stats: HeadJson,
+    series_count_by_metric_name: Vec<Count>,
+    label_value_count_by_label_name: Vec<Count>,
+    memory_in_bytes_by_label_name: Vec<Count>,
+    series_count_by_label_value_pair: Vec<Count>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadJson {
+    num_series: u64,
+    num_label_pairs: usize,
+    chunk_count: u64,
+    min_time: i64,
+    max_time: i64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Count {
+    name: String,
+    value: u64,
+}
+
+/// Counts of the head's series.
+pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, ApiError> {
+    let limit = match params.get("limit").map(str::parse::<usize>) {
+        None => LIMIT_DEFAULT,
+        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
+        Some(_) => {
+            let cause = format!("limit must be a number between 1 and {LIMIT_MAX}");
+            return Err(ApiError::invalid_parameter("limit", cause));
+        }
+    };
+    let (store, db) = (Arc::clone(&parts.store), parts.db.clone());
+    let outcome = parts.run(None, move |_cancel| {
+        let stats = db.stats();
+        let census = Census::take(store.as_ref(), &stats)?;
+        Ok(Reply::json(&census.into_json(&stats, limit)))
+    });
+    Ok(outcome.await?.0)
+}
+
+/// What the head's series consist of.
+#[derive(Default)]
+struct Census {
+    by_metric: HashMap<String, u64>,
+    /// Series by value, by label name.
+    by_label: HashMap<String, HashMap<String, u64>>,
+}
+
+impl Census {
+    fn take(store: &dyn Queryable, stats: &Stats) -> Result<Self, ApiError> {
+        let mut census = Self::default();
+        let Some((first, last)) = stats.head_bounds else { return Ok(census) };
+        let querier = store.querier(TimeRange::closed(first, last))?;
+        let named = Matcher::new(MatchOp::NotEqual, "__name__", "")
+            .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
+        let hints = Hints { func: "series".into(), ..Hints::default() };
+        let set = querier.select(&Selector::new(vec![named]), &hints)?;
+        for index in 0..set.len() {
+            census.add(&set.labels(index));
+        }
+        Ok(census)
+    }
+
+    fn add(&mut self, labels: &Labels) {
+        if let Some(metric) = labels.metric_name() {
+            *count_of(&mut self.by_metric, metric) += 1;
+        }
+        for (name, value) in labels {
+            if !self.by_label.contains_key(name) {
+                self.by_label.insert(name.to_owned(), HashMap::new());
+            }
+            if let Some(values) = self.by_label.get_mut(name) {
+                *count_of(values, value) += 1;
+            }
+        }
+    }
+
+    fn into_json(self, stats: &Stats, limit: usize) -> TsdbJson {
+        let bytes = |values: &HashMap<String, u64>| values.keys().map(|v| v.len() as u64).sum();
+        let label_counts =
+            self.by_label.iter().map(|(name, values)| (name.clone(), values.len() as u64));
+        let label_bytes = self.by_label.iter().map(|(name, values)| (name.clone(), bytes(values)));
+        let pairs = self.by_label.iter().flat_map(|(name, values)| {
+            values.iter().map(move |(value, count)| (format!("{name}={value}"), *count))
+        });
+        let (first, last) = match stats.head_bounds {
+            Some((first, last)) => (first.0, last.0),
+            // What Prometheus shows for an empty head.
+            None => (i64::MAX, i64::MIN),
+        };
+        TsdbJson {
+            head_stats: HeadJson {
+                num_series: stats.series,
+                num_label_pairs: self.by_label.values().map(HashMap::len).sum(),
+                chunk_count: stats.chunks,
+                min_time: first,
+                max_time: last,
+            },
+            label_value_count_by_label_name: largest(label_counts, limit),
+            memory_in_bytes_by_label_name: largest(label_bytes, limit),
+            series_count_by_label_value_pair: largest(pairs, limit),
+            series_count_by_metric_name: largest(self.by_metric.into_iter(), limit),
+        }
+    }
+}
+
+fn count_of<'m>(counts: &'m mut HashMap<String, u64>, key: &str) -> &'m mut u64 {
+    counts.entry(key.to_owned()).or_default()
+}
+
+/// The entries with the largest values, equal ones in order of names.
+fn largest(entries: impl Iterator<Item = (String, u64)>, limit: usize) -> Vec<Count> {
+    let mut counts: Vec<Count> = entries.map(|(name, value)| Count { name, value }).collect();
+    counts.sort_unstable_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
+    counts.truncate(limit);
+    counts
+}
+
+#[derive(Serialize)]
+struct ReplayJson {
+    min: u64,
+    max: u64,
+    current: u64,
+}
+
+/// The log is replayed before the server is ready; there is no progress to tell afterwards.
+pub(super) async fn wal_replay() -> Reply {
+    Reply::json(&ReplayJson { min: 0, max: 0, current: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first() {
+        let entries = [("b", 1), ("a", 1), ("c", 5)].map(|(name, value)| (name.to_owned(), value));
+        let counts = largest(entries.into_iter(), 2);
+        let names: Vec<&str> = counts.iter().map(|count| count.name.as_str()).collect();
+        assert_eq!(names, ["c", "a"]);
+    }
+
+    #[test]
+    fn series_are_counted_by_what_they_consist_of() {
+        let mut census = Census::default();
+        for instance in ["x", "y"] {
+            census.add(&Labels::from_pairs([("__name__", "up"), ("instance", instance)]));
+        }
+        let json = census.into_json(&Stats::default(), 10);
+        let count = |name: &str, value| Count { name: name.into(), value };
+        assert_eq!(json.series_count_by_metric_name, [count("up", 2)]);
+        assert_eq!(
+            json.label_value_count_by_label_name,
+            [count("instance", 2), count("__name__", 1)]
+        );
+        assert_eq!(json.series_count_by_label_value_pair[0], count("__name__=up", 2));
+        assert_eq!(json.head_stats.num_label_pairs, 3);
+    }
+}

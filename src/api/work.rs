@@ -1,0 +1,192 @@
+//! Running queries: off the async threads, so many at a time, stopped when nobody waits any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntGauge};
+use stint_model::{Clock, Span};
+use stint_promql::Cancel;
+use tokio::sync::Semaphore;
+
+use super::error::{ApiError, ErrorKind};
+use crate::metrics::{Metrics, histogram_vec, int_gauge};
+
+/// Bounds of query durations, in seconds.
+const DURATION_BOUNDS: [f64; 9] = [0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0];
+
+/// Where queries run.
+pub struct Workers {
+    clock: Arc<dyn Clock>,
+    slots: Arc<Semaphore>,
+    timeout: Span,
+    running: IntGauge,
+    queue_time: Histogram,
+    eval_time: Histogram,
+}
+
+/// How long a query took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Waiting for a slot.
+    pub queueing: Duration,
+    /// Being evaluated.
+    pub running: Duration,
+}
+
+/// Stops the query when the request that waits for it is dropped.
+struct StopOnDrop(Cancel);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Workers {
+    /// Room for `concurrency_max` queries of at most `timeout`, waiting included.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        concurrency_max: u32,
+        timeout: Span,
+        metrics: &Metrics,
+    ) -> Self {
+        let registry = metrics.registry();
+        let concurrent = int_gauge(
+            registry,
+            "prometheus_engine_queries_concurrent_max",
+            "How many queries may run at the same time.",
+        );
+        concurrent.set(i64::from(concurrency_max));
+        let durations: HistogramVec = histogram_vec(
+            registry,
+            "stint_query_duration_seconds",
+            "Time that queries spent waiting for a slot and being evaluated.",
+            &["slice"],
+            &DURATION_BOUNDS,
+        );
+        Self {
+            clock,
+            slots: Arc::new(Semaphore::new(concurrency_max as usize)),
+            timeout,
+            running: int_gauge(
+                registry,
+                "prometheus_engine_queries",
+                "Queries that are running or waiting for a slot.",
+            ),
+            queue_time: durations.with_label_values(&["queue_time"]),
+            eval_time: durations.with_label_values(&["inner_eval"]),
+        }
+    }
+
+    /// Runs `work` once there is a slot. The time limit is the shorter of the server's and the
+    /// client's.
+    ///
+    /// # Errors
+    /// No slot in time, whatever `work` returns, or a bug in it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        timeout: Option<Span>,
+        work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, Spent), ApiError> {
+        let limit = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)).to_std();
+        let cancel = Cancel::new(Arc::clone(&self.clock)).with_timeout(limit);
+        let stop = StopOnDrop(cancel.clone());
+        self.running.inc();
+        let running = Counted(self.running.clone());
+        let queued_at = self.clock.monotonic();
+        let slot = tokio::time::timeout(limit, Arc::clone(&self.slots).acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            let message = "query timed out in query queue";
+            return Err(ApiError::new(ErrorKind::Timeout, message));
+        };
+        let started_at = self.clock.monotonic();
+        let outcome = tokio::task::spawn_blocking(move || {
+            let (_slot, _running) = (slot, running);
+            work(&cancel)
+        });
+        let outcome = outcome.await;
+        let spent = Spent {
+            queueing: started_at.saturating_sub(queued_at),
+            running: self.clock.monotonic().saturating_sub(started_at),
+        };
+        self.queue_time.observe(spent.queueing.as_secs_f64());
+        self.eval_time.observe(spent.running.as_secs_f64());
+        drop(stop);
+        let value = outcome.map_err(|error| {
+            ApiError::new(ErrorKind::Internal, format!("the query ended unexpectedly: {error}"))
+        })?;
+        Ok((value?, spent))
+    }
+}
+
+/// Holds a place in a gauge.
+struct Counted(IntGauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stint_model::Timestamp;
+    use stint_model::clock::SimClock;
+
+    use super::*;
+
+    fn workers(slots: u32, timeout: Span) -> Workers {
+        Workers::new(Arc::new(SimClock::at(Timestamp(0))), slots, timeout, &Metrics::new())
+    }
+
+    #[tokio::test]
+    async fn work_runs_and_its_errors_come_back() {
+        let workers = workers(1, Span::MINUTE);
+        let (value, _) = workers.run(None, |_| Ok(7)).await.unwrap();
+        assert_eq!(value, 7);
+        let error = workers.run::<()>(None, |_| Err(ApiError::bad_data("x"))).await;
+        assert_eq!(error.unwrap_err(), ApiError::bad_data("x"));
+        assert_eq!(workers.running.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_a_free_slot_the_query_times_out() {
+        let workers = workers(1, Span(1));
+        let _slot = Arc::clone(&workers.slots).acquire_owned().await.unwrap();
+        let error = workers.run(None, |_| Ok(())).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Timeout);
+        assert_eq!(error.message, "query timed out in query queue");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_request_stops_its_query() {
+        let workers = Arc::new(workers(1, Span::MINUTE));
+        let (started, mut has_started) = tokio::sync::mpsc::channel(1);
+        let (stopped, has_stopped) = std::sync::mpsc::channel();
+        let request = tokio::spawn({
+            let workers = Arc::clone(&workers);
+            async move {
+                workers
+                    .run(None, move |cancel| {
+                        started.blocking_send(()).expect("the test waits");
+                        while !cancel.is_canceled() {
+                            std::thread::yield_now();
+                        }
+                        stopped.send(()).expect("the test waits");
+                        Ok(())
+                    })
+                    .await
+            }
+        });
+        has_started.recv().await.unwrap();
+        request.abort();
+        tokio::task::spawn_blocking(move || has_stopped.recv().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        let workers = workers(1, Span::MINUTE);
+        let outcome = workers.run::<()>(None, |_| panic!("a bug")).await;
+        assert_eq!(outcome.unwrap_err().kind, ErrorKind::Internal);
+    }
+}

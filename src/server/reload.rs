@@ -1,0 +1,52 @@
+//! Noticing that the configuration files changed.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::Files;
+
+/// The shortest interval between two looks, as in Prometheus.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Looks at the files regularly.
+pub struct Watch {
+    paths: Vec<PathBuf>,
+    seen: u64,
+    ticks: Interval,
+}
+
+impl Watch {
+    /// Watches the files that exist now, with their present contents as known.
+    pub fn new(files: &Files, every: Duration) -> Self {
+        let paths: Vec<PathBuf> =
+            files.prometheus.iter().chain(&files.retention).cloned().collect();
+        let every = every.max(INTERVAL_MIN);
+        let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { seen: fingerprint(&paths), paths, ticks }
+    }
+
+    /// Waits until the contents are others than at the last look. May be dropped while it waits.
+    pub async fn changed(&mut self) {
+        loop {
+            self.ticks.tick().await;
+            let now = fingerprint(&self.paths);
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+/// Of all contents; a file that cannot be read counts as empty.
+fn fingerprint(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
