@@ -306,3 +306,22 @@ fn unnamed_endpoint(url: &str, others: &[RemoteWrite]) -> String {
 
 #[cfg(test)]
 mod tests;
+
+/// What tests of other parts need of this one.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::{Config, Files, Texts};
+
+    /// The configuration in `yaml`.
+    pub(crate) fn config(yaml: &str) -> Config {
+        let texts = Texts { prometheus: Some(yaml), retention: None };
+        super::parse(Files::default(), texts, &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// The scrape job named `j` with these further keys, one per line.
+    pub(crate) fn job(keys: &str) -> super::ScrapeConfig {
+        let keys = keys.trim().replace('\n', "\n  ");
+        let yaml = format!("scrape_configs:\n- job_name: j\n  {keys}\n");
+        config(&yaml).scrape_configs.remove(0)
+    }
+}

@@ -28,6 +28,10 @@ pub struct Global {
     pub name_escaping: Option<Escaping>,
     /// Whether the `scrape_*` series about limits and sizes are written too.
     pub extra_scrape_metrics: bool,
+    /// Whether native histograms are taken.
+    pub scrape_native_histograms: bool,
+    /// Whether the classic buckets of native histograms are taken too.
+    pub always_scrape_classic_histograms: bool,
 }
 
 impl Default for Global {
@@ -42,6 +46,8 @@ impl Default for Global {
             name_scheme: NameScheme::Utf8,
             name_escaping: None,
             extra_scrape_metrics: false,
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
         }
     }
 }
@@ -73,11 +79,14 @@ impl Global {
             name_scheme,
             name_escaping: scrape::name_escaping(&mut section, name_scheme),
             extra_scrape_metrics: section.bool_or("extra_scrape_metrics", false),
+            scrape_native_histograms: section.bool_or("scrape_native_histograms", false),
+            always_scrape_classic_histograms: section
+                .bool_or("always_scrape_classic_histograms", false),
         };
         section.unsupported("rule_query_offset", is_off, "rules are not evaluated yet");
         section.unsupported("query_log_file", is_off, "remove it");
         section.unsupported("scrape_failure_log_file", is_off, "remove it");
-        scrape::refuse_histogram_keys(&mut section);
+        section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");
         section.finish();
         global
     }

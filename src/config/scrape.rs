@@ -20,8 +20,9 @@ pub struct ScrapeConfig {
     pub scrape_interval: Span,
     /// When a scrape is given up; at most the interval.
     pub scrape_timeout: Span,
-    /// Formats asked for, best first; never empty.
-    pub scrape_protocols: Vec<Protocol>,
+    /// Formats asked for, best first, never empty; `None` = the default order, which asks for
+    /// Protobuf where native histograms are wanted.
+    pub scrape_protocols: Option<Vec<Protocol>>,
     /// What a body without a usable content type is taken for; `None` = the scrape fails.
     pub fallback_scrape_protocol: Option<Protocol>,
     /// Path of the URL.
@@ -46,6 +47,10 @@ pub struct ScrapeConfig {
     pub name_escaping: Escaping,
     /// Whether the `scrape_*` series about limits and sizes are written too.
     pub extra_scrape_metrics: bool,
+    /// Whether native histograms are taken.
+    pub scrape_native_histograms: bool,
+    /// Whether the classic buckets of native histograms are taken too.
+    pub always_scrape_classic_histograms: bool,
     /// Run over each discovered target.
     pub relabel_configs: Vec<Rule>,
     /// Run over each scraped sample.
@@ -78,6 +83,12 @@ pub struct Limits {
 }
 
 impl ScrapeConfig {
+    /// The escaping scheme's name, as it stands in the `Accept` header.
+    pub fn escaping_name(&self) -> &'static str {
+        let found = ESCAPINGS.iter().find(|(_, escaping)| *escaping == self.name_escaping);
+        found.map_or("allow-utf-8", |(name, _)| name)
+    }
+
     pub(super) fn read(mut section: Section<'_>, global: &Global) -> Self {
         let job_name = section.string_or("job_name", "");
         if job_name.is_empty() {
@@ -95,9 +106,7 @@ impl ScrapeConfig {
         let config = Self {
             scrape_interval,
             scrape_timeout,
-            scrape_protocols: protocols(&mut section)
-                .or_else(|| global.scrape_protocols.clone())
-                .unwrap_or_else(|| Protocol::DEFAULT.to_vec()),
+            scrape_protocols: protocols(&mut section).or_else(|| global.scrape_protocols.clone()),
             fallback_scrape_protocol: section
                 .parsed("fallback_scrape_protocol", |text| {
                     if text.is_empty() { Ok(None) } else { read_protocol(text).map(Some) }
@@ -120,6 +129,12 @@ impl ScrapeConfig {
             name_escaping,
             extra_scrape_metrics: section
                 .bool_or("extra_scrape_metrics", global.extra_scrape_metrics),
+            scrape_native_histograms: section
+                .bool_or("scrape_native_histograms", global.scrape_native_histograms),
+            always_scrape_classic_histograms: section.bool_or(
+                "always_scrape_classic_histograms",
+                global.always_scrape_classic_histograms,
+            ),
             relabel_configs: relabel::read(&mut section, "relabel_configs", name_scheme),
             metric_relabel_configs: relabel::read(
                 &mut section,
@@ -133,10 +148,10 @@ impl ScrapeConfig {
         };
         discovery::refuse_others(&mut section);
         section.unsupported("scrape_failure_log_file", is_off, "remove it");
-        let hint = "native histograms are not scraped yet, so remove it";
+        section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");
+        let hint = "remove it or set it to 0";
         section.unsupported("native_histogram_bucket_limit", is_off, hint);
         section.unsupported("native_histogram_min_bucket_factor", is_off, hint);
-        refuse_histogram_keys(&mut section);
         section.finish();
         config
     }
@@ -204,7 +219,7 @@ pub(super) fn name_escaping(section: &mut Section<'_>, scheme: NameScheme) -> Op
 }
 
 /// Escaping schemes by their names.
-pub(crate) const ESCAPINGS: [(&str, Escaping); 4] = [
+const ESCAPINGS: [(&str, Escaping); 4] = [
     ("allow-utf-8", Escaping::AllowUtf8),
     ("underscores", Escaping::Underscores),
     ("dots", Escaping::Dots),
@@ -237,26 +252,11 @@ pub(super) fn protocols(section: &mut Section<'_>) -> Option<Vec<Protocol>> {
     (!protocols.is_empty()).then_some(protocols)
 }
 
-/// The keys about native histograms, which are not scraped yet.
-pub(super) fn refuse_histogram_keys(section: &mut Section<'_>) {
-    let hint = "native histograms are not scraped yet, so remove it or set it to false";
-    section.unsupported("scrape_native_histograms", is_off, hint);
-    section.unsupported("convert_classic_histograms_to_nhcb", is_off, hint);
-    // Without native histograms, classic ones are always scraped: both values are honoured.
-    section.bool_or("always_scrape_classic_histograms", false);
-}
-
 fn read_protocol(text: &str) -> Result<Protocol, String> {
-    match Protocol::from_name(text) {
-        Some(Protocol::Protobuf) => {
-            Err("the protobuf format is not scraped yet; remove PrometheusProto".to_owned())
-        }
-        Some(protocol) => Ok(protocol),
-        None => {
-            let supported = Protocol::DEFAULT.map(Protocol::as_str).join(", ");
-            Err(format!("unknown scrape protocol {text}, supported: {supported}"))
-        }
-    }
+    Protocol::from_name(text).ok_or_else(|| {
+        let supported = Protocol::ALL.map(Protocol::as_str).join(", ");
+        format!("unknown scrape protocol {text}, supported: {supported}")
+    })
 }
 
 impl Limits {

@@ -103,7 +103,7 @@ scrape_configs:
     assert_eq!((b.scrape_interval, b.scrape_timeout), (Span(5000), Span(5000)));
     assert_eq!((c.scrape_interval, c.scrape_timeout), (Span(60_000), Span(20_000)));
     assert_eq!((a.limits.samples, b.limits.samples, a.limits.body_size), (100, 7, 1 << 20));
-    assert_eq!((a.scrape_protocols.len(), b.scrape_protocols.len()), (4, 1));
+    assert_eq!((&a.scrape_protocols, b.scrape_protocols.as_ref().map(Vec::len)), (&None, Some(1)));
     assert_eq!(b.params[0].0, "collect");
     assert_eq!(b.http.headers[0].values.len(), 2);
     assert_eq!(config.global.external_labels.to_string(), r#"{cost="$5", environment="dev"}"#);

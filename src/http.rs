@@ -1,0 +1,5 @@
+//! Talking HTTP to others: the client that scrape jobs and endpoints share.
+
+pub mod client;
+
+pub use client::{Client, ClientError, explain};

@@ -1,0 +1,276 @@
+//! An HTTP client made from an `http_config`: credentials from files are read at each request,
+//! certificates when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, tls};
+
+use crate::config::{Auth, Credential, HttpConfig, TlsVersion};
+
+/// Why there is no client, or no request. The text names the file or the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ClientError(String);
+
+impl ClientError {
+    fn new(what: &str, error: &dyn std::error::Error) -> Self {
+        Self(format!("{what}: {}", explain(error)))
+    }
+}
+
+/// `error` and its causes on one line, without repeating what a cause says again.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A client for one job or endpoint. Cheap to clone; connections are shared between clones.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: HttpConfig,
+    user_agent: String,
+    /// Swapped whole when a certificate file changes.
+    built: Mutex<Built>,
+}
+
+#[derive(Debug)]
+struct Built {
+    client: reqwest::Client,
+    stamps: Stamps,
+}
+
+/// When each certificate file was last changed.
+type Stamps = Vec<Option<SystemTime>>;
+
+impl Client {
+    /// A client that follows `config` and calls itself `user_agent`.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be read or is none, or a proxy is not usable.
+    pub fn new(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
+        let stamps = stamps(config);
+        let built = Built { client: build(config, user_agent)?, stamps };
+        let (config, user_agent) = (config.clone(), user_agent.to_owned());
+        Ok(Self { shared: Arc::new(Shared { config, user_agent, built: Mutex::new(built) }) })
+    }
+
+    /// A request with credentials and configured headers set.
+    ///
+    /// # Errors
+    /// A file with a secret or certificate cannot be read, or holds what no header can.
+    pub async fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, ClientError> {
+        let client = self.current()?;
+        let mut request = client.request(method, url);
+        let config = &self.shared.config;
+        match &config.auth {
+            Auth::None => {}
+            Auth::Basic { username, password } => {
+                let (username, password) = (read(username).await?, read(password).await?);
+                request = request.basic_auth(username, Some(password));
+            }
+            Auth::Scheme { scheme, credentials } => {
+                let value = format!("{scheme} {}", read(credentials).await?);
+                request = request.header(AUTHORIZATION, header_value("authorization", &value)?);
+            }
+        }
+        for header in &config.headers {
+            for value in &header.values {
+                let value = header_value(&header.name, &read(value).await?)?;
+                request = request.header(&header.name, value);
+            }
+        }
+        Ok(request)
+    }
+
+    /// The client, made anew when a certificate file has changed.
+    fn current(&self) -> Result<reqwest::Client, ClientError> {
+        let shared = &*self.shared;
+        let stamps = stamps(&shared.config);
+        let mut built = shared.built.lock();
+        if built.stamps != stamps {
+            built.client = build(&shared.config, &shared.user_agent)?;
+            built.stamps = stamps;
+        }
+        Ok(built.client.clone())
+    }
+}
+
+fn header_value(name: &str, value: &str) -> Result<HeaderValue, ClientError> {
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|error| ClientError::new(&format!("header {name}"), &error))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+async fn read(credential: &Credential) -> Result<String, ClientError> {
+    match credential {
+        Credential::Inline(secret) => Ok(secret.reveal().to_owned()),
+        Credential::File(path) => match tokio::fs::read_to_string(path).await {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) => Err(unreadable(path, &error)),
+        },
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ClientError {
+    ClientError(format!("cannot read {}: {error}", path.display()))
+}
+
+fn pem(credential: &Credential) -> Result<Vec<u8>, ClientError> {
+    match credential {
+        Credential::Inline(secret) => Ok(secret.reveal().as_bytes().to_vec()),
+        Credential::File(path) => std::fs::read(path).map_err(|error| unreadable(path, &error)),
+    }
+}
+
+fn certificate_files(config: &HttpConfig) -> impl Iterator<Item = &PathBuf> {
+    let tls = &config.tls;
+    let identity = tls.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+    tls.ca.iter().chain(identity).filter_map(|credential| match credential {
+        Credential::File(path) => Some(path),
+        Credential::Inline(_) => None,
+    })
+}
+
+fn stamps(config: &HttpConfig) -> Stamps {
+    let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    certificate_files(config).map(modified).collect()
+}
+
+fn build(config: &HttpConfig, user_agent: &str) -> Result<reqwest::Client, ClientError> {
+    let redirects = match config.follow_redirects {
+        true => reqwest::redirect::Policy::limited(10),
+        false => reqwest::redirect::Policy::none(),
+    };
+    let mut builder = reqwest::Client::builder().user_agent(user_agent).redirect(redirects);
+    if !config.enable_http2 {
+        builder = builder.http1_only();
+    }
+    let tls = &config.tls;
+    if let Some(ca) = &tls.ca {
+        let bundle = Certificate::from_pem_bundle(&pem(ca)?)
+            .map_err(|error| ClientError::new("tls_config: ca", &error))?;
+        if bundle.is_empty() {
+            return Err(ClientError("tls_config: ca holds no certificate".to_owned()));
+        }
+        builder = builder.tls_built_in_root_certs(false);
+        for certificate in bundle {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        let mut both = pem(certificate)?;
+        both.push(b'\n');
+        both.extend(pem(key)?);
+        let identity = Identity::from_pem(&both)
+            .map_err(|error| ClientError::new("tls_config: cert and key", &error))?;
+        builder = builder.identity(identity);
+    }
+    builder = builder.danger_accept_invalid_certs(tls.insecure_skip_verify);
+    if let Some(version) = tls.min_version {
+        builder = builder.min_tls_version(tls_version(version));
+    }
+    if let Some(version) = tls.max_version {
+        builder = builder.max_tls_version(tls_version(version));
+    }
+    let proxy = &config.proxy;
+    if !proxy.from_environment {
+        builder = builder.no_proxy();
+    }
+    if let Some(url) = &proxy.url {
+        let mut way = Proxy::all(url).map_err(|error| ClientError::new("proxy_url", &error))?;
+        way = way.no_proxy(NoProxy::from_string(&proxy.no_proxy));
+        let mut headers = HeaderMap::new();
+        for (name, value) in &proxy.connect_headers {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|error| ClientError::new("proxy_connect_header", &error))?;
+            headers.append(name, header_value("proxy_connect_header", value.reveal())?);
+        }
+        builder = builder.proxy(way.headers(headers));
+    }
+    builder.build().map_err(|error| ClientError::new("cannot make an HTTP client", &error))
+}
+
+const fn tls_version(version: TlsVersion) -> tls::Version {
+    match version {
+        TlsVersion::Tls12 => tls::Version::TLS_1_2,
+        TlsVersion::Tls13 => tls::Version::TLS_1_3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpHeader, Secret, TlsConfig};
+
+    fn inline(text: &str) -> Credential {
+        Credential::Inline(Secret::new(text))
+    }
+
+    async fn headers(config: &HttpConfig) -> HeaderMap {
+        let client = Client::new(config, "test/1").unwrap();
+        let request = client.request(Method::GET, "http://localhost:1/").await.unwrap();
+        request.build().unwrap().headers().clone()
+    }
+
+    #[tokio::test]
+    async fn credentials_and_headers_are_set() {
+        let basic = Auth::Basic { username: inline("u"), password: inline("p") };
+        let own = HttpHeader { name: "X-Team".into(), values: vec![inline("a"), inline("b")] };
+        let config = HttpConfig { auth: basic, headers: vec![own], ..HttpConfig::default() };
+        let found = headers(&config).await;
+        assert_eq!(found[AUTHORIZATION], "Basic dTpw");
+        let team: Vec<_> = found.get_all("x-team").iter().collect();
+        assert_eq!(team, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_token_is_read_anew_at_each_request() {
+        let path = std::env::temp_dir().join(format!("stint-token-{}", std::process::id()));
+        std::fs::write(&path, " one\n").unwrap();
+        let credentials = Credential::File(path.clone());
+        let auth = Auth::Scheme { scheme: "Bearer".into(), credentials };
+        let config = HttpConfig { auth, ..HttpConfig::default() };
+        let client = Client::new(&config, "test/1").unwrap();
+        for (token, expected) in [("one", "Bearer one"), ("two", "Bearer two")] {
+            std::fs::write(&path, token).unwrap();
+            let request = client.request(Method::GET, "http://localhost:1/").await.unwrap();
+            assert_eq!(request.build().unwrap().headers()[AUTHORIZATION], expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = client.request(Method::GET, "http://localhost:1/").await.unwrap_err();
+        assert!(error.to_string().contains("cannot read"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let refuse = |tls: TlsConfig, text: &str| {
+            let config = HttpConfig { tls, ..HttpConfig::default() };
+            let error = Client::new(&config, "test/1").unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        };
+        refuse(TlsConfig { ca: Some(inline("x")), ..TlsConfig::default() }, "ca");
+        let identity = Some((inline("x"), inline("y")));
+        refuse(TlsConfig { identity, ..TlsConfig::default() }, "cert and key");
+        let missing = Some(Credential::File("/nowhere/ca.pem".into()));
+        refuse(TlsConfig { ca: missing, ..TlsConfig::default() }, "/nowhere/ca.pem");
+    }
+}

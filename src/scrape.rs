@@ -1,0 +1,20 @@
+//! Scraping: a job is a *pool* of *targets*; each target has a *loop* that fetches its metrics on
+//! a fixed offset of the interval, reads them, and appends one batch per scrape.
+//!
+//! [`Manager`] keeps one pool per job, fed by discovery. A [`Recorder`](record::Recorder) turns a
+//! body into a batch; a [`Fetcher`] gets the body and is the seam that tests replace.
+
+mod cache;
+pub mod fetch;
+pub mod manager;
+mod pool;
+mod record;
+mod run;
+mod schedule;
+pub mod status;
+pub mod target;
+
+pub use fetch::{FetchError, FetchFuture, Fetched, Fetcher, HttpFetcher};
+pub use manager::{Manager, Parts};
+pub use status::{ActiveTarget, DroppedTarget, Health, Status, TargetMetadata};
+pub use target::Target;

@@ -1,0 +1,270 @@
+//! All pools: discovery in, status out, reloads in between.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stint_model::{Appender, Clock, Metadata};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::fetch::{Fetcher, HttpFetcher};
+use super::pool::{Pool, Setup, View};
+use super::status::{DroppedTarget, Status, TargetMetadata};
+use crate::config::{Config, ScrapeConfig};
+use crate::discovery::TargetGroup;
+use crate::discovery::file::FileSource;
+use crate::http::ClientError;
+
+/// How often discovery files are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes the fetcher of a job.
+pub type MakeFetcher =
+    Box<dyn Fn(&ScrapeConfig) -> Result<Arc<dyn Fetcher>, ClientError> + Send + Sync>;
+
+/// What all pools share.
+pub struct Parts {
+    /// Where the samples go.
+    pub appender: Arc<dyn Appender>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How bodies are got.
+    pub make_fetcher: MakeFetcher,
+    /// Tells this server from others that scrape the same targets, so that they scrape at other
+    /// moments; usually the host's name.
+    pub server_name: String,
+}
+
+impl Parts {
+    /// Parts that fetch over HTTP.
+    pub fn http(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, server_name: String) -> Self {
+        let make_fetcher: MakeFetcher =
+            Box::new(|job| HttpFetcher::new(job).map(|made| Arc::new(made) as Arc<dyn Fetcher>));
+        Self { appender, clock, make_fetcher, server_name }
+    }
+}
+
+/// Runs one pool per job.
+pub struct Manager {
+    parts: Arc<Parts>,
+    /// Held while a configuration is applied.
+    drivers: tokio::sync::Mutex<BTreeMap<String, Driver>>,
+    /// Pools of jobs that are gone and whose series have not been ended yet.
+    retiring: Mutex<Vec<Pool>>,
+    views: Mutex<BTreeMap<String, Arc<Mutex<View>>>>,
+}
+
+/// A pool and the task that feeds it.
+struct Driver {
+    setup: Setup,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Pool>,
+}
+
+impl Manager {
+    /// A manager without pools.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+            drivers: tokio::sync::Mutex::default(),
+            retiring: Mutex::default(),
+            views: Mutex::default(),
+        }
+    }
+
+    /// Makes the jobs of `config` the ones that run. Jobs that are the same go on undisturbed;
+    /// those that changed keep what they know of their targets.
+    ///
+    /// # Errors
+    /// What keeps a job's client from being made, each with the job's name. Nothing has changed
+    /// then.
+    pub async fn apply(&self, config: &Config) -> Result<(), Vec<String>> {
+        let mut drivers = self.drivers.lock().await;
+        let setups = self.changed(config, &drivers)?;
+        let wanted: HashSet<&str> =
+            config.scrape_configs.iter().map(|job| job.job_name.as_str()).collect();
+        let gone: Vec<String> =
+            drivers.keys().filter(|name| !wanted.contains(name.as_str())).cloned().collect();
+        for name in gone {
+            self.views.lock().remove(&name);
+            if let Some(driver) = drivers.remove(&name)
+                && let Some(mut pool) = driver.stop().await
+            {
+                pool.remove_all();
+                self.retiring.lock().push(pool);
+            }
+        }
+        for setup in setups {
+            let name = setup.job.job_name.clone();
+            let before = match drivers.remove(&name) {
+                Some(driver) => driver.stop().await,
+                None => None,
+            };
+            let pool = match before {
+                Some(pool) => pool.reload(setup.clone()).await,
+                None => Pool::new(setup.clone(), Arc::clone(&self.parts)),
+            };
+            self.views.lock().insert(name.clone(), pool.view());
+            drivers.insert(name, Driver::start(setup, pool, &self.parts.clock));
+        }
+        self.retiring.lock().retain(|pool| !pool.is_finished());
+        Ok(())
+    }
+
+    /// The setups of new and changed jobs.
+    fn changed(
+        &self,
+        config: &Config,
+        drivers: &BTreeMap<String, Driver>,
+    ) -> Result<Vec<Setup>, Vec<String>> {
+        let labels = config.global.external_labels.stable_hash();
+        let seed = xxh3_64(self.parts.server_name.as_bytes()) ^ labels;
+        let out_of_order_window = config.storage.out_of_order_time_window;
+        let mut setups = Vec::new();
+        let mut errors = Vec::new();
+        for job in &config.scrape_configs {
+            let same = drivers.get(&job.job_name).is_some_and(|driver| {
+                *driver.setup.job == *job
+                    && driver.setup.seed == seed
+                    && driver.setup.out_of_order_window == out_of_order_window
+            });
+            if same {
+                continue;
+            }
+            match (self.parts.make_fetcher)(job) {
+                Ok(fetcher) => {
+                    let job = Arc::new(job.clone());
+                    setups.push(Setup { job, fetcher, seed, out_of_order_window });
+                }
+                Err(error) => errors.push(format!("scrape job {:?}: {error}", job.job_name)),
+            }
+        }
+        if errors.is_empty() { Ok(setups) } else { Err(errors) }
+    }
+
+    /// Stops everything; series are left as they are, since the server may be back soon.
+    pub async fn stop(&self) {
+        let drivers = std::mem::take(&mut *self.drivers.lock().await);
+        let mut pools = std::mem::take(&mut *self.retiring.lock());
+        for driver in drivers.values() {
+            driver.stop.send_replace(true);
+        }
+        for driver in drivers.into_values() {
+            pools.extend(driver.stop().await);
+        }
+        for mut pool in pools {
+            pool.stop().await;
+        }
+    }
+
+    /// All targets as they are now.
+    pub fn status(&self) -> Status {
+        let mut status = Status::default();
+        for (name, view) in &*self.views.lock() {
+            let view = view.lock();
+            status.pools.push(name.clone());
+            status.active.extend(view.active.iter().map(|state| state.show(name)));
+            let dropped = view.dropped.iter().cloned();
+            let dropped =
+                dropped.map(|discovered| DroppedTarget { discovered, pool: name.clone() });
+            status.dropped.extend(dropped);
+            status.dropped_counts.insert(name.clone(), view.dropped_count);
+        }
+        status
+    }
+
+    /// What each target says about its families, in the order of [`Manager::status`].
+    pub fn target_metadata(&self) -> Vec<TargetMetadata> {
+        let mut all = Vec::new();
+        for view in self.views.lock().values() {
+            for state in &view.lock().active {
+                let with_target = |(family, metadata): (String, Metadata)| TargetMetadata {
+                    target: state.target.labels.clone(),
+                    family,
+                    metadata,
+                };
+                all.extend(state.families.list().into_iter().map(with_target));
+            }
+        }
+        all
+    }
+}
+
+impl Driver {
+    fn start(setup: Setup, pool: Pool, clock: &Arc<dyn Clock>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(drive(pool, Arc::clone(clock), stopped));
+        Self { setup, stop, task }
+    }
+
+    /// Ends the feeding and hands back the pool, whose loops go on.
+    async fn stop(self) -> Option<Pool> {
+        self.stop.send_replace(true);
+        match self.task.await {
+            Ok(pool) => Some(pool),
+            Err(error) => {
+                let job = &self.setup.job.job_name;
+                tracing::error!(job, %error, "discovery did not end in good order");
+                None
+            }
+        }
+    }
+}
+
+/// Feeds `pool` with what its job discovers until stopped.
+async fn drive(mut pool: Pool, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) -> Pool {
+    let job = pool.job();
+    let name = job.job_name.clone();
+    let fixed: Vec<TargetGroup> = job
+        .static_configs
+        .iter()
+        .enumerate()
+        .map(|(at, group)| TargetGroup::fixed(format!("static_configs[{at}]"), group))
+        .collect();
+    let mut sources: Vec<_> =
+        job.file_sd_configs.iter().map(|config| FileSource::new(config.clone())).collect();
+    let mut first = true;
+    loop {
+        let now = clock.monotonic();
+        let polled = tokio::task::spawn_blocking(move || {
+            let polled: Vec<_> = sources.iter_mut().map(|source| source.poll(now)).collect();
+            (sources, polled)
+        });
+        let polled = match polled.await {
+            Ok((back, polled)) => {
+                sources = back;
+                polled
+            }
+            Err(error) => {
+                tracing::error!(job = name, %error, "discovery ends; targets stay as they are");
+                return pool;
+            }
+        };
+        for problem in polled.iter().flat_map(|polled| &polled.problems) {
+            tracing::warn!(job = name, problem, "discovery file is not usable, targets are kept");
+        }
+        if first || polled.iter().any(|polled| polled.changed) {
+            let found = sources.iter().flat_map(FileSource::groups);
+            let groups: Vec<_> = fixed.iter().cloned().chain(found).collect();
+            pool.sync(&groups);
+            first = false;
+        }
+        let wait = async {
+            if sources.is_empty() {
+                std::future::pending().await
+            } else {
+                tokio::time::sleep(FILES_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return pool,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

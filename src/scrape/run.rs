@@ -1,0 +1,144 @@
+//! One target's loop: wait for the tick, fetch, record, and at the end mark what has ended.
+
+use std::sync::Arc;
+
+use stint_model::{Clock, Timestamp};
+use tokio::sync::watch;
+
+use super::fetch::{FetchError, Fetched, Fetcher};
+use super::record::{Recorder, Scrape};
+use super::schedule::Schedule;
+use super::status::{Health, Last, TargetState};
+
+/// What a loop is told to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Go on.
+    #[default]
+    Run,
+    /// Stop now; the target may be scraped on by somebody else.
+    Stop,
+    /// The target is gone: wait in case it comes back, then mark its series as ended.
+    Remove,
+}
+
+/// Scrapes one target until told otherwise.
+pub(super) struct Loop {
+    pub(super) state: Arc<TargetState>,
+    pub(super) recorder: Box<Recorder>,
+    pub(super) fetcher: Arc<dyn Fetcher>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) schedule: Schedule,
+    pub(super) commands: watch::Receiver<Command>,
+    /// Why no target of the job may be scraped, if so.
+    pub(super) refusal: watch::Receiver<Option<String>>,
+}
+
+impl Loop {
+    /// Runs until told to stop; returns what was learned about the target, unless the target is
+    /// gone and its series were ended.
+    pub(super) async fn run(mut self) -> Option<Box<Recorder>> {
+        let mut size_hint = 0;
+        while let Some(tick) = self.next_tick().await {
+            let now = self.clock.now();
+            let at = self.schedule.align(tick, now);
+            let began = self.clock.monotonic();
+            let Some(outcome) = self.fetch(size_hint).await else { break };
+            if let Ok(fetched) = &outcome {
+                size_hint = fetched.body.len();
+            }
+            let scrape = Scrape { at, began, outcome };
+            let (recorder, recorded) =
+                in_background(self.recorder, move |recorder| recorder.record(&scrape)).await?;
+            self.recorder = recorder;
+            if let Some(error) = &recorded.error {
+                let target = &self.state.target;
+                tracing::debug!(target = target.url, error, "scrape failed");
+            }
+            self.state.set_last(Last {
+                health: if recorded.error.is_none() { Health::Up } else { Health::Down },
+                error: recorded.error.unwrap_or_default(),
+                at: Some(now),
+                duration: recorded.duration,
+            });
+        }
+        if *self.commands.borrow() == Command::Remove {
+            self.end().await
+        } else {
+            Some(self.recorder)
+        }
+    }
+
+    /// Waits for the next tick; `None` when the loop is to end.
+    async fn next_tick(&mut self) -> Option<Timestamp> {
+        let mut tick = self.schedule.next_after(self.clock.now());
+        loop {
+            if *self.commands.borrow() != Command::Run {
+                return None;
+            }
+            let now = self.clock.now();
+            if now >= tick {
+                return Some(tick);
+            }
+            if tick.since(now) > self.schedule.interval() {
+                // The clock was set back.
+                tick = self.schedule.next_after(now);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(tick.since(now).to_std()) => {}
+                _ = self.commands.changed() => return None,
+            }
+        }
+    }
+
+    /// The target's answer; `None` when the loop is to end.
+    async fn fetch(&mut self, size_hint: usize) -> Option<Result<Fetched, FetchError>> {
+        let refusal = self.refusal.borrow().clone();
+        if let Some(refusal) = refusal {
+            return Some(Err(FetchError::Failed(refusal)));
+        }
+        let target = &self.state.target;
+        let fetch = self.fetcher.fetch(target, size_hint);
+        tokio::select! {
+            fetched = tokio::time::timeout(target.timeout.to_std(), fetch) => Some(
+                fetched.unwrap_or_else(|_| Err(FetchError::Timeout(target.url.clone()))),
+            ),
+            _ = self.commands.changed() => None,
+        }
+    }
+
+    /// Waits a little over two intervals, in which the target may come back, and then ends its
+    /// series at the time of the first tick after it had gone.
+    async fn end(mut self) -> Option<Box<Recorder>> {
+        let first = self.schedule.next_after(self.clock.now());
+        let interval = self.schedule.interval();
+        let patience =
+            [first.since(self.clock.now()), interval, stint_model::Span(interval.0 / 10)];
+        for span in patience {
+            tokio::select! {
+                () = tokio::time::sleep(span.to_std()) => {}
+                _ = self.commands.changed() => return Some(self.recorder),
+            }
+        }
+        in_background(self.recorder, move |recorder| recorder.end(first)).await?;
+        None
+    }
+}
+
+/// Runs `work` where blocking is allowed; `None` when it panicked, which ends the loop.
+async fn in_background<T: Send + 'static>(
+    mut recorder: Box<Recorder>,
+    work: impl FnOnce(&mut Recorder) -> T + Send + 'static,
+) -> Option<(Box<Recorder>, T)> {
+    let task = tokio::task::spawn_blocking(move || {
+        let outcome = work(&mut recorder);
+        (recorder, outcome)
+    });
+    match task.await {
+        Ok(done) => Some(done),
+        Err(error) => {
+            tracing::error!(%error, "a scrape could not be recorded; its loop ends");
+            None
+        }
+    }
+}
