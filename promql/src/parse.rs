@@ -1,7 +1,7 @@
 //! From text to a checked expression tree, and back.
 //!
 //! [`parse`] reads a query as Prometheus does, with its mistakes in Prometheus' words and places.
-//! A tree prints as text ([`std::fmt::Display`]).
+//! A tree prints as text ([`std::fmt::Display`], [`pretty()`]) and as JSON ([`to_json`]).
 
 pub mod ast;
 mod check;
@@ -9,8 +9,11 @@ pub mod duration;
 pub mod error;
 pub mod functions;
 mod grammar;
+pub mod json;
 mod lexer;
 pub mod literal;
+pub mod pretty;
+mod print;
 mod selector;
 pub mod series;
 
@@ -19,6 +22,8 @@ use stint_model::Matcher;
 pub use ast::{Expr, PosRange, ValueType};
 pub use duration::{DurationContext, DurationError};
 pub use error::{ParseError, ParseErrors, line_and_column};
+pub use json::to_json;
+pub use pretty::pretty;
 pub use series::parse_start_times;
 pub use series::{SequenceValue, SeriesDescription, parse_metric, parse_series_description};
 

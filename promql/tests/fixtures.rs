@@ -6,7 +6,11 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use stint_promql::parse::{Options, parse, parse_series_description, parse_start_times};
+use serde_json::Value;
+use stint_promql::parse::pretty::LINE_MAX;
+use stint_promql::parse::{
+    Options, parse, parse_series_description, parse_start_times, pretty, to_json,
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -154,4 +158,110 @@ fn series_of_the_test_language_are_read() {
     }
     println!("{read} series read");
     assert!(read > 500);
+}
+
+#[derive(Deserialize)]
+struct Printed {
+    #[serde(rename = "in")]
+    input: String,
+    out: Option<String>,
+    origin: String,
+}
+
+#[test]
+fn trees_print_as_in_prometheus() {
+    let Some(text) = fixture("print_cases.json") else { return };
+    let cases: Vec<Printed> = serde_json::from_str(&text).unwrap();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let expr = parse(&case.input, &Options::all()).unwrap();
+        // The cases of the pretty printer are written for lines of ten bytes.
+        let printed =
+            if case.origin.starts_with("prettier") { pretty(&expr, 10) } else { expr.to_string() };
+        let expected = case.out.as_ref().unwrap_or(&case.input);
+        if printed != *expected {
+            wrong.push(format!("{}\nfound:\n{printed}\nexpected:\n{expected}", case.input));
+        }
+    }
+    println!("{} of {} printed as expected", cases.len() - wrong.len(), cases.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    expr: String,
+    parse_query: Value,
+    format_query: Value,
+}
+
+/// Takes away what newer versions add.
+fn without_news(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for key in ["anchored", "smoothed", "offsetExpr", "rangeExpr", "stepExpr", "fillValues"]
+            {
+                fields.remove(key);
+            }
+            fields.values_mut().for_each(without_news);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_news),
+        _ => {}
+    }
+}
+
+/// What 3.14 does otherwise than 3.5: parentheses around durations are kept, labels in groupings are
+/// quoted, `ignoring ()` stays where `group_left` needs it, and a few more texts are refused.
+const CHANGED_SINCE: [&str; 17] = [
+    "foo offset +(5)",
+    "foo offset -(5)",
+    "foo offset (5)",
+    "foo[(5s)]",
+    "some_metric @ start() [5m]",
+    "some_metric @ end()[5m]",
+    "foo[5s x 5s]",
+    "foo[5s s 5s]",
+    "a - ignoring() group_left(__metric__) c",
+    "a - ignoring() group_left c",
+    "foo offset (5m)",
+    "foo[(5m):(1m)]",
+    "foo / on(\"äää\") bar",
+    "foo / ignoring(\"üüü\") bar",
+    "foo / on(\"äää\") group_left(\"ööö\") bar",
+    "foo / on(\"äää\") group_right(\"ööö\") bar",
+    "foo / on(legacy, \"üüü\") bar",
+];
+
+/// How the answer of an older Prometheus differs from ours, if it does.
+fn difference(case: &Answer) -> Option<String> {
+    let expr = match parse(&case.expr, &Options::all()) {
+        Ok(expr) => expr,
+        Err(error) => return Some(error.to_string()),
+    };
+    let mut tree: Value = serde_json::from_str(&to_json(&expr)).unwrap();
+    without_news(&mut tree);
+    if tree != case.parse_query {
+        return Some(format!("found {tree}, expected {}", case.parse_query));
+    }
+    let printed = pretty(&expr, LINE_MAX);
+    (Some(printed.as_str()) != case.format_query.as_str())
+        .then(|| format!("found\n{printed}\nexpected\n{}", case.format_query))
+}
+
+#[test]
+fn answers_of_an_older_prometheus_are_repeated() {
+    let Some(text) = fixture("parse_query_prometheus_3.5.3.json") else { return };
+    let cases: Vec<Answer> = serde_json::from_str(&text).unwrap();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for case in cases.iter().filter(|case| case.parse_query.get("error").is_none()) {
+        seen += 1;
+        let difference = difference(case);
+        let changed = CHANGED_SINCE.contains(&case.expr.as_str());
+        if difference.is_some() != changed {
+            let what = difference.unwrap_or_else(|| "as before, against the list".to_owned());
+            wrong.push(format!("{}\n{what}", case.expr));
+        }
+    }
+    println!("{seen} compared, {} differ unexpectedly", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

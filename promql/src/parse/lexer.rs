@@ -3,8 +3,16 @@
 //! The lexer keeps track of braces and brackets, because letters and colons mean different things
 //! inside them. It stops at the first mistake.
 
+mod number;
+mod word;
+
 use super::ast::{AggregateOp, BinaryOp};
 use super::literal::{describe_char, quote, quote_char};
+use number::scan_units;
+use word::keyword;
+
+pub(super) use number::scan_number;
+pub(super) use word::describe;
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -512,192 +520,4 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 fn is_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// What stands at the start of a text.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scan {
-    /// How many bytes were looked at and accepted, or accepted until the mistake.
-    pub(super) length: usize,
-    /// Whether it is what was looked for.
-    pub(super) valid: bool,
-    /// For invalid ones: whether the mistake is only what follows.
-    complete: bool,
-}
-
-/// A number: decimal, hexadecimal or float, with `_` between digits. In the values of a series
-/// (`series`) there are no hexadecimal ones, and an `x` may follow.
-pub(super) fn scan_number(text: &[u8], series: bool) -> Scan {
-    let at = |index: usize| text.get(index).copied();
-    let invalid = |length| Scan { length, valid: false, complete: false };
-    let mut pos = 0;
-    let mut hex = false;
-    if !series && at(0) == Some(b'0') {
-        pos = 1;
-        if matches!(at(1), Some(b'x' | b'X')) {
-            hex = true;
-            pos = if at(2) == Some(b'_') { 3 } else { 2 };
-        }
-    }
-    let is_digit = |byte: u8| if hex { byte.is_ascii_hexdigit() } else { byte.is_ascii_digit() };
-    let (mut dotted, mut powered) = (false, false);
-    if pos == 0 && at(0) == Some(b'.') {
-        pos = 1;
-        if at(1).is_some_and(is_digit) {
-            pos = 2;
-        }
-        dotted = false;
-    }
-    while let Some(byte) = at(pos) {
-        match byte {
-            byte if is_digit(byte) => pos += 1,
-            b'.' => {
-                pos += 1;
-                if dotted {
-                    return invalid(pos);
-                }
-                dotted = true;
-                if matches!(at(pos), Some(b'_' | b'.')) {
-                    return invalid(pos + 1);
-                }
-                if hex {
-                    return invalid(pos);
-                }
-            }
-            b'e' | b'E' => {
-                pos += 1;
-                if powered {
-                    return invalid(pos);
-                }
-                powered = true;
-                if matches!(at(pos), Some(b'+' | b'-')) {
-                    pos += 1;
-                }
-                match at(pos) {
-                    None => return invalid(pos),
-                    Some(b'.' | b'_' | b'e' | b'E') => return invalid(pos + 1),
-                    Some(_) => {}
-                }
-            }
-            b'_' => {
-                pos += 1;
-                match at(pos) {
-                    None => return invalid(pos),
-                    Some(b'.' | b'_' | b'e' | b'E') => return invalid(pos + 1),
-                    Some(_) => {}
-                }
-            }
-            _ => break,
-        }
-    }
-    let follows = at(pos).is_some_and(|byte| is_alphanumeric(byte) && !(series && byte == b'x'));
-    Scan { length: pos, valid: pos > 0 && !follows, complete: false }
-}
-
-/// The units behind a duration's first number, and what comes after: `m30s`.
-fn scan_units(text: &[u8]) -> Scan {
-    let at = |index: usize| text.get(index).copied();
-    let mut pos = 0;
-    let mut first = true;
-    loop {
-        let is_unit = match at(pos) {
-            Some(b's' | b'm' | b'h' | b'd' | b'w') => true,
-            Some(b'y') => first,
-            _ => false,
-        };
-        if !is_unit {
-            return Scan { length: pos, valid: false, complete: false };
-        }
-        first = false;
-        pos += 1;
-        if at(pos) == Some(b's') {
-            pos += 1;
-        }
-        if !at(pos).is_some_and(|byte| byte.is_ascii_digit()) {
-            break;
-        }
-        while at(pos).is_some_and(|byte| byte.is_ascii_digit()) {
-            pos += 1;
-        }
-    }
-    let follows = at(pos).is_some_and(is_alphanumeric);
-    Scan { length: pos, valid: !follows, complete: true }
-}
-
-/// What a word means, in any case of its letters; `None` for a plain identifier.
-fn keyword(word: &str) -> Option<Kind> {
-    let mut buffer = [0_u8; 12];
-    let lower = buffer.get_mut(..word.len())?;
-    lower.copy_from_slice(word.as_bytes());
-    lower.make_ascii_lowercase();
-    Some(match &*lower {
-        b"inf" | b"nan" => Kind::Number,
-        b"and" => Kind::Op(BinaryOp::And),
-        b"or" => Kind::Op(BinaryOp::Or),
-        b"unless" => Kind::Op(BinaryOp::Unless),
-        b"atan2" => Kind::Op(BinaryOp::Atan2),
-        b"sum" => Kind::Aggregate(AggregateOp::Sum),
-        b"avg" => Kind::Aggregate(AggregateOp::Avg),
-        b"count" => Kind::Aggregate(AggregateOp::Count),
-        b"min" => Kind::Aggregate(AggregateOp::Min),
-        b"max" => Kind::Aggregate(AggregateOp::Max),
-        b"group" => Kind::Aggregate(AggregateOp::Group),
-        b"stddev" => Kind::Aggregate(AggregateOp::Stddev),
-        b"stdvar" => Kind::Aggregate(AggregateOp::Stdvar),
-        b"topk" => Kind::Aggregate(AggregateOp::Topk),
-        b"bottomk" => Kind::Aggregate(AggregateOp::Bottomk),
-        b"count_values" => Kind::Aggregate(AggregateOp::CountValues),
-        b"quantile" => Kind::Aggregate(AggregateOp::Quantile),
-        b"limitk" => Kind::Aggregate(AggregateOp::Limitk),
-        b"limit_ratio" => Kind::Aggregate(AggregateOp::LimitRatio),
-        b"offset" => Kind::Keyword(Keyword::Offset),
-        b"smoothed" => Kind::Keyword(Keyword::Smoothed),
-        b"anchored" => Kind::Keyword(Keyword::Anchored),
-        b"by" => Kind::Keyword(Keyword::By),
-        b"without" => Kind::Keyword(Keyword::Without),
-        b"on" => Kind::Keyword(Keyword::On),
-        b"ignoring" => Kind::Keyword(Keyword::Ignoring),
-        b"group_left" => Kind::Keyword(Keyword::GroupLeft),
-        b"group_right" => Kind::Keyword(Keyword::GroupRight),
-        b"fill" => Kind::Keyword(Keyword::Fill),
-        b"fill_left" => Kind::Keyword(Keyword::FillLeft),
-        b"fill_right" => Kind::Keyword(Keyword::FillRight),
-        b"bool" => Kind::Keyword(Keyword::Bool),
-        b"start" => Kind::Keyword(Keyword::Start),
-        b"end" => Kind::Keyword(Keyword::End),
-        b"step" => Kind::Keyword(Keyword::Step),
-        b"range" => Kind::Keyword(Keyword::Range),
-        b"max_of" => Kind::Keyword(Keyword::MaxOf),
-        b"min_of" => Kind::Keyword(Keyword::MinOf),
-        _ => return None,
-    })
-}
-
-/// How an error message names a token of this kind with this text.
-pub(super) fn describe(kind: Kind, text: &str) -> String {
-    use Keyword::{End, MaxOf, MinOf, Range, Start, Step};
-    let short = || {
-        let mut chars = text.chars();
-        let mut shown: String = chars.by_ref().take(10).collect();
-        let cut = text.len() > 10;
-        shown = quote(&shown);
-        if cut {
-            shown.push_str("...");
-        }
-        shown
-    };
-    match kind {
-        Kind::Eof => "end of input".to_owned(),
-        Kind::Error => "error".to_owned(),
-        Kind::Identifier => format!("identifier {}", quote(text)),
-        Kind::MetricIdentifier => format!("metric identifier {}", quote(text)),
-        Kind::Number => format!("number {}", short()),
-        Kind::Duration => format!("duration {}", short()),
-        Kind::String => format!("string {}", short()),
-        Kind::At | Kind::EqualRegex | Kind::NotEqualRegex | Kind::Op(_) => format!("<op:{text}>"),
-        Kind::Aggregate(_) => format!("<aggr:{text}>"),
-        Kind::Keyword(Start | End | Step | Range | MinOf | MaxOf) => short(),
-        Kind::Keyword(_) => format!("<{text}>"),
-        _ => short(),
-    }
 }
