@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use stint_model::{
     AppendError, Appended, Appender, Batch, Exemplar, Labels, Metadata, Querier, QueryError,
-    Queryable, RejectReason, Selector, SeriesRef, TimeRange,
+    Queryable, RejectReason, Selector, SeriesRef, Span, TimeRange, Timestamp,
 };
 
 use crate::disk::{Disk, DiskLock};
@@ -15,9 +15,12 @@ use crate::error::{OpenError, OpenReport};
 use crate::head::Head;
 use crate::head::append::Plan;
 use crate::head::read::HeadQuerier;
+use crate::job::{self, Job, Jobs};
 use crate::options::{Options, SyncPolicy};
+use crate::query::block::BlockQuerier;
 use crate::query::querier::MergedQuerier;
 use crate::stats::Stats;
+use crate::version::Blocks;
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, start_record};
 use crate::wal::record::Encoder;
@@ -37,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) log: Log,
     pub(crate) head: Arc<Head>,
     pub(crate) holds: Holds,
+    pub(crate) blocks: Blocks,
+    pub(crate) jobs: Mutex<Jobs>,
     /// Held from plan to commit.
     writer: Mutex<Writer>,
     counters: Mutex<Counters>,
@@ -93,6 +98,12 @@ impl Db {
         if lock.is_some() { self.inner.log.sync() } else { Ok(()) }
     }
 
+    /// The next step of work that keeps the database small, if there is any at `now`: cutting
+    /// blocks, truncating the log, retention, compaction. Ask again after each job.
+    pub fn next_job(&self, now: Timestamp) -> Option<Job> {
+        job::next(&self.inner, now)
+    }
+
     /// The options it was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
@@ -141,6 +152,7 @@ impl Db {
         let inner = &self.inner;
         let head = inner.head.stats();
         let segments = inner.log.segments();
+        let version = inner.blocks.current();
         let counters = inner.counters.lock();
         Stats {
             series: head.series,
@@ -156,17 +168,34 @@ impl Db {
             failed_batches: counters.failed,
             wal_segments: segments.len() as u64,
             wal_bytes: segments.values().map(|info| info.bytes).sum(),
-            blocks: 0,
-            block_bytes: 0,
+            blocks: version.blocks.len() as u64,
+            block_bytes: version.bytes(),
             head_bounds: head.bounds,
-            bounds: head.bounds,
+            bounds: join(version.bounds(), head.bounds),
             corruptions: counters.corruptions,
             read_only: inner.log.read_only_reason(),
         }
     }
 }
 
+/// The range of the blocks (without its end) and the head together.
+fn join(
+    blocks: Option<TimeRange>,
+    head: Option<(Timestamp, Timestamp)>,
+) -> Option<(Timestamp, Timestamp)> {
+    let blocks = blocks.map(|range| (range.start, range.end - Span(1)));
+    match (blocks, head) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
+    }
+}
+
 impl Inner {
+    /// Counts a failure that its caller can live with.
+    pub(crate) fn note_failure(&self, _error: &AppendError) {
+        self.counters.lock().failed += 1;
+    }
+
     /// Keeps batches out while something must not change between plan and commit.
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock()
@@ -225,8 +254,16 @@ impl Queryable for Db {
         let inner = &self.inner;
         inner.check_open().map_err(|_| QueryError::Closed)?;
         let pin = Arc::new(inner.head.pin());
-        let head = HeadQuerier::new(Arc::clone(&inner.head), pin, range);
-        Ok(Box::new(MergedQuerier::new(vec![Box::new(head)])))
+        // After the pin: a flush that this version does not know keeps its data in the head until
+        // the pin is gone.
+        let version = inner.blocks.current();
+        let inside = version.blocks.iter().filter(|block| block.meta().range.overlaps(range));
+        let mut parts: Vec<Box<dyn Querier>> = Vec::new();
+        for block in inside {
+            parts.push(Box::new(BlockQuerier::new(block.clone(), range)));
+        }
+        parts.push(Box::new(HeadQuerier::new(Arc::clone(&inner.head), pin, range)));
+        Ok(Box::new(MergedQuerier::new(parts)))
     }
 }
 

@@ -14,6 +14,7 @@ mod store;
 mod symbols;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -25,6 +26,7 @@ use self::index::Index;
 use self::series::ChunkRules;
 use self::store::{Pin, Pins, Store};
 use crate::options::Options;
+use crate::version::window;
 use crate::wal::record::Item;
 
 /// Slots that are worked on under one lock, so that nobody waits long.
@@ -116,6 +118,28 @@ impl Head {
             return None;
         }
         Some(Timestamp((first.0.div_euclid(self.range) + 1).saturating_mul(self.range)))
+    }
+
+    /// The block ranges in which there are samples before `before`.
+    pub(crate) fn windows(&self, before: Timestamp) -> Vec<TimeRange> {
+        let mut starts = BTreeSet::new();
+        let mut from = 0;
+        loop {
+            let store = self.store.read();
+            let end = store.series.len().min(from + SLOTS_AT_ONCE);
+            let Some(part) = store.series.get(from..end).filter(|part| !part.is_empty()) else {
+                break;
+            };
+            for series in part.iter().flatten() {
+                series.visit_chunk_starts(|at| {
+                    if at < before {
+                        starts.insert(window(at, self.range).start);
+                    }
+                });
+            }
+            from = end;
+        }
+        starts.into_iter().map(|start| window(start, self.range)).collect()
     }
 
     /// Metadata by family.

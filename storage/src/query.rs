@@ -1,4 +1,5 @@
 //! Answering: the head and the blocks as one store.
 
+pub(crate) mod block;
 pub(crate) mod columns;
 pub(crate) mod querier;

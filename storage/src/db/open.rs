@@ -12,6 +12,7 @@ use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
 use crate::error::{Damage, OpenError, OpenReport};
 use crate::head::{Head, Replay};
 use crate::options::Options;
+use crate::version::{self, Blocks};
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, SegmentInfo};
 use crate::wal::record::{self, Item};
@@ -32,8 +33,10 @@ pub(super) fn open(
         lock => lock?,
     };
     disk.create_dir(Path::new(wal::DIR))?;
+    disk.create_dir(Path::new(version::DIR))?;
     disk.sync_dir(Path::new(""))?;
     let mut report = OpenReport::default();
+    let blocks = Blocks::open(&*disk, &mut report.quarantined)?;
     let head = Arc::new(Head::new(&options));
     let files = Files::list(&*disk)?;
     let mut replay = Replay::new(&head);
@@ -58,12 +61,14 @@ pub(super) fn open(
     report.series = head.stats().series;
     let next = files.segments.last_key_value().map_or(0, |(last, _)| last + 1).max(replay_from);
     let log = Log::new(Arc::clone(&disk), options.segment_bytes, segments, next);
-    let corruptions = report.damage.len() as u64;
+    let corruptions = (report.damage.len() + report.quarantined.len()) as u64;
     let inner = Inner {
         disk,
         log,
         head,
         holds: Holds::default(),
+        blocks,
+        jobs: Mutex::default(),
         writer: Mutex::new(Writer::default()),
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),

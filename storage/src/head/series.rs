@@ -109,6 +109,16 @@ impl MemSeries {
         }
     }
 
+    /// Calls `visit` with a time of each chunk (none reaches over the end of a block range), and of
+    /// each late sample.
+    pub(crate) fn visit_chunk_starts(&self, mut visit: impl FnMut(Timestamp)) {
+        self.sealed.iter().for_each(|chunk| visit(chunk.first));
+        if self.open.count() > 0 {
+            visit(self.open.first());
+        }
+        self.late.iter().for_each(|late| visit(late.sample.at));
+    }
+
     /// Adds a sample later than all in-order ones. `scratch` is memory to work in.
     pub(crate) fn push(&mut self, sample: &Sample, rules: ChunkRules, scratch: &mut Columns) {
         let count = self.open.count();

@@ -1,0 +1,149 @@
+//! Work that keeps a database small: handed out one step at a time by [`crate::Db::next_job`], run
+//! where the caller likes.
+//!
+//! Cutting a block from the head takes two jobs. *Flush* logs that it begins, writes the blocks,
+//! publishes them, and logs that it is done. From then on queries find the data twice, which merging hides.
+//! *Truncate* drops them from the head, as soon as no reader is left that does not know the new
+//! blocks, then writes a checkpoint and removes the segments that are not needed any more. After a
+//! crash in between, replaying the two marks of the log does the same.
+
+mod flush;
+mod truncate;
+
+use std::fmt;
+use std::sync::Arc;
+
+use stint_model::Timestamp;
+
+use crate::block::BlockId;
+use crate::db::Inner;
+use crate::error::JobError;
+use crate::version;
+use crate::wal::WalPosition;
+
+/// A flush whose data are still in the head too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flushed {
+    pub(crate) before: Timestamp,
+    /// The last commit that is in the blocks.
+    pub(crate) commit: u64,
+    /// Readers from this pin on know the blocks.
+    pub(crate) pin: u64,
+    /// Where the log says that the flush began.
+    pub(crate) begun: WalPosition,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Flush { before: Timestamp },
+    Truncate(Flushed),
+    TrimLog,
+    Remove { blocks: Vec<BlockId> },
+}
+
+/// A step of work.
+#[must_use = "a job does nothing until it is run"]
+pub struct Job {
+    db: Arc<Inner>,
+    kind: Kind,
+}
+
+/// What a job did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobReport {
+    /// Name of the job, as [`Job::name`] gives it.
+    pub job: &'static str,
+    /// Blocks written.
+    pub blocks_written: u64,
+    /// Samples in them.
+    pub samples_written: u64,
+    /// Blocks removed.
+    pub blocks_removed: u64,
+    /// Segments of the log removed.
+    pub segments_removed: u64,
+}
+
+impl Job {
+    /// A short name for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Flush { .. } => "flush",
+            Kind::Truncate(_) => "truncate",
+            Kind::TrimLog => "trim_log",
+            Kind::Remove { .. } => "retain",
+        }
+    }
+
+    /// Does the work. Appends and queries go on meanwhile. After an error, or when the job is
+    /// never run, [`crate::Db::next_job`] hands the work out again.
+    pub fn run(self) -> Result<JobReport, JobError> {
+        let mut jobs = self.db.jobs.lock();
+        let mut report = JobReport { job: self.name(), ..JobReport::default() };
+        match &self.kind {
+            Kind::Flush { before } => {
+                if jobs.flushed.is_none() {
+                    jobs.flushed = Some(flush::run(&self.db, *before, &mut report)?);
+                }
+            }
+            Kind::Truncate(flushed) => {
+                if jobs.flushed.take().is_some() {
+                    if let Err(error) = truncate::run(&self.db, *flushed, &mut report) {
+                        jobs.flushed = Some(*flushed);
+                        return Err(error);
+                    }
+                }
+            }
+            Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
+            Kind::Remove { blocks } => {
+                self.db.blocks.change(blocks, Vec::new());
+                for id in blocks {
+                    version::remove(&*self.db.disk, *id)?;
+                    report.blocks_removed += 1;
+                }
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job({:?})", self.kind)
+    }
+}
+
+/// What the jobs of a database remember from one to the next. Locked while a job runs.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    pub(crate) flushed: Option<Flushed>,
+}
+
+/// The next thing to do, if anything is.
+pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
+    // A job that runs decides what comes next.
+    let jobs = db.jobs.try_lock()?;
+    let flushed = jobs.flushed;
+    drop(jobs);
+    let kind = next_for_head(db, flushed)
+        .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
+        .or_else(|| expired(db, now))?;
+    Some(Job { db: Arc::clone(db), kind })
+}
+
+fn next_for_head(db: &Inner, flushed: Option<Flushed>) -> Option<Kind> {
+    if db.log.read_only_reason().is_some() {
+        return None;
+    }
+    match flushed {
+        Some(flushed) => {
+            let oldest = db.head.pins().oldest();
+            oldest.is_none_or(|pin| pin >= flushed.pin).then_some(Kind::Truncate(flushed))
+        }
+        None => db.head.due_cut().map(|before| Kind::Flush { before }),
+    }
+}
+
+/// Blocks that are older than the retention, or too many bytes.
+fn expired(db: &Inner, _now: Timestamp) -> Option<Kind> {
+    None
+}

@@ -1,0 +1,118 @@
+//! Writing the head's oldest data to blocks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stint_model::{Columns, Hints, Querier as _, Selector, SeriesSet, TimeRange, Timestamp};
+
+use super::{Flushed, JobReport};
+use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
+use crate::db::Inner;
+use crate::error::JobError;
+use crate::head::read::HeadQuerier;
+use crate::index::series_order;
+use crate::version;
+use crate::wal::log::start_record;
+
+impl From<BlockError> for JobError {
+    fn from(error: BlockError) -> Self {
+        match error {
+            BlockError::Disk(error) => Self::Disk(error),
+            other => Self::Block(other.to_string()),
+        }
+    }
+}
+
+/// Writes everything before `before` to blocks, one per block range, and publishes them together.
+pub(super) fn run(
+    db: &Inner,
+    before: Timestamp,
+    report: &mut JobReport,
+) -> Result<Flushed, JobError> {
+    // From here on nothing is appended in order before `before`, and what comes late after this
+    // commit stays in the head.
+    let (begun, commit, pin) = {
+        let mut writer = db.writer();
+        db.log.rotate()?;
+        start_record(&mut writer.encoder);
+        writer.encoder.flush_begin(before);
+        let begun = db.log.append(&mut writer.encoder, Timestamp::MIN)?;
+        (begun, db.head.begin_flush(before), Arc::new(db.head.pin()))
+    };
+    let range = TimeRange::new(Timestamp::MIN, before);
+    let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range);
+    let mut blocks = Vec::new();
+    for window in db.head.windows(before) {
+        match write(db, &querier, window) {
+            Ok(Some(block)) => blocks.push(block),
+            Ok(None) => {}
+            Err(error) => {
+                // All or none: what was written goes when the directory is opened again at the
+                // latest.
+                for block in blocks {
+                    version::remove(&*db.disk, block.meta().id)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    report.blocks_written = blocks.len() as u64;
+    report.samples_written = blocks.iter().map(|block| block.meta().samples).sum();
+    db.blocks.change(&[], blocks);
+    let pin = db.head.pins().next();
+    {
+        // Without this mark the next start finds the data in log and blocks, and flushes them
+        // once more: harmless, so a refusal of the log does not undo the flush.
+        let mut writer = db.writer();
+        start_record(&mut writer.encoder);
+        writer.encoder.flush_done(before);
+        if let Err(error) = db.log.append(&mut writer.encoder, Timestamp::MIN) {
+            drop(writer);
+            db.note_failure(&error);
+        }
+    }
+    Ok(Flushed { before, commit, pin, begun })
+}
+
+fn write(db: &Inner, querier: &HeadQuerier, window: TimeRange) -> Result<Option<Block>, JobError> {
+    let head = |error: stint_model::QueryError| JobError::Head(error.to_string());
+    let set = querier.select(&Selector::default(), &Hints::default()).map_err(head)?;
+    let id = db.blocks.new_id();
+    let mut writer =
+        BlockWriter::new(&*db.disk, Path::new(version::DIR), BlockMeta::new(id, window))?;
+    if let Err(error) = fill(&mut writer, &*set, window) {
+        // What is left of it is removed on the next start if not now.
+        return match writer.abandon() {
+            Ok(()) => Err(error),
+            Err(second) => Err(JobError::Block(format!("{error}; then {second}"))),
+        };
+    }
+    if writer.series() == 0 {
+        writer.abandon()?;
+        return Ok(None);
+    }
+    writer.finish()?;
+    open(db, id).map(Some)
+}
+
+fn fill(
+    writer: &mut BlockWriter<'_>,
+    set: &dyn SeriesSet,
+    window: TimeRange,
+) -> Result<(), JobError> {
+    let mut order: Vec<_> = (0..set.len()).map(|index| (set.labels(index), index)).collect();
+    order.sort_by(|a, b| series_order(&a.0, &b.0));
+    let mut columns = Columns::default();
+    for (labels, index) in order {
+        columns.clear();
+        let read = set.read(index, window, &mut columns);
+        read.map_err(|error| JobError::Head(error.to_string()))?;
+        writer.add_series(&labels, &columns)?;
+    }
+    Ok(())
+}
+
+/// Opens a block that was just published.
+pub(super) fn open(db: &Inner, id: BlockId) -> Result<Block, JobError> {
+    Ok(Block::open(&*db.disk, &version::path(id))?)
+}

@@ -1,0 +1,99 @@
+//! Dropping from head and log what is in blocks.
+
+use std::sync::Arc;
+
+use stint_model::{TimeRange, Timestamp};
+
+use super::{Flushed, JobReport};
+use crate::db::Inner;
+use crate::disk::DiskResult;
+use crate::error::JobError;
+use crate::head::Cut;
+use crate::wal::checkpoint;
+
+/// Truncates the head, writes a checkpoint, removes old segments.
+pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Result<(), JobError> {
+    let next = {
+        let _writer = db.writer();
+        db.log.rotate()?
+    };
+    let replay_from = replay_from(db, flushed, next);
+    let first_segment = first_kept(db, replay_from);
+    let cut = Cut { before: flushed.before, commit: flushed.commit, first_segment };
+    let mut from = Some(0);
+    while let Some(slot) = from {
+        let _writer = db.writer();
+        from = db.head.truncate(cut, slot);
+    }
+    {
+        let _writer = db.writer();
+        db.head.rebuild_worn_index();
+    }
+    let old = *db.replay_from.lock();
+    if replay_from > old {
+        write_checkpoint(db, replay_from)?;
+        *db.replay_from.lock() = replay_from;
+        match db.disk.remove(&checkpoint::path(old)) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    trim_log(db, report)
+}
+
+/// The first segment that has something the blocks do not: a newer sample, or a late one that
+/// came after the flush had begun.
+fn replay_from(db: &Inner, flushed: Flushed, next: u64) -> u64 {
+    let old = *db.replay_from.lock();
+    let segments = db.log.segments();
+    let newer = segments.range(old..).find(|(_, info)| info.newest >= flushed.before);
+    newer.map_or(next, |(number, _)| *number).min(flushed.begun.segment).max(old)
+}
+
+/// The first segment that is kept, for replay from `replay_from` or for a hold.
+fn first_kept(db: &Inner, replay_from: u64) -> u64 {
+    let held = db.holds.oldest().map_or(u64::MAX, |position| position.segment);
+    let segments = db.log.segments();
+    let mut first = replay_from;
+    let mut bytes = 0;
+    for (number, info) in segments.range(..replay_from).rev() {
+        bytes += info.bytes;
+        if *number < held || bytes > db.options.hold_bytes_max {
+            break;
+        }
+        first = *number;
+    }
+    first
+}
+
+fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
+    let mut writer = checkpoint::Writer::new(Arc::clone(&db.disk), number)?;
+    // Handles given from now on are in segments that are kept.
+    let (next_id, flushed) = (db.head.next_id(), db.head.flushed());
+    writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
+    for (id, labels, last_segment) in db.head.all_series() {
+        writer.add(|encoder| encoder.series(id.0, last_segment, &labels))?;
+    }
+    for (family, metadata) in db.head.metadata() {
+        writer.add(|encoder| encoder.metadata(&family, &metadata))?;
+    }
+    for (id, exemplar) in db.head.exemplars(TimeRange::new(Timestamp::MIN, Timestamp::MAX)) {
+        writer.add(|encoder| encoder.exemplar(id.0, &exemplar))?;
+    }
+    writer.publish()
+}
+
+/// Whether there are segments that nobody needs.
+pub(super) fn log_can_be_trimmed(db: &Inner) -> bool {
+    let first = first_kept(db, *db.replay_from.lock());
+    let oldest = db.log.segments().first_key_value().map(|(number, _)| *number);
+    oldest.is_some_and(|oldest| oldest < first)
+}
+
+/// Removes segments that nobody needs.
+pub(super) fn trim_log(db: &Inner, report: &mut JobReport) -> Result<(), JobError> {
+    let before = db.log.segments().len();
+    db.log.remove_before(first_kept(db, *db.replay_from.lock()))?;
+    report.segments_removed += before.saturating_sub(db.log.segments().len()) as u64;
+    Ok(())
+}
