@@ -2,6 +2,7 @@
 
 mod open;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -10,12 +11,13 @@ use stint_model::{
     Queryable, RejectReason, Selector, SeriesRef, Span, TimeRange, Timestamp,
 };
 
+use crate::block::Block;
 use crate::disk::{Disk, DiskLock};
-use crate::error::{OpenError, OpenReport};
+use crate::error::{JobError, OpenError, OpenReport};
 use crate::head::Head;
 use crate::head::append::Plan;
 use crate::head::read::HeadQuerier;
-use crate::job::{self, Job, Jobs};
+use crate::job::{self, Job, JobReport, Jobs};
 use crate::options::{Options, SyncPolicy};
 use crate::query::block::BlockQuerier;
 use crate::query::querier::MergedQuerier;
@@ -102,6 +104,49 @@ impl Db {
     /// blocks, truncating the log, retention, compaction. Ask again after each job.
     pub fn next_job(&self, now: Timestamp) -> Option<Job> {
         job::next(&self.inner, now)
+    }
+
+    /// Deletes the samples inside `range` of the series that any of `selectors` selects: hidden
+    /// from now on, their space freed by compaction or by [`Db::clean_tombstones`].
+    pub fn delete_series(&self, selectors: &[Selector], range: TimeRange) -> Result<(), JobError> {
+        let inner = &self.inner;
+        let _jobs = inner.jobs.lock();
+        {
+            let mut writer = inner.writer();
+            inner.check_open()?;
+            let pin = Arc::new(inner.head.pin());
+            let querier = HeadQuerier::new(Arc::clone(&inner.head), pin, range);
+            let series =
+                if selectors.is_empty() { Vec::new() } else { querier.series_of(selectors) };
+            if !series.is_empty() {
+                start_record(&mut writer.encoder);
+                series.iter().for_each(|id| writer.encoder.deleted(id.0, range));
+                inner.log.append(&mut writer.encoder, Timestamp::MIN)?;
+                inner.head.delete(&series, range);
+            }
+        }
+        inner.log.sync()?;
+        for block in &inner.blocks.current().blocks {
+            for selector in selectors {
+                // Selectors may follow each other on one block: look at its present state.
+                let version = inner.blocks.current();
+                let Some(present) = version.get(block.meta().id) else { continue };
+                let changed = present.delete(&*inner.disk, selector, range)?;
+                inner.blocks.change(&[block.meta().id], vec![changed]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites the blocks of which something was deleted, so that its space is free.
+    pub fn clean_tombstones(&self) -> Result<JobReport, JobError> {
+        job::clean_tombstones(&self.inner)
+    }
+
+    /// Makes `dir` (on the same disk, not existing yet) a database of its own that holds what is
+    /// visible now: blocks as hard links, and the head as blocks where `with_head`.
+    pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<JobReport, JobError> {
+        job::snapshot(&self.inner, dir, with_head)
     }
 
     /// The options it was opened with.
@@ -257,7 +302,10 @@ impl Queryable for Db {
         // After the pin: a flush that this version does not know keeps its data in the head until
         // the pin is gone.
         let version = inner.blocks.current();
-        let inside = version.blocks.iter().filter(|block| block.meta().range.overlaps(range));
+        let overlaps = |block: &&Block| block.meta().range.overlaps(range);
+        let mut inside: Vec<&Block> = version.blocks.iter().filter(overlaps).collect();
+        // Of two samples of one time the older block's is taken, as compaction does.
+        inside.sort_by_key(|block| block.meta().id);
         let mut parts: Vec<Box<dyn Querier>> = Vec::new();
         for block in inside {
             parts.push(Box::new(BlockQuerier::new(block.clone(), range)));

@@ -177,6 +177,16 @@ impl Head {
         }
     }
 
+    /// Hides samples of `series` inside `range` from readers that come later.
+    pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange) {
+        let mut store = self.store.write();
+        store.begin_commit(self.pins.oldest_commit());
+        let commit = store.commit;
+        for id in series {
+            store.delete(*id, range, commit);
+        }
+    }
+
     /// Notes that everything before `before` is being written to blocks; returns the last commit
     /// that has to be in them.
     pub(crate) fn begin_flush(&self, before: Timestamp) -> u64 {
@@ -301,8 +311,10 @@ impl<'a> Replay<'a> {
                     store = self.head.store.write();
                     store.flushed = store.flushed.max(before);
                 }
-                // Deletions reach samples by tombstones, which are kept beside the blocks.
-                Item::Deleted { .. } => {}
+                Item::Deleted { id, range } => {
+                    let commit = store.commit;
+                    store.delete(SeriesRef(id), range, commit);
+                }
                 Item::Checkpoint { next_id, flushed } => {
                     store.next_id = store.next_id.max(next_id);
                     store.flushed = store.flushed.max(flushed);
@@ -320,7 +332,7 @@ impl<'a> Replay<'a> {
         if let Some(slot) = index.find(labels, hash) {
             store.alias(id, slot);
         } else if let Some(slot) = store.create(id) {
-            index.insert(slot, SeriesRef(id), labels, hash);
+            index.insert(slot, labels, hash);
             if let Some(Some(series)) = store.series.get_mut(slot as usize) {
                 series.last_segment = last_segment as u32;
             }

@@ -7,17 +7,21 @@
 //! blocks, then writes a checkpoint and removes the segments that are not needed any more. After a
 //! crash in between, replaying the two marks of the log does the same.
 
+mod compaction;
 mod flush;
+mod snapshot;
 mod truncate;
 
 use std::fmt;
 use std::sync::Arc;
 
-use stint_model::Timestamp;
+use stint_model::{Span, Timestamp};
 
 use crate::block::BlockId;
+use crate::compact::Plan;
 use crate::db::Inner;
 use crate::error::JobError;
+use crate::retention::{self, RetentionOptions, Stored};
 use crate::version;
 use crate::wal::WalPosition;
 
@@ -39,6 +43,7 @@ enum Kind {
     Truncate(Flushed),
     TrimLog,
     Remove { blocks: Vec<BlockId> },
+    Compact(Plan),
 }
 
 /// A step of work.
@@ -71,6 +76,7 @@ impl Job {
             Kind::Truncate(_) => "truncate",
             Kind::TrimLog => "trim_log",
             Kind::Remove { .. } => "retain",
+            Kind::Compact(_) => "compact",
         }
     }
 
@@ -101,6 +107,16 @@ impl Job {
                     report.blocks_removed += 1;
                 }
             }
+            Kind::Compact(plan) => {
+                if let Err(error) = compaction::run(&self.db, plan, &mut report) {
+                    // Blocks that cannot be merged stay as they are until the database is
+                    // reopened; a full disk or a passing fault is no reason to give up on them.
+                    if matches!(error, JobError::Block(_)) {
+                        jobs.unmergeable.extend(&plan.blocks);
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(report)
     }
@@ -116,17 +132,20 @@ impl fmt::Debug for Job {
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     pub(crate) flushed: Option<Flushed>,
+    pub(crate) unmergeable: Vec<BlockId>,
 }
+
+pub(crate) use compaction::clean_tombstones;
+pub(crate) use snapshot::snapshot;
 
 /// The next thing to do, if anything is.
 pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
     // A job that runs decides what comes next.
     let jobs = db.jobs.try_lock()?;
-    let flushed = jobs.flushed;
-    drop(jobs);
-    let kind = next_for_head(db, flushed)
+    let kind = next_for_head(db, jobs.flushed)
         .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
-        .or_else(|| expired(db, now))?;
+        .or_else(|| expired(db, now))
+        .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))?;
     Some(Job { db: Arc::clone(db), kind })
 }
 
@@ -144,6 +163,19 @@ fn next_for_head(db: &Inner, flushed: Option<Flushed>) -> Option<Kind> {
 }
 
 /// Blocks that are older than the retention, or too many bytes.
-fn expired(db: &Inner, _now: Timestamp) -> Option<Kind> {
-    None
+fn expired(db: &Inner, now: Timestamp) -> Option<Kind> {
+    let version = db.blocks.current();
+    let stored: Vec<Stored<'_>> = version
+        .blocks
+        .iter()
+        .map(|block| Stored { meta: block.meta(), size_bytes: block.size_bytes() })
+        .collect();
+    let log_bytes = db.log.segments().values().map(|info| info.bytes).sum();
+    let limits = RetentionOptions {
+        time: db.options.retention.unwrap_or(Span::ZERO),
+        size_bytes: db.options.retention_bytes.unwrap_or(0),
+    };
+    let gone = retention::expired(&stored, log_bytes, now, &limits);
+    let blocks: Vec<BlockId> = gone.into_iter().map(|(id, _)| id).collect();
+    (!blocks.is_empty()).then_some(Kind::Remove { blocks })
 }

@@ -24,11 +24,6 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// What the blocks hold.
-    pub(crate) fn metas(&self) -> Vec<BlockMeta> {
-        self.blocks.iter().map(|block| block.meta().clone()).collect()
-    }
-
     /// The block with this number.
     pub(crate) fn get(&self, id: BlockId) -> Option<&Block> {
         self.blocks.iter().find(|block| block.meta().id == id)

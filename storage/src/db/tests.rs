@@ -217,3 +217,143 @@ fn a_hold_reads_what_was_appended_across_restarts() {
         .collect();
     assert_eq!(seen, want);
 }
+
+/// Runs jobs until none is left; their names.
+fn run_jobs(db: &Db, now: i64) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    while let Some(job) = db.next_job(Timestamp(now)) {
+        names.push(job.run().unwrap().job);
+        assert!(names.len() < 100, "{names:?}");
+    }
+    names
+}
+
+fn filled(disk: &SimDisk, until: i64) -> Db {
+    let (db, _) = open(disk);
+    for at in 0..until {
+        let mut more = batch(at * 100, 0..3);
+        if at % 7 == 6 {
+            more.out_of_order_window = Span(10_000);
+            more.push(labels("m", 1), Sample::float(Timestamp(at * 100 - 550), 5.0));
+        }
+        db.append(&more).unwrap();
+    }
+    db
+}
+
+#[test]
+fn blocks_are_cut_and_nothing_changes_for_readers() {
+    let disk = SimDisk::new();
+    let db = filled(&disk, 40);
+    let before = dump(&db);
+    let pinned = db.querier(TimeRange::ALL).unwrap();
+    assert_eq!(run_jobs(&db, 4000), ["flush"], "the pin keeps the head from being truncated");
+    assert_eq!(dump(&db), before);
+    drop(pinned);
+    let jobs = run_jobs(&db, 4000);
+    assert!(jobs.starts_with(&["truncate", "flush", "truncate"]), "{jobs:?}");
+    assert_eq!(dump(&db), before);
+    let stats = db.stats();
+    assert!(stats.blocks > 0 && stats.head_bounds.unwrap().0 >= Timestamp(2000), "{stats:?}");
+    // Late samples for what was cut already are kept, and go with the next cut.
+    assert_eq!(append_one(&db, 1234, 77.0, 10_000), None);
+    let before = dump(&db);
+    assert!(before[0].contains("1234=77"));
+    db.close().unwrap();
+    let (db, report) = open(&disk);
+    assert_eq!(dump(&db), before);
+    assert!(report.samples < 120, "{report:?}");
+    for at in 40..60 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    let before = dump(&db);
+    assert!(run_jobs(&db, 6000).contains(&"flush"));
+    assert_eq!(dump(&db), before);
+    assert_eq!(db.stats().late_samples, 0);
+}
+
+#[test]
+fn retention_removes_whole_blocks_and_their_series() {
+    let disk = SimDisk::new();
+    let options = Options { retention: Some(Span(2000)), ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    db.append(&batch(0, 9..10)).unwrap();
+    for at in 1..100 {
+        db.append(&batch(at * 100, 0..2)).unwrap();
+        run_jobs(&db, at * 100);
+    }
+    let all = dump(&db);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(db.stats().series, 2);
+    assert!(db.stats().wal_segments < 12, "{:?}", db.stats());
+    assert!(db.stats().bounds.unwrap().0 >= Timestamp(5000));
+}
+
+#[test]
+fn a_hold_keeps_the_log_up_to_its_bound() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let hold = db.hold("slow", None).unwrap();
+    for at in 0..60 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+        run_jobs(&db, at * 100);
+    }
+    let mut rows = 0;
+    let start = hold.position();
+    drop(hold);
+    let mut hold = db.hold("slow", Some(start)).unwrap();
+    while let CursorEvent::Batch(batch) = hold.next_event().unwrap() {
+        rows += batch.rows.len();
+        assert_eq!(batch.orphans, 0);
+        hold.release_until(batch.position_after);
+    }
+    assert_eq!(rows, 180);
+    let held = db.stats().wal_segments;
+    assert!(run_jobs(&db, 6000).contains(&"trim_log"));
+    assert!(db.stats().wal_segments < held);
+    hold.seek(start);
+    assert!(matches!(hold.next_event().unwrap(), CursorEvent::Lost { from, .. } if from == start));
+    assert!(matches!(hold.next_event().unwrap(), CursorEvent::Batch(_)));
+}
+
+#[test]
+fn deleted_samples_are_gone_from_head_and_blocks() {
+    let disk = SimDisk::new();
+    let db = filled(&disk, 40);
+    run_jobs(&db, 4000);
+    let range = TimeRange::new(Timestamp(500), Timestamp(3500));
+    let selector = Selector::new(vec![Matcher::equal("n", "1")]);
+    let pinned = db.querier(TimeRange::ALL).unwrap();
+    let before = dump(&db);
+    db.delete_series(&[selector], range).unwrap();
+    assert_eq!(dump_querier(&*pinned), before);
+    let after = dump(&db);
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]));
+    let times: Vec<i64> =
+        after[1].split(' ').filter_map(|word| word.split_once('=')?.0.parse().ok()).collect();
+    assert!(times.iter().all(|at| !range.contains(Timestamp(*at))), "{times:?}");
+    assert!(times.contains(&400) && times.contains(&3500));
+    drop(pinned);
+    db.clean_tombstones().unwrap();
+    assert_eq!(dump(&db), after);
+    db.close().unwrap();
+    assert_eq!(dump(&open(&disk).0), after);
+}
+
+#[test]
+fn a_snapshot_is_a_database() {
+    let root = std::env::temp_dir().join(format!("stint-snapshot-{}", std::process::id()));
+    let disk = Arc::new(crate::OsDisk::new(&root).unwrap());
+    let (db, _) = Db::open(disk, options()).unwrap();
+    for at in 0..40 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    run_jobs(&db, 4000);
+    db.snapshot(Path::new("snapshots/one"), true).unwrap();
+    let before = dump(&db);
+    db.append(&batch(5000, 0..3)).unwrap();
+    let copy = Arc::new(crate::OsDisk::new(root.join("snapshots/one")).unwrap());
+    let (copy, _) = Db::open(copy, options()).unwrap();
+    assert_eq!(dump(&copy), before);
+    std::fs::remove_dir_all(&root).unwrap();
+}

@@ -256,7 +256,7 @@ impl Head {
             for (id, labels, hash) in &plan.born {
                 let slot = store.create(*id);
                 if let Some(slot) = slot {
-                    index.insert(slot, SeriesRef(*id), labels, *hash);
+                    index.insert(slot, labels, *hash);
                 }
                 slots.push(slot);
             }

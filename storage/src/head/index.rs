@@ -3,7 +3,7 @@
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
-use stint_model::{Labels, MatchOp, Matcher, Selector, SeriesRef};
+use stint_model::{Labels, MatchOp, Matcher, Selector};
 
 use super::symbols::Symbols;
 
@@ -21,7 +21,6 @@ enum Postings {
 /// and the values in the same order.
 #[derive(Debug)]
 struct Entity {
-    id: SeriesRef,
     hash: u64,
     names: u32,
     values: Box<[u32]>,
@@ -72,11 +71,6 @@ impl Index {
         Labels::from_sorted(self.pairs(self.entity(slot)?))
     }
 
-    /// The handle of a series.
-    pub(crate) fn id(&self, slot: Slot) -> Option<SeriesRef> {
-        Some(self.entity(slot)?.id)
-    }
-
     /// How many series there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len() as usize
@@ -88,7 +82,7 @@ impl Index {
     }
 
     /// Adds a series whose labels are not there yet.
-    pub(crate) fn insert(&mut self, slot: Slot, id: SeriesRef, labels: &Labels, hash: u64) {
+    pub(crate) fn insert(&mut self, slot: Slot, labels: &Labels, hash: u64) {
         let mut names = Vec::new();
         let mut values = Vec::new();
         for (name, value) in labels {
@@ -109,7 +103,7 @@ impl Index {
             self.entities.resize_with(at + 1, || None);
         }
         if let Some(place) = self.entities.get_mut(at) {
-            *place = Some(Entity { id, hash, names, values: values.into() });
+            *place = Some(Entity { hash, names, values: values.into() });
         }
         self.all.insert(slot);
         let entities = &self.entities;
@@ -161,7 +155,7 @@ impl Index {
         let mut fresh = Self::default();
         for slot in &self.all {
             if let (Some(entity), Some(labels)) = (self.entity(slot), self.labels(slot)) {
-                fresh.insert(slot, entity.id, &labels, entity.hash);
+                fresh.insert(slot, &labels, entity.hash);
             }
         }
         fresh
@@ -231,16 +225,6 @@ impl Index {
         self.postings.get(&self.symbols.find(name)?)
     }
 
-    /// Names of all labels, in no order.
-    pub(crate) fn label_names(&self) -> impl Iterator<Item = &str> {
-        self.postings.keys().map(|name| self.symbols.get(*name))
-    }
-
-    /// Values of a label, in no order.
-    pub(crate) fn label_values(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.values_of(name).into_iter().flatten().map(|(value, _)| self.symbols.get(*value))
-    }
-
     /// Calls `visit` with the labels of a series.
     pub(crate) fn visit_labels(&self, slot: Slot, mut visit: impl FnMut(&str, &str)) {
         if let Some(entity) = self.entity(slot) {
@@ -292,7 +276,7 @@ mod tests {
                 ("n", &slot.to_string()),
                 ("third", if slot % 3 == 0 { "yes" } else { "" }),
             ]);
-            index.insert(slot, SeriesRef(u64::from(slot)), &labels, labels.stable_hash());
+            index.insert(slot, &labels, labels.stable_hash());
         }
         index
     }
@@ -331,12 +315,11 @@ mod tests {
         index.remove(4);
         assert_eq!(index.find(&labels, labels.stable_hash()), None);
         assert_eq!(count(&index, &[(MatchOp::Equal, "n", "4")]), 0);
-        assert!(!index.label_values("n").any(|value| value == "4"));
-        index.insert(4, SeriesRef(777), &labels, labels.stable_hash());
+        assert_eq!(count(&index, &[(MatchOp::Regex, "n", "4|5")]), 1);
+        index.insert(4, &labels, labels.stable_hash());
         let rebuilt = index.rebuilt();
         assert_eq!(rebuilt.find(&labels, labels.stable_hash()), Some(4));
-        assert_eq!(rebuilt.id(4), Some(SeriesRef(777)));
+        assert_eq!(rebuilt.labels(4), Some(labels));
         assert_eq!(rebuilt.len(), 100);
-        assert_eq!(rebuilt.label_names().count(), 3);
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use stint_model::{Columns, Hints, Labels, Querier, QueryError, Selector, SeriesSet, TimeRange};
+use stint_model::{
+    Columns, Hints, Labels, Querier, QueryError, Selector, SeriesRef, SeriesSet, TimeRange,
+};
 
 use super::Head;
 use super::index::Slot;
@@ -39,7 +41,7 @@ impl HeadQuerier {
             let before = changed.get(&slot).copied();
             let total = before.unwrap_or(series.total);
             // What came later may be all that lies inside: look closely.
-            let certain = before.is_none() && series.late_count() == 0;
+            let certain = before.is_none() && series.late_count() == 0 && !series.has_deleted();
             if certain || self.has_samples(series, total) {
                 visible.push((slot, total));
             }
@@ -53,6 +55,13 @@ impl HeadQuerier {
             series.snapshot(total, self.pin.commit, self.range).read(self.range, &mut columns);
         // Damage is reported by whoever reads the series.
         read.is_err() || !columns.is_empty()
+    }
+
+    /// Handles of the series that any of `selectors` selects and that have visible samples.
+    pub(crate) fn series_of(&self, selectors: &[Selector]) -> Vec<SeriesRef> {
+        let slots = self.select_slots(selectors);
+        let store = self.head.store.read();
+        slots.iter().filter_map(|(slot, _)| Some(SeriesRef(store.get(*slot)?.id))).collect()
     }
 
     fn select_slots(&self, selectors: &[Selector]) -> Vec<(Slot, u32)> {

@@ -7,6 +7,7 @@ use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
 use super::chunk::OpenChunk;
 use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
+use crate::tombstones::remove_ranges;
 
 /// A chunk that does not change any more, in the encoding of blocks.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(super) struct MemSeries {
     open: OpenChunk,
     sealed: Vec<Sealed>,
     late: Vec<Late>,
+    /// Deleted ranges, and the commits that deleted them.
+    deleted: Option<Box<Vec<(u64, TimeRange)>>>,
 }
 
 /// Where chunks end.
@@ -69,6 +72,11 @@ impl MemSeries {
     /// Time of the newest in-order sample.
     pub(crate) fn last_time(&self) -> Option<Timestamp> {
         (self.open.count() > 0).then(|| self.open.last())
+    }
+
+    /// Whether something was deleted of it.
+    pub(crate) fn has_deleted(&self) -> bool {
+        self.deleted.is_some()
     }
 
     /// Whether the head has no samples of it.
@@ -152,6 +160,18 @@ impl MemSeries {
         self.late.insert(place, Late { commit, sample: sample.clone() });
     }
 
+    /// Hides the samples inside `range`, as far as there are any, from readers of `commit` and
+    /// later ones; false where there are none.
+    pub(crate) fn delete(&mut self, range: TimeRange, commit: u64) -> bool {
+        let Some((first, last)) = self.bounds() else { return false };
+        let held = TimeRange::closed(first, last);
+        let range = TimeRange::new(range.start.max(held.start), range.end.min(held.end));
+        if !range.is_empty() {
+            self.deleted.get_or_insert_default().push((commit, range));
+        }
+        !range.is_empty()
+    }
+
     /// What is stored for the time of `sample`.
     pub(crate) fn stored(&self, sample: &Sample) -> Result<Stored, Corruption> {
         if let Ok(place) = self.late.binary_search_by_key(&sample.at, |late| late.sample.at) {
@@ -198,6 +218,12 @@ impl MemSeries {
         }
         let late = self.late.iter().filter(|l| l.commit <= commit && range.contains(l.sample.at));
         snapshot.late = late.map(|late| late.sample.clone()).collect();
+        if let Some(deleted) = &self.deleted {
+            let seen =
+                deleted.iter().filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
+            snapshot.deleted = seen.map(|(_, range)| *range).collect();
+            snapshot.deleted.sort_by_key(|range| range.start);
+        }
         snapshot
     }
 
@@ -208,6 +234,12 @@ impl MemSeries {
             self.open = OpenChunk::default();
         }
         self.late.retain(|late| late.sample.at >= before || late.commit > commit);
+        if let Some(deleted) = &mut self.deleted {
+            deleted.retain(|(_, range)| range.end > before);
+            if deleted.is_empty() {
+                self.deleted = None;
+            }
+        }
         self.sealed.shrink_to_fit();
         self.late.shrink_to_fit();
     }
@@ -227,13 +259,17 @@ pub(super) struct Snapshot {
     sealed: Vec<(Sealed, usize)>,
     open: Option<(OpenChunk, u16)>,
     late: Vec<Sample>,
+    deleted: Vec<TimeRange>,
 }
 
 impl Snapshot {
     /// Appends the samples inside `range` to `columns`, which may hold earlier ones.
     pub(crate) fn read(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
+        let start = columns.len();
         if self.late.is_empty() {
-            return self.read_in_order(range, columns);
+            self.read_in_order(range, columns)?;
+            remove_ranges(&self.deleted, start, columns);
+            return Ok(());
         }
         let mut in_order = Columns::default();
         self.read_in_order(range, &mut in_order)?;
@@ -242,6 +278,7 @@ impl Snapshot {
             push_sample(&mut late, sample);
         }
         crate::query::columns::merge(&in_order, &late, columns);
+        remove_ranges(&self.deleted, start, columns);
         Ok(())
     }
 

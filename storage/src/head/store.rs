@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use stint_model::{Columns, Sample, SeriesRef, Timestamp};
+use stint_model::{Columns, Sample, SeriesRef, TimeRange, Timestamp};
 
 use super::index::Slot;
 use super::series::{ChunkRules, MemSeries};
@@ -173,6 +173,14 @@ impl Store {
             None => (sample.at, sample.at),
             Some((first, last)) => (first.min(sample.at), last.max(sample.at)),
         });
+    }
+
+    /// Hides samples of a series.
+    pub(crate) fn delete(&mut self, id: SeriesRef, range: TimeRange, commit: u64) {
+        let series = self.slot_of(id).and_then(|slot| self.series.get_mut(slot as usize));
+        if let Some(Some(series)) = series {
+            series.delete(range, commit);
+        }
     }
 
     /// Series that got samples after `commit`, and how many they had by then.

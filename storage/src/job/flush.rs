@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stint_model::{Columns, Hints, Querier as _, Selector, SeriesSet, TimeRange, Timestamp};
 
 use super::{Flushed, JobReport};
-use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
+use crate::block::{Block, BlockError, BlockMeta, BlockWriter};
 use crate::db::Inner;
 use crate::error::JobError;
 use crate::head::read::HeadQuerier;
@@ -43,7 +43,7 @@ pub(super) fn run(
     let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range);
     let mut blocks = Vec::new();
     for window in db.head.windows(before) {
-        match write(db, &querier, window) {
+        match write(db, Path::new(version::DIR), &querier, window) {
             Ok(Some(block)) => blocks.push(block),
             Ok(None) => {}
             Err(error) => {
@@ -74,12 +74,18 @@ pub(super) fn run(
     Ok(Flushed { before, commit, pin, begun })
 }
 
-fn write(db: &Inner, querier: &HeadQuerier, window: TimeRange) -> Result<Option<Block>, JobError> {
+/// Writes what `querier` finds inside `window` as a block under `parent`.
+pub(super) fn write(
+    db: &Inner,
+    parent: &Path,
+    querier: &HeadQuerier,
+    window: TimeRange,
+) -> Result<Option<Block>, JobError> {
     let head = |error: stint_model::QueryError| JobError::Head(error.to_string());
     let set = querier.select(&Selector::default(), &Hints::default()).map_err(head)?;
-    let id = db.blocks.new_id();
-    let mut writer =
-        BlockWriter::new(&*db.disk, Path::new(version::DIR), BlockMeta::new(id, window))?;
+    let meta = BlockMeta::new(db.blocks.new_id(), window);
+    let dir = meta.dir(parent);
+    let mut writer = BlockWriter::new(&*db.disk, parent, meta)?;
     if let Err(error) = fill(&mut writer, &*set, window) {
         // What is left of it is removed on the next start if not now.
         return match writer.abandon() {
@@ -92,7 +98,7 @@ fn write(db: &Inner, querier: &HeadQuerier, window: TimeRange) -> Result<Option<
         return Ok(None);
     }
     writer.finish()?;
-    open(db, id).map(Some)
+    Ok(Some(Block::open(&*db.disk, &dir)?))
 }
 
 fn fill(
@@ -110,9 +116,4 @@ fn fill(
         writer.add_series(&labels, &columns)?;
     }
     Ok(())
-}
-
-/// Opens a block that was just published.
-pub(super) fn open(db: &Inner, id: BlockId) -> Result<Block, JobError> {
-    Ok(Block::open(&*db.disk, &version::path(id))?)
 }

@@ -197,12 +197,6 @@ impl Log {
         end_of(&self.state.lock())
     }
 
-    /// Number of the segment that the next record goes to, or that after it.
-    pub(crate) fn current_segment(&self) -> u64 {
-        let state = self.state.lock();
-        if state.file.is_some() { state.next - 1 } else { state.next }
-    }
-
     /// All segments, oldest first.
     pub(crate) fn segments(&self) -> BTreeMap<u64, SegmentInfo> {
         self.state.lock().segments.clone()
