@@ -122,7 +122,7 @@ impl Manager {
     ) -> Result<Vec<Setup>, Vec<String>> {
         let labels = config.global.external_labels.stable_hash();
         let seed = xxh3_64(self.parts.server_name.as_bytes()) ^ labels;
-        let out_of_order_window = config.storage.out_of_order_time_window;
+        let out_of_order_window = config.storage.out_of_order_time_window.unwrap_or_default();
         let mut setups = Vec::new();
         let mut errors = Vec::new();
         for job in &config.scrape_configs {

@@ -311,6 +311,7 @@ impl Recorder {
         let options = Options {
             native_histograms: self.target.native_histograms,
             classic_too: self.target.classic_too,
+            ..Options::default()
         };
         let mut parser = Parser::with_options(format, &fetched.body, options);
         while let Some(entry) = parser.next().map_err(|error| error.to_string())? {
