@@ -103,15 +103,31 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Answer, QueryError> {
         let expr = self.parse(query.expr)?;
-        let run = Run {
-            text: query.expr,
-            expr: &expr,
-            steps: Steps::once(query.at.0),
-            end: query.at.0,
-            is_range: false,
-            lookback: query.lookback,
-        };
-        self.run(source, &run, cancel, |eval| instant_value(eval, &expr))
+        self.instant_run(source, (query.expr, &expr), query.at, query.lookback, cancel)
+    }
+
+    /// As [`Engine::instant`] of an expression that is already parsed from a text.
+    pub(crate) fn instant_parsed(
+        &self,
+        source: &dyn Queryable,
+        parsed: (&str, &Expr),
+        at: Timestamp,
+        cancel: &Cancel,
+    ) -> Result<Answer, QueryError> {
+        self.instant_run(source, parsed, at, None, cancel)
+    }
+
+    fn instant_run(
+        &self,
+        source: &dyn Queryable,
+        (text, expr): (&str, &Expr),
+        at: Timestamp,
+        lookback: Option<Span>,
+        cancel: &Cancel,
+    ) -> Result<Answer, QueryError> {
+        let steps = Steps::once(at.0);
+        let run = Run { text, expr, steps, end: at.0, is_range: false, lookback };
+        self.run(source, &run, cancel, |eval| instant_value(eval, expr))
     }
 
     /// Evaluates a query at many times.

@@ -12,6 +12,7 @@ mod exec;
 mod functions;
 mod kahan;
 pub mod parse;
+pub mod script;
 pub mod value;
 
 pub use annotations::Annotations;
