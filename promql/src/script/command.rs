@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use stint_model::{Labels, Span, Timestamp};
 
-use crate::parse::{SequenceValue, SeriesDescription, literal, parse_series_description, parse_start_times};
+use crate::parse::{
+    SequenceValue, SeriesDescription, literal, parse_series_description, parse_start_times,
+};
 
 /// A line that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,10 +159,12 @@ fn load(number: usize, line: &str, word: &str, lines: &mut Lines<'_>) -> Result<
     };
     while let Some((number, line)) = lines.in_block() {
         if line.contains("@st ") || line.contains("@st\t") {
-            let (labels, starts) = parse_start_times(line).map_err(|e| error(number, e.to_string()))?;
+            let (labels, starts) =
+                parse_start_times(line).map_err(|e| error(number, e.to_string()))?;
             load.starts.insert(labels, starts);
         } else {
-            let series = parse_series_description(line).map_err(|e| error(number, e.to_string()))?;
+            let series =
+                parse_series_description(line).map_err(|e| error(number, e.to_string()))?;
             load.series.push(series);
         }
     }
@@ -174,8 +178,18 @@ fn word(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-fn eval(number: usize, line: &str, first: &str, lines: &mut Lines<'_>) -> Result<Eval, ScriptError> {
-    let invalid = || error(number, "an evaluation must be `eval instant at T EXPR` or `eval range from T to T step D EXPR`");
+fn eval(
+    number: usize,
+    line: &str,
+    first: &str,
+    lines: &mut Lines<'_>,
+) -> Result<Eval, ScriptError> {
+    let invalid = || {
+        error(
+            number,
+            "an evaluation must be `eval instant at T EXPR` or `eval range from T to T step D EXPR`",
+        )
+    };
     let (_, rest) = word(line);
     let (kind, rest) = word(rest);
     let (when, expr) = match kind {
@@ -250,7 +264,8 @@ fn expectation(eval: &mut Eval, number: usize, line: &str) -> Result<(), ScriptE
                 eval.scalar = Some(scalar);
                 return Ok(());
             }
-            let series = parse_series_description(line).map_err(|e| error(number, e.to_string()))?;
+            let series =
+                parse_series_description(line).map_err(|e| error(number, e.to_string()))?;
             eval.expected.push((series.labels, series.values));
         }
     }

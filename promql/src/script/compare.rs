@@ -32,7 +32,8 @@ fn close_histograms(expected: &FloatHistogram, actual: &FloatHistogram, hint: bo
     let (mut a, mut b) = (expected.clone(), actual.clone());
     a.compact();
     b.compact();
-    let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+    let all =
+        |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
     a.schema == b.schema
         && close(a.count, b.count)
         && close(a.sum, b.sum)
@@ -55,7 +56,11 @@ fn check_value(expected: &SequenceValue, actual: &SampleValue) -> Result<(), Str
         }
         _ => false,
     };
-    if fits { Ok(()) } else { Err(format!("expected {}, got {}", show(expected), show_value(actual))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("expected {}, got {}", show(expected), show_value(actual)))
+    }
 }
 
 fn show(expected: &SequenceValue) -> String {
@@ -137,7 +142,11 @@ pub(super) fn check_vector(eval: &Eval, samples: &[InstantSample]) -> Result<(),
             .iter()
             .find(|(labels, _)| samples.iter().all(|sample| sample.labels != *labels));
         let missing = missing.map(|(labels, _)| labels.to_string()).unwrap_or_default();
-        return Err(format!("{} series, expected {}: missing {missing}", samples.len(), expected.len()));
+        return Err(format!(
+            "{} series, expected {}: missing {missing}",
+            samples.len(),
+            expected.len()
+        ));
     }
     Ok(())
 }
@@ -167,7 +176,11 @@ fn check_matrix(
             match points.remove(&time) {
                 None if expected.value.is_none() => {}
                 None => {
-                    return Err(format!("{} at {time}: expected {}, got nothing", actual.labels, show(expected)));
+                    return Err(format!(
+                        "{} at {time}: expected {}, got nothing",
+                        actual.labels,
+                        show(expected)
+                    ));
                 }
                 Some(value) => check_value(expected, &value)
                     .map_err(|error| format!("{} at {time}: {error}", actual.labels))?,

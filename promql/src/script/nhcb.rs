@@ -105,6 +105,8 @@ mod tests {
         let histogram = convert(parts).unwrap();
         assert_eq!(histogram.positive_buckets, [1.0, 2.0, 1.0]);
         assert_eq!(histogram.custom_bounds, [1.0, 2.0]);
-        assert!(convert(Parts { buckets: vec![(1.0, 5.0)], count: Some(4.0), sum: None }).is_none());
+        assert!(
+            convert(Parts { buckets: vec![(1.0, 5.0)], count: Some(4.0), sum: None }).is_none()
+        );
     }
 }

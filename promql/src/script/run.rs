@@ -44,11 +44,7 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn new(options: EngineOptions) -> Self {
         let clock = Arc::new(SimClock::at(Timestamp(0)));
-        Self {
-            store: MemoryStore::new(),
-            engine: Engine::new(options),
-            cancel: Cancel::new(clock),
-        }
+        Self { store: MemoryStore::new(), engine: Engine::new(options), cancel: Cancel::new(clock) }
     }
 
     pub(super) fn clear(&mut self) {
@@ -182,9 +178,10 @@ impl Runner {
             }
         }
         let checked = match (&answer.value, samples.as_slice()) {
-            (QueryValue::Scalar { .. }, [InstantSample { value: SampleValue::Float(value), .. }]) => {
-                check_result(eval, &QueryValue::Scalar { at, value: *value })
-            }
+            (
+                QueryValue::Scalar { .. },
+                [InstantSample { value: SampleValue::Float(value), .. }],
+            ) => check_result(eval, &QueryValue::Scalar { at, value: *value }),
             (QueryValue::Scalar { .. }, _) => Err("no scalar".to_owned()),
             _ => check_vector(eval, &samples),
         };

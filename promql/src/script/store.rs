@@ -108,8 +108,10 @@ impl Querier for MemoryQuerier {
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
-        let names: BTreeSet<&str> =
-            self.matching(selectors).flat_map(|labels| labels.iter().map(|(name, _)| name)).collect();
+        let names: BTreeSet<&str> = self
+            .matching(selectors)
+            .flat_map(|labels| labels.iter().map(|(name, _)| name))
+            .collect();
         Ok(limited(names.into_iter().map(str::to_owned).collect(), limit))
     }
 
