@@ -36,6 +36,7 @@ pub mod result;
 mod rules;
 mod series;
 mod status;
+mod syntax;
 mod tsdb;
 pub mod web;
 pub mod work;
@@ -180,6 +181,7 @@ fn v1() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/v1/query", form(query::instant))
         .route("/api/v1/query_range", form(query::range))
+        .route("/api/v1/parse_query", form(syntax::parse_query))
         .route("/api/v1/query_exemplars", form(exemplars::exemplars))
         .route("/api/v1/series", form(series::series))
         .route("/api/v1/labels", form(series::labels))

@@ -1,1 +1,5 @@
 //! End-to-end tests, one binary.
+
+mod query_api;
+mod remote_write;
+mod support;

@@ -1,0 +1,171 @@
+//! The query API over HTTP: forms, answers, errors.
+
+use serde_json::{Value as Json, json};
+
+use crate::support::{NOW, TestDir, TestServer};
+
+const RECEIVER: &[&str] = &["--web.enable-remote-write-receiver"];
+
+/// A server with two series of `http_requests_total` and one of `temperature`.
+async fn server(dir: &TestDir) -> TestServer {
+    let server = TestServer::start(dir, "", RECEIVER).await;
+    let requests = |code| [("__name__", "http_requests_total"), ("code", code), ("job", "api")];
+    let written = server
+        .write(&[
+            (&requests("200"), &[(-30, 10.0), (-15, 20.0), (0, 30.0)]),
+            (&requests("500"), &[(-30, 0.0), (-15, 0.0), (0, 3.0)]),
+            (&[("__name__", "temperature"), ("job", "lab")], &[(0, -1.5e-7)]),
+        ])
+        .await;
+    assert_eq!(written.status, 204, "{written:?}");
+    server
+}
+
+fn seconds(from_now: i64) -> i64 {
+    NOW.0 / 1000 + from_now
+}
+
+#[tokio::test]
+async fn answers_look_as_prometheus_gives_them() {
+    let dir = TestDir::new();
+    let server = server(&dir).await;
+    let (start, end) = (seconds(-15), seconds(0));
+    let range = format!("&start={start}&end={end}&step=15");
+    let selector = "http_requests_total";
+    let mut all = String::new();
+    for path in [
+        "/api/v1/query?query=temperature".to_owned(),
+        format!("/api/v1/query?query=1%2B1&time={end}.5"),
+        format!("/api/v1/query?query=%22text%22&time={end}"),
+        format!("/api/v1/query?query=sum({selector})"),
+        format!("/api/v1/query?query={selector}%5B20s%5D"),
+        format!("/api/v1/query?query=sort({selector})&limit=1"),
+        format!("/api/v1/query_range?query=sum+by(code)({selector}){range}"),
+        format!("/api/v1/query_range?query=7{range}"),
+        format!("/api/v1/series?match[]={selector}"),
+        format!("/api/v1/series?match[]={selector}&limit=1"),
+        "/api/v1/labels".to_owned(),
+        "/api/v1/labels?match[]=temperature".to_owned(),
+        "/api/v1/label/code/values".to_owned(),
+        "/api/v1/label/__name__/values?limit=1".to_owned(),
+        "/api/v1/label/U__job/values".to_owned(),
+        "/api/v1/query_exemplars?query=temperature".to_owned(),
+        "/api/v1/rules".to_owned(),
+        "/api/v1/alerts".to_owned(),
+        "/api/v1/alertmanagers".to_owned(),
+        "/api/v1/status/buildinfo".to_owned(),
+        "/api/v1/status/tsdb".to_owned(),
+    ] {
+        let answer = server.get(&path).await;
+        all.push_str(&format!("GET {path}\n{} {}\n\n", answer.status, answer.text));
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r#""chunkCount":\d+"#, r#""chunkCount":"[chunks]""#);
+    settings.bind(|| insta::assert_snapshot!(all));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn errors_look_as_prometheus_gives_them() {
+    let dir = TestDir::new();
+    let server = server(&dir).await;
+    let mut all = String::new();
+    for path in [
+        "/api/v1/query",
+        "/api/v1/query?query=up%7B",
+        "/api/v1/query?query=up&time=yesterday",
+        "/api/v1/query?query=up&timeout=soon",
+        "/api/v1/query?query=up&limit=-1",
+        "/api/v1/query_range?query=up",
+        "/api/v1/query_range?query=up&start=10&end=0&step=1",
+        "/api/v1/query_range?query=up&start=0&end=10&step=0",
+        "/api/v1/query_range?query=up&start=0&end=11001&step=1",
+        "/api/v1/query_range?query=up[1m]&start=0&end=10&step=1",
+        "/api/v1/query?query=http_requests_total*on(job)http_requests_total",
+        "/api/v1/series",
+        "/api/v1/series?match[]=",
+        "/api/v1/series?match[]=%7Bjob%3D~%22.*%22%7D",
+        "/api/v1/labels?match[]=%7B",
+        "/api/v1/label/U___d800_/values",
+        "/api/v1/query?query=%zz",
+    ] {
+        let answer = server.get(path).await;
+        all.push_str(&format!("GET {path}\n{} {}\n\n", answer.status, answer.text));
+    }
+    insta::assert_snapshot!(all);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_is_as_good_as_a_url() {
+    let dir = TestDir::new();
+    let server = server(&dir).await;
+    let query = "sum(http_requests_total{code=\"200\"})";
+    let posted = server.post("/api/v1/query", &[("query", query)]).await;
+    assert_eq!(posted.data()["result"][0]["value"][1], "30");
+    // Parameters in the URL of a POST, whose body is empty and of any type.
+    let mixed = server
+        .request(reqwest::Method::POST, "/api/v1/query?query=temperature&stats=all")
+        .header("Content-Type", "application/json");
+    let mixed = TestServer::answer(mixed).await.data();
+    assert_eq!(mixed["result"][0]["value"][1], "-1.5e-07");
+    assert!(mixed["stats"]["timings"]["execTotalTime"].is_number(), "{mixed}");
+    let series = server.post("/api/v1/series", &[("match[]", "temperature")]).await;
+    assert_eq!(series.data(), json!([{"__name__": "temperature", "job": "lab"}]));
+    let values = server.post("/api/v1/label/job/values", &[]).await;
+    assert_eq!(values.data(), json!(["api", "lab"]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_range_query_has_at_most_11001_points() {
+    let dir = TestDir::new();
+    let server = server(&dir).await;
+    let path = "/api/v1/query_range?query=1&start=0&end=11000&step=1";
+    let values = server.get(path).await.data()["result"][0]["values"].take();
+    assert_eq!(values.as_array().map(Vec::len), Some(11_001));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_compressed_when_asked_for() {
+    let dir = TestDir::new();
+    let server = server(&dir).await;
+    let request = server
+        .request(reqwest::Method::GET, "/api/v1/query_range?query=1&start=0&end=999&step=1")
+        .header("Accept-Encoding", "deflate, gzip, br, zstd");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert!(response.bytes().await.unwrap().len() < 8_000);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_reloaded_as_a_whole_or_not_at_all() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-lifecycle"]).await;
+    let file = dir.path().join("prometheus.yml");
+    std::fs::write(&file, "global: {scrape_interval: 7s}\n").unwrap();
+    assert_eq!(server.post("/-/reload", &[]).await.status, 200);
+    let shown = server.get("/api/v1/status/config").await.data();
+    assert_eq!(shown["yaml"], "global:\n  scrape_interval: 7s\n");
+    std::fs::write(&file, "global: {scrape_interval: 8s}\nnonsense: 1\n").unwrap();
+    let failed = server.post("/-/reload", &[]).await;
+    assert_eq!(failed.status, 500);
+    assert!(failed.text.starts_with("failed to reload config: "), "{failed:?}");
+    assert!(failed.text.contains("nonsense"), "{failed:?}");
+    assert_eq!(server.get("/api/v1/status/config").await.data(), shown);
+    let info: Json = server.get("/api/v1/status/runtimeinfo").await.data();
+    assert_eq!(info["reloadConfigSuccess"], json!(false));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn flags_are_shown_by_name() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--query.timeout=90s"]).await;
+    let flags = server.get("/api/v1/status/flags").await.data();
+    assert_eq!(flags["query.timeout"], "1m30s");
+    assert_eq!(flags["web.enable-admin-api"], "false");
+    server.stop().await;
+}

@@ -1,0 +1,145 @@
+//! A server in this process, with a clock that tests move and a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value as Json;
+use stint::cli::flags::Flags;
+use stint::server::Server;
+use stint_model::clock::SimClock;
+use stint_model::{Sample, Timestamp};
+use stint_wire::remote_write::v1;
+use stint_wire::snappy::compress_into;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Where the clocks of test servers stand at first: 2026-01-01T00:00:00Z.
+pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+/// A directory that is removed with its owner.
+pub struct TestDir(PathBuf);
+
+impl TestDir {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("stint-e2e-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestDir {
+    fn drop(&mut self) {
+        // What is left behind lies in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server.
+pub struct TestServer {
+    pub url: String,
+    pub clock: Arc<SimClock>,
+    client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+    _hangups: mpsc::Sender<()>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body, which must be JSON.
+    pub fn json(&self) -> Json {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// `data` of a successful answer.
+    pub fn data(&self) -> Json {
+        let mut json = self.json();
+        assert_eq!((self.status, &json["status"]), (200, &Json::from("success")), "{self:?}");
+        json["data"].take()
+    }
+}
+
+impl TestServer {
+    /// Starts a server on `dir` that reads `config` as its `prometheus.yml`.
+    pub async fn start(dir: &TestDir, config: &str, flags: &[&str]) -> Self {
+        let config_file = dir.path().join("prometheus.yml");
+        std::fs::write(&config_file, config).unwrap();
+        let mut arguments = vec![
+            format!("--config.file={}", config_file.display()),
+            format!("--storage.tsdb.path={}", dir.path().join("data").display()),
+            "--web.listen-address=127.0.0.1:0".to_owned(),
+        ];
+        arguments.extend(flags.iter().map(ToString::to_string));
+        let flags = Flags::from_arguments(&arguments).unwrap();
+        let clock = Arc::new(SimClock::at(NOW));
+        let server = Server::start(&flags, clock.clone()).await.unwrap();
+        let url = format!("http://{}", server.addresses()[0]);
+        let (stop, stopped) = oneshot::channel();
+        let (hangups, on_hangup) = mpsc::channel(1);
+        let running = tokio::spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            server.run(stop, on_hangup).await.unwrap();
+        });
+        let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
+        Self { url, clock, client, stop, running, _hangups: hangups }
+    }
+
+    /// Stops it and waits until its directory is free.
+    pub async fn stop(self) {
+        drop(self.client);
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap();
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Self::answer(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        Self::answer(self.client.post(format!("{}{path}", self.url)).form(form)).await
+    }
+
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        Answer { status, text: response.text().await.unwrap() }
+    }
+
+    /// Sends samples by remote write 1.0. Times are seconds from [`NOW`].
+    pub async fn write(&self, series: &[(&[(&str, &str)], &[(i64, f64)])]) -> Answer {
+        let mut encoder = v1::Encoder::new();
+        for (labels, samples) in series {
+            let mut encoded = encoder.series(labels.iter().copied());
+            for (seconds, value) in *samples {
+                encoded.sample(&Sample::float(Timestamp(NOW.0 + seconds * 1000), *value));
+            }
+        }
+        let mut body = Vec::new();
+        compress_into(encoder.body(), &mut body).unwrap();
+        let request = self
+            .request(reqwest::Method::POST, "/api/v1/write")
+            .header("Content-Encoding", "snappy")
+            .header("Content-Type", "application/x-protobuf")
+            .body(body);
+        Self::answer(request).await
+    }
+}
