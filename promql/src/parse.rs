@@ -144,3 +144,6 @@ fn check_length(text: &str, options: &Options) -> Result<(), ParseErrors> {
 fn failed(text: &str, message: &str) -> ParseErrors {
     ParseErrors::single(text, PosRange::default(), message)
 }
+
+#[cfg(test)]
+mod tests;
