@@ -30,6 +30,14 @@ impl Section {
         varint::put(out, u64::from(self.groups));
     }
 
+    /// Whether `len` items fit into the section, and the section into `file`; so that no count
+    /// read from a damaged file is taken for true.
+    pub fn holds(&self, len: u32, file: &[u8]) -> bool {
+        let table = (u64::from(self.groups) + 1) * 4;
+        let end = self.base.saturating_add(u64::from(self.data_len)).saturating_add(table);
+        end <= file.len() as u64 && u64::from(len) <= u64::from(self.groups) * GROUP as u64
+    }
+
     /// Reads the place of a section.
     pub fn take(reader: &mut Reader<'_>) -> Result<Self, Corruption> {
         let base = reader.varint()?;

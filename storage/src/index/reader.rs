@@ -1,5 +1,7 @@
 //! An index read in place from mapped bytes.
 
+use std::sync::OnceLock;
+
 use roaring::RoaringBitmap;
 use stint_model::Labels;
 
@@ -15,7 +17,7 @@ use crate::disk::Mapped;
 const LABELS_MAX: usize = 1 << 16;
 
 /// A mapped index file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Index {
     bytes: Mapped,
     file: String,
@@ -28,6 +30,16 @@ pub struct Index {
     entries: Section,
     columns_len: u32,
     columns: Section,
+    /// All names and where their values are, read when first wanted: labels need them often.
+    known: OnceLock<Vec<KnownName>>,
+}
+
+#[derive(Debug)]
+struct KnownName {
+    text: String,
+    values_len: u32,
+    values: Section,
+    lists: Section,
 }
 
 /// Values and postings of one label name.
@@ -82,7 +94,7 @@ impl Index {
         let count = |reader: &mut Reader<'_>| {
             reader.varint_up_to(u32::MAX as usize).map(|count| count as u32)
         };
-        Ok(Self {
+        let index = Self {
             bytes,
             file: file.to_owned(),
             series: count(&mut reader)?,
@@ -94,7 +106,19 @@ impl Index {
             entries: Section::take(&mut reader)?,
             columns_len: count(&mut reader)?,
             columns: Section::take(&mut reader)?,
-        })
+            known: OnceLock::new(),
+        };
+        let sections = [
+            (index.series, index.entries),
+            (index.names_len, index.names),
+            (index.names_len, index.infos),
+            (index.schemas_len, index.schemas),
+            (index.columns_len, index.columns),
+        ];
+        if !sections.iter().all(|(len, section)| section.holds(*len, &index.bytes)) {
+            return Err(corrupt("an index footer that does not fit its file"));
+        }
+        Ok(index)
     }
 
     /// How many series there are.
@@ -134,9 +158,50 @@ impl Index {
         Corruption { file: self.file.clone(), offset: 0, what }
     }
 
+    /// All names, in order.
+    fn known(&self) -> Result<&[KnownName], Corruption> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
+        }
+        let mut known = Vec::with_capacity(self.names_len as usize);
+        let infos = Groups::new(&self.bytes, self.infos);
+        let mut texts = self.names().collect(0..self.names_len)?.into_iter();
+        for group in 0..infos.len() {
+            let mut reader = Reader::new(infos.get(group)?);
+            while !reader.is_empty() {
+                let values_len = reader.varint_up_to(u32::MAX as usize - 1)? as u32;
+                let values = Section::take(&mut reader)?;
+                let lists = Section::take(&mut reader)?;
+                let fits = values.holds(values_len, &self.bytes)
+                    && lists.holds(values_len + 1, &self.bytes);
+                match texts.next() {
+                    Some(text) if fits => {
+                        known.push(KnownName { text, values_len, values, lists });
+                    }
+                    _ => return Err(reader.corrupt("values that do not fit their file")),
+                }
+            }
+        }
+        if known.len() != self.names_len as usize {
+            return Err(self.corrupt("fewer label names than announced"));
+        }
+        Ok(self.known.get_or_init(|| known))
+    }
+
+    fn known_name(&self, number: u32) -> Result<&KnownName, Corruption> {
+        let known = self.known()?.get(number as usize);
+        known.ok_or_else(|| self.corrupt("a label name that does not exist"))
+    }
+
+    /// The number of a name, if any series has it.
+    pub fn name_number(&self, name: &str) -> Result<Option<u32>, Corruption> {
+        let found = self.known()?.binary_search_by(|known| known.text.as_str().cmp(name));
+        Ok(found.ok().map(|number| number as u32))
+    }
+
     /// Values and postings of a name, if any series has it.
     pub fn name(&self, name: &str) -> Result<Option<Name<'_>>, Corruption> {
-        match self.names().find(name)? {
+        match self.name_number(name)? {
             Some(number) => self.name_at(number).map(Some),
             None => Ok(None),
         }
@@ -144,22 +209,10 @@ impl Index {
 
     /// Values and postings of name number `number`.
     pub fn name_at(&self, number: u32) -> Result<Name<'_>, Corruption> {
-        if number >= self.names_len {
-            return Err(self.corrupt("a label name that does not exist"));
-        }
-        let group = Groups::new(&self.bytes, self.infos).get(number / GROUP as u32)?;
-        let mut reader = Reader::new(group);
-        let mut take = || -> Result<(u32, Section, Section), Corruption> {
-            let len = reader.varint_up_to(u32::MAX as usize - 1)? as u32;
-            Ok((len, Section::take(&mut reader)?, Section::take(&mut reader)?))
-        };
-        for _ in 0..number % GROUP as u32 {
-            take()?;
-        }
-        let (len, values, lists) = take()?;
+        let known = self.known_name(number)?;
         Ok(Name {
-            values: Dictionary::new(&self.bytes, values, len),
-            lists: Lists::new(&self.bytes, lists, len + 1),
+            values: Dictionary::new(&self.bytes, known.values, known.values_len),
+            lists: Lists::new(&self.bytes, known.lists, known.values_len + 1),
         })
     }
 
@@ -228,10 +281,11 @@ impl Index {
         let entry = self.entry(series)?;
         let mut pairs = Vec::with_capacity(entry.labels.len());
         for (name, value) in entry.labels {
-            let text = self.name_at(name)?.values.get(value)?;
-            pairs.push((self.names().get(name)?, text));
+            let known = self.known_name(name)?;
+            let values = Dictionary::new(&self.bytes, known.values, known.values_len);
+            pairs.push((known.text.as_str(), values.get(value)?));
         }
-        Labels::from_sorted(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        Labels::from_sorted(pairs.iter().map(|(name, value)| (*name, value.as_str())))
             .ok_or_else(|| self.corrupt("labels of a series out of order"))
     }
 

@@ -95,7 +95,7 @@ fn filter(
     name: &Name<'_>,
     found: &RoaringBitmap,
 ) -> Result<RoaringBitmap, Corruption> {
-    let Some(number) = index.names().find(matcher.name())? else { return Ok(found.clone()) };
+    let Some(number) = index.name_number(matcher.name())? else { return Ok(found.clone()) };
     let mut kept = Vec::new();
     for series in found {
         let entry = index.entry(series)?;
@@ -148,7 +148,7 @@ pub fn label_values(
     name: &str,
     selectors: &[Selector],
 ) -> Result<Vec<String>, Corruption> {
-    let Some(number) = index.names().find(name)? else { return Ok(Vec::new()) };
+    let Some(number) = index.name_number(name)? else { return Ok(Vec::new()) };
     let info = index.name_at(number)?;
     let values = info.values;
     let Some(found) = select_any(index, selectors)? else {
