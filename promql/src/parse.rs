@@ -2,6 +2,17 @@
 //!
 //! [`parse`] reads a query as Prometheus does, with its mistakes in Prometheus' words and places.
 //! A tree prints as text ([`std::fmt::Display`], [`pretty()`]) and as JSON ([`to_json`]).
+//!
+//! ```
+//! use stint_promql::parse::{Options, parse};
+//!
+//! let expr = parse("sum by(job)(rate(up[300]))", &Options::default())?;
+//! assert_eq!(expr.to_string(), "sum by (job) (rate(up[5m]))");
+//!
+//! let error = parse("up +", &Options::default()).unwrap_err();
+//! assert_eq!(error.to_string(), "1:5: parse error: unexpected end of input");
+//! # Ok::<(), stint_promql::parse::ParseErrors>(())
+//! ```
 
 pub mod ast;
 mod check;

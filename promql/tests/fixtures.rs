@@ -43,6 +43,7 @@ fn shared() -> PathBuf {
     )
 }
 
+#[expect(clippy::print_stdout, reason = "a test that does not run has to say so")]
 fn fixture(name: &str) -> Option<String> {
     let path = shared().join("promql-fixtures").join(name);
     match std::fs::read_to_string(&path) {
@@ -237,7 +238,7 @@ fn difference(case: &Answer) -> Option<String> {
         Ok(expr) => expr,
         Err(error) => return Some(error.to_string()),
     };
-    let mut tree: Value = serde_json::from_str(&to_json(&expr)).unwrap();
+    let mut tree: Value = serde_json::from_str(&to_json(&expr)).expect("a tree is written as JSON");
     without_news(&mut tree);
     if tree != case.parse_query {
         return Some(format!("found {tree}, expected {}", case.parse_query));

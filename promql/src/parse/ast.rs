@@ -203,10 +203,10 @@ pub enum DurationOp {
 /// An instant vector selector, and what a matrix selector takes its range of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name where it was written (outside or inside the braces), else empty.
+    /// The metric name where it was written before the braces, else empty.
     pub name: String,
-    /// All conditions in the order they were written; the one on `__name__` that stands for the
-    /// metric name is last when the name was written before the braces or as a bare string.
+    /// All conditions in the order they were written; a name before the braces adds the last one. A
+    /// bare string in the braces is a condition on `__name__`.
     pub matchers: Vec<Matcher>,
     /// `offset`, positive into the past; `Fixed(0)` where there is none.
     pub offset: Duration,

@@ -1,5 +1,7 @@
 //! The type check of a tree whose grammar is right.
 
+use stint_model::Matcher;
+
 use super::ast::{Binary, Call, Cardinality, Expr, PosRange, ValueType, VectorSelector};
 use super::lexer::is_space;
 use super::literal::quote;
@@ -80,7 +82,7 @@ impl Checker<'_> {
 
     fn selector(&mut self, selector: &VectorSelector, may_match_all: bool) {
         if selector.name.is_empty() {
-            if !may_match_all && selector.matchers.iter().all(|m| m.matches_empty()) {
+            if !may_match_all && selector.matchers.iter().all(Matcher::matches_empty) {
                 self.error(
                     selector.pos,
                     "vector selector must contain at least one non-empty matcher",

@@ -9,7 +9,7 @@ use super::grammar::{Parsed, Parser, Stop};
 use super::lexer::{Keyword, Kind};
 
 /// Seconds at which nanoseconds no longer fit into 64 bits.
-const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 /// What duration expressions may refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,8 +250,7 @@ impl Parser<'_> {
         let expr = match token.kind {
             Kind::Number | Kind::Duration => {
                 let number = self.number()?;
-                // Written so that NaN does not pass.
-                if !(number.value.abs() <= SECONDS_MAX) {
+                if number.value.is_nan() || number.value.abs() > SECONDS_MAX {
                     self.error(number.pos, "duration out of range");
                     return Ok((DurationExpr::Number(NOTHING), 1));
                 }

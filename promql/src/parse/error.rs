@@ -79,7 +79,7 @@ impl std::error::Error for ParseErrors {}
 /// Line and column (in bytes) of the byte at `offset` of `text`, both from 1; (0, 0) outside.
 pub fn line_and_column(text: &str, offset: u32) -> (u32, u32) {
     let Some(before) = text.as_bytes().get(..offset as usize) else { return (0, 0) };
-    let breaks = before.iter().filter(|byte| **byte == b'\n').count();
+    let breaks = before.split(|byte| *byte == b'\n').count() - 1;
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
     (breaks as u32 + 1, column as u32 + 1)
 }

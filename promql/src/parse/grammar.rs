@@ -471,15 +471,14 @@ impl<'a> Parser<'a> {
         let before = self.aggregate_modifier()?;
         let (args, below) = self.arguments()?;
         let mut end = self.last_closing;
-        let modifier = match before {
-            Some(modifier) => Some(modifier),
-            None => {
-                let after = self.aggregate_modifier()?;
-                if after.is_some() {
-                    end = self.last_closing;
-                }
-                after
+        let modifier = if before.is_some() {
+            before
+        } else {
+            let after = self.aggregate_modifier()?;
+            if after.is_some() {
+                end = self.last_closing;
             }
+            after
         };
         let (without, grouping) = modifier.unwrap_or_default();
         Ok(AggregateParts { args, below, without, grouping, end })
@@ -520,20 +519,16 @@ impl<'a> Parser<'a> {
         }
         let wants = if op.param_type().is_some() { 2 } else { 1 };
         let param = if wants == 2 { args.next() } else { None };
-        match (args.next(), got == wants) {
-            (Some(expr), true) => {
-                let aggregate = Aggregate { op, expr, param, grouping, without, pos };
-                self.node(Expr::Aggregate(Box::new(aggregate)), below)
-            }
-            _ => {
-                let message = format!(
-                    "wrong number of arguments for aggregate expression provided, \
-                     expected {wants}, got {got}"
-                );
-                self.error(pos, message);
-                self.placeholder(pos)
-            }
+        if let (Some(expr), true) = (args.next(), got == wants) {
+            let aggregate = Aggregate { op, expr, param, grouping, without, pos };
+            return self.node(Expr::Aggregate(Box::new(aggregate)), below);
         }
+        let message = format!(
+            "wrong number of arguments for aggregate expression provided, \
+             expected {wants}, got {got}"
+        );
+        self.error(pos, message);
+        self.placeholder(pos)
     }
 
     /// Labels in parentheses.

@@ -125,16 +125,16 @@ impl<'a> Lexer<'a> {
             if self.failed {
                 break Kind::Eof;
             }
-            let found = if self.in_braces {
+            if self.skip() {
+                continue;
+            }
+            break if self.in_braces {
                 self.inside_braces()
             } else if self.mode == Mode::Duration {
                 self.duration()
             } else {
                 self.statement()
             };
-            if let Some(kind) = found {
-                break kind;
-            }
         };
         Token { kind, start: self.start as u32, end: self.pos as u32 }
     }
@@ -156,37 +156,37 @@ impl<'a> Lexer<'a> {
         self.rest().chars().next()
     }
 
-    fn fail(&mut self, message: String) -> Option<Kind> {
+    fn fail(&mut self, message: String) -> Kind {
         self.failed = true;
         self.error = Some(message);
-        Some(Kind::Error)
+        Kind::Error
     }
 
-    fn unexpected(&mut self, text: &str) -> Option<Kind> {
+    fn unexpected(&mut self, text: &str) -> Kind {
         let shown = quote_char(self.char());
         self.fail(format!("{text}{shown}"))
     }
 
     /// One byte long token.
-    fn single(&mut self, kind: Kind) -> Option<Kind> {
+    fn single(&mut self, kind: Kind) -> Kind {
         self.pos += 1;
-        Some(kind)
+        kind
     }
 
     /// `longer` when the byte behind the present one is `second`, else `shorter`.
-    fn one_or_two(&mut self, second: u8, longer: Kind, shorter: Kind) -> Option<Kind> {
+    fn one_or_two(&mut self, second: u8, longer: Kind, shorter: Kind) -> Kind {
         self.pos += 1;
         if self.byte() == Some(second) {
             self.pos += 1;
-            return Some(longer);
+            return longer;
         }
-        Some(shorter)
+        shorter
     }
 
     /// Skips space or a comment, if one is here.
     fn skip(&mut self) -> bool {
         let rest = self.rest();
-        let length = if rest.starts_with('#') {
+        let length = if rest.starts_with('#') && self.mode == Mode::Statements {
             rest.bytes().take_while(|byte| !matches!(byte, b'\n' | b'\r')).count()
         } else {
             rest.bytes().take_while(|byte| is_space(*byte)).count()
@@ -195,10 +195,7 @@ impl<'a> Lexer<'a> {
         length > 0
     }
 
-    fn statement(&mut self) -> Option<Kind> {
-        if self.skip() {
-            return None;
-        }
+    fn statement(&mut self) -> Kind {
         let Some(byte) = self.byte() else {
             if self.parens != 0 {
                 return self.fail("unclosed left parenthesis".to_owned());
@@ -206,7 +203,7 @@ impl<'a> Lexer<'a> {
             if self.in_brackets {
                 return self.fail("unclosed left bracket".to_owned());
             }
-            return Some(Kind::Eof);
+            return Kind::Eof;
         };
         match byte {
             b',' => self.single(Kind::Comma),
@@ -220,7 +217,7 @@ impl<'a> Lexer<'a> {
             b':' | b'_' | b'a'..=b'z' | b'A'..=b'Z' if self.in_brackets => {
                 self.word_in_brackets(byte)
             }
-            b':' | b'_' | b'a'..=b'z' | b'A'..=b'Z' => Some(self.word()),
+            b':' | b'_' | b'a'..=b'z' | b'A'..=b'Z' => self.word(),
             b'(' => {
                 self.parens += 1;
                 self.single(Kind::LeftParen)
@@ -243,7 +240,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn comparison(&mut self, first: u8) -> Option<Kind> {
+    fn comparison(&mut self, first: u8) -> Kind {
         use BinaryOp::{Eq, Ge, Gt, Le, Lt, Ne, TrimLower, TrimUpper};
         let second = self.rest().as_bytes().get(1).copied();
         let (length, kind) = match (first, second) {
@@ -266,10 +263,10 @@ impl<'a> Lexer<'a> {
             (_, _) => (1, Kind::Op(Gt)),
         };
         self.pos += length;
-        Some(kind)
+        kind
     }
 
-    fn right_paren(&mut self) -> Option<Kind> {
+    fn right_paren(&mut self) -> Kind {
         self.parens -= 1;
         if self.parens < 0 {
             self.pos += 1;
@@ -279,7 +276,7 @@ impl<'a> Lexer<'a> {
         self.single(Kind::RightParen)
     }
 
-    fn left_bracket(&mut self) -> Option<Kind> {
+    fn left_bracket(&mut self) -> Kind {
         if self.in_brackets {
             return self.unexpected("unexpected left bracket ");
         }
@@ -290,12 +287,7 @@ impl<'a> Lexer<'a> {
         self.single(Kind::LeftBracket)
     }
 
-    fn duration(&mut self) -> Option<Kind> {
-        let spaces = self.rest().bytes().take_while(|byte| is_space(*byte)).count();
-        if spaces > 0 {
-            self.pos += spaces;
-            return None;
-        }
+    fn duration(&mut self) -> Kind {
         let Some(byte) = self.byte() else {
             return self.fail("unexpected end of input in duration expression".to_owned());
         };
@@ -332,7 +324,7 @@ impl<'a> Lexer<'a> {
             b'a'..=b'z' | b'A'..=b'Z' => match self.duration_keyword() {
                 Some(keyword) => {
                     self.got_duration = true;
-                    Some(Kind::Keyword(keyword))
+                    Kind::Keyword(keyword)
                 }
                 None => self.unexpected("unexpected character in duration expression: "),
             },
@@ -358,7 +350,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn word_in_brackets(&mut self, first: u8) -> Option<Kind> {
+    fn word_in_brackets(&mut self, first: u8) -> Kind {
         if first == b':' {
             if self.got_colon {
                 return self.unexpected("unexpected colon ");
@@ -367,7 +359,7 @@ impl<'a> Lexer<'a> {
             return self.single(Kind::Colon);
         }
         if let Some(keyword) = self.duration_keyword() {
-            return Some(Kind::Keyword(keyword));
+            return Kind::Keyword(keyword);
         }
         let shown = quote_char(self.char());
         self.fail(format!("unexpected character: {shown}, expected ':'"))
@@ -387,17 +379,14 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn inside_braces(&mut self) -> Option<Kind> {
-        if self.skip() {
-            return None;
-        }
+    fn inside_braces(&mut self) -> Kind {
         let Some(byte) = self.byte() else {
             return self.fail("unexpected end of input inside braces".to_owned());
         };
         match byte {
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
                 self.pos += self.rest().bytes().take_while(|byte| is_alphanumeric(*byte)).count();
-                Some(Kind::Identifier)
+                Kind::Identifier
             }
             b',' => self.single(Kind::Comma),
             b'"' | b'\'' | b'`' => self.string(byte),
@@ -419,16 +408,16 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn number_or_duration(&mut self) -> Option<Kind> {
+    fn number_or_duration(&mut self) -> Kind {
         let scan = scan_number(self.rest().as_bytes(), false);
         self.pos += scan.length;
         if scan.valid {
-            return Some(Kind::Number);
+            return Kind::Number;
         }
         let tail = scan_units(self.rest().as_bytes());
         self.pos += tail.length;
         if tail.valid {
-            return Some(Kind::Duration);
+            return Kind::Duration;
         }
         // The text that is shown ends behind the first character that cannot be right.
         if tail.complete {
@@ -439,7 +428,7 @@ impl<'a> Lexer<'a> {
         self.fail(format!("bad number or duration syntax: {shown}"))
     }
 
-    fn string(&mut self, delimiter: u8) -> Option<Kind> {
+    fn string(&mut self, delimiter: u8) -> Kind {
         let raw = delimiter == b'`';
         self.pos += 1;
         loop {
@@ -462,7 +451,7 @@ impl<'a> Lexer<'a> {
                         return self.fail(message);
                     }
                 }
-                c if c == char::from(delimiter) => return Some(Kind::String),
+                c if c == char::from(delimiter) => return Kind::String,
                 _ => {}
             }
         }

@@ -198,29 +198,26 @@ impl Parser<'_> {
 
     fn range(&mut self, node: Node, range: Duration, open: Token, close: Token) -> Parsed<Node> {
         let start = node.expr.pos().start;
-        let (selector, mistake) = match node.expr {
-            Expr::VectorSelector(selector) => {
-                let mistake = if selector.offset != Duration::ZERO {
-                    Some("no offset modifiers allowed before range")
-                } else if selector.at.is_some() {
-                    Some("no @ modifiers allowed before range")
-                } else {
-                    None
-                };
-                (*selector, mistake)
-            }
-            _ => {
-                let selector = VectorSelector {
-                    name: String::new(),
-                    matchers: Vec::new(),
-                    offset: Duration::ZERO,
-                    at: None,
-                    anchored: false,
-                    smoothed: false,
-                    pos: PosRange::new(start, start),
-                };
-                (selector, Some(RANGE_OF_WHAT))
-            }
+        let (selector, mistake) = if let Expr::VectorSelector(selector) = node.expr {
+            let mistake = if selector.offset != Duration::ZERO {
+                Some("no offset modifiers allowed before range")
+            } else if selector.at.is_some() {
+                Some("no @ modifiers allowed before range")
+            } else {
+                None
+            };
+            (*selector, mistake)
+        } else {
+            let selector = VectorSelector {
+                name: String::new(),
+                matchers: Vec::new(),
+                offset: Duration::ZERO,
+                at: None,
+                anchored: false,
+                smoothed: false,
+                pos: PosRange::new(start, start),
+            };
+            (selector, Some(RANGE_OF_WHAT))
         };
         if let Some(mistake) = mistake {
             self.error(PosRange::new(open.start, close.end), mistake);

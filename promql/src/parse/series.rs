@@ -88,13 +88,11 @@ pub fn parse_start_times(text: &str) -> Result<(Labels, Vec<Option<Span>>), Pars
 pub fn parse_metric(text: &str) -> Result<Labels, ParseErrors> {
     let (labels, end) = metric(text)?;
     let scanner = Scanner::new(text, end);
-    match scanner.rest().trim() {
-        "" => Ok(labels),
-        _ => {
-            let (pos, message) = scanner.mistake("unexpected text behind the metric");
-            Err(ParseErrors::single(text, pos, &message))
-        }
+    if scanner.rest().trim().is_empty() {
+        return Ok(labels);
     }
+    let (pos, message) = scanner.mistake("unexpected text behind the metric");
+    Err(ParseErrors::single(text, pos, &message))
 }
 
 /// The labels at the start of `text`, and where they end.

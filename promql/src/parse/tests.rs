@@ -146,7 +146,7 @@ fn mistakes_are_told_with_their_line() {
 #[test]
 fn selectors_are_read_alone() {
     let matchers = |text: &str| {
-        parse_selector(text).map(|list| list.iter().map(|m| m.to_string()).collect::<Vec<_>>())
+        parse_selector(text).map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(matchers("up{a!=\"b\"}").unwrap(), [r#"a!="b""#, r#"__name__="up""#]);
     assert_eq!(matchers("{\"a b\"}").unwrap(), [r#"__name__="a b""#]);

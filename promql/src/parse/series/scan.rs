@@ -52,7 +52,7 @@ impl<'a> Scanner<'a> {
 
     /// Skips spaces; whether there were any.
     pub(super) fn skip_space(&mut self) -> bool {
-        self.take_while(is_space) != ""
+        !self.take_while(is_space).is_empty()
     }
 
     /// The text here of which each byte passes `keep` (which must keep to ASCII), skipped.
