@@ -69,6 +69,9 @@ pub(crate) struct Shared<'a> {
     total: Cell<usize>,
     remarks: RefCell<Remarks>,
     spare: RefCell<Vec<Column>>,
+    /// Whether selectors fill in what histograms do not say about counter resets. Prometheus does
+    /// so where only counts and sums are asked for.
+    pub(crate) detects_resets: Cell<bool>,
 }
 
 impl<'a> Shared<'a> {
@@ -87,6 +90,7 @@ impl<'a> Shared<'a> {
             total: Cell::default(),
             remarks: RefCell::default(),
             spare: RefCell::default(),
+            detects_resets: Cell::default(),
         }
     }
 

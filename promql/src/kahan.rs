@@ -1,5 +1,7 @@
 //! Sums and means with Kahan–Neumaier compensation.
 
+use stint_model::histogram::{Combined, FloatHistogram, HistogramSum, IncompatibleLayout};
+
 /// Adds `value` to `sum`, keeping in `lost` what rounding loses.
 #[inline]
 pub(crate) fn add(value: f64, sum: &mut f64, lost: &mut f64) {
@@ -63,6 +65,66 @@ impl Mean {
             self.value / self.count + self.lost / self.count
         }
     }
+}
+
+/// A sum or a mean of histograms. A mean sums up as long as no sum overflows.
+#[derive(Clone, Debug)]
+pub(crate) struct HistogramMean {
+    sum: HistogramSum,
+    count: f64,
+    incremental: bool,
+    is_mean: bool,
+}
+
+impl HistogramMean {
+    /// The sum, or the mean, that starts with `first`.
+    pub(crate) fn new(first: &FloatHistogram, is_mean: bool) -> Self {
+        let sum = HistogramSum::new(first.clone());
+        Self { sum, count: 1.0, incremental: false, is_mean }
+    }
+
+    /// Adds one more.
+    pub(crate) fn add(
+        &mut self,
+        histogram: &FloatHistogram,
+    ) -> Result<Combined, IncompatibleLayout> {
+        self.count += 1.0;
+        if !self.is_mean {
+            return self.sum.add(histogram);
+        }
+        if !self.incremental {
+            let mut tried = self.sum.clone();
+            let combined = tried.add(histogram)?;
+            if !has_overflown(tried.rough()) {
+                self.sum = tried;
+                return Ok(combined);
+            }
+            self.incremental = true;
+            self.sum.divide(self.count - 1.0);
+        }
+        let mut part = histogram.clone();
+        part.divide(self.count);
+        self.sum.scale((self.count - 1.0) / self.count);
+        self.sum.add(&part)
+    }
+
+    /// The result.
+    pub(crate) fn finish(&self) -> FloatHistogram {
+        let mut result = self.sum.clone().finish();
+        if self.is_mean && !self.incremental {
+            result.divide(self.count);
+        }
+        result.compact();
+        result
+    }
+}
+
+fn has_overflown(histogram: &FloatHistogram) -> bool {
+    let buckets = histogram.positive_buckets.iter().chain(&histogram.negative_buckets);
+    [histogram.zero_count, histogram.count, histogram.sum]
+        .iter()
+        .chain(buckets)
+        .any(|number| number.is_infinite())
 }
 
 #[cfg(test)]

@@ -62,6 +62,12 @@ impl HistogramSum {
         self.lost.scale(factor);
     }
 
+    /// Divides the sum so far.
+    pub fn divide(&mut self, divisor: f64) {
+        self.sum.divide(divisor);
+        self.lost.divide(divisor);
+    }
+
     /// The sum without its lost parts.
     pub fn rough(&self) -> &FloatHistogram {
         &self.sum

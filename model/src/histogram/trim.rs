@@ -59,8 +59,11 @@ impl FloatHistogram {
         let mut positive = self.positive_indexed();
         for (index, count) in &mut positive {
             let bucket = self.positive_bucket(*index, *count);
-            // Without a lower bound, a bucket of positive values is taken to start at zero.
-            let lower = if bucket.lower == f64::NEG_INFINITY
+            // Without a lower bound, a bucket of positive values is taken to start at zero, unless
+            // that would keep what may lie below the limit.
+            let may_lie_below = keep == Keep::Above && limit < 0.0;
+            let lower = if !may_lie_below
+                && bucket.lower == f64::NEG_INFINITY
                 && bucket.upper > 0.0
                 && bucket.upper.is_finite()
             {

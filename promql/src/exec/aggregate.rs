@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 use stint_model::Labels;
-use stint_model::histogram::{FloatHistogram, HistogramSum, ResetHint};
+use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 
 use crate::column::{Column, Point, Series};
 use crate::error::QueryError;
@@ -106,8 +106,7 @@ impl Evaluator<'_> {
         if group.histograms.is_empty() {
             group.histograms.resize(self.steps.count, None);
         }
-        let (Some(flags), Some(sum), Some(count)) =
-            (group.flags.get_mut(at), group.histograms.get_mut(at), group.counts.get_mut(at))
+        let (Some(flags), Some(sum)) = (group.flags.get_mut(at), group.histograms.get_mut(at))
         else {
             return;
         };
@@ -117,34 +116,29 @@ impl Evaluator<'_> {
             ResetHint::NotReset => NOT_RESET,
             ResetHint::Unknown | ResetHint::Gauge => 0,
         };
-        *count += 1.0;
         let pos = aggregate.expr.pos();
         match sum {
-            None => *sum = Some(Box::new(HistogramSum::new(histogram.clone()))),
-            Some(sum) => {
-                let done = if aggregate.op == AggregateOp::Avg {
-                    average_in(sum, histogram, *count, flags)
-                } else {
-                    sum.add(histogram)
-                };
-                match done {
-                    Ok(combined) => {
-                        let combined = stint_model::histogram::Combined {
-                            hints_conflict: *flags & (RESET | NOT_RESET) == RESET | NOT_RESET,
-                            ..combined
-                        };
-                        self.remark_on_combined(combined, "aggregation", pos);
-                    }
-                    Err(_) => {
-                        *flags |= DROPPED;
-                        self.shared.warn(
-                            "vector contains a mix of histograms with exponential and custom \
-                             buckets schemas",
-                            pos,
-                        );
-                    }
-                }
+            None => {
+                let is_mean = aggregate.op == AggregateOp::Avg;
+                *sum = Some(Box::new(kahan::HistogramMean::new(histogram, is_mean)));
             }
+            Some(sum) => match sum.add(histogram) {
+                Ok(combined) => {
+                    let combined = Combined {
+                        hints_conflict: *flags & (RESET | NOT_RESET) == RESET | NOT_RESET,
+                        ..combined
+                    };
+                    self.remark_on_combined(combined, "aggregation", pos);
+                }
+                Err(_) => {
+                    *flags |= DROPPED;
+                    self.shared.warn(
+                        "vector contains a mix of histograms with exponential and custom \
+                             buckets schemas",
+                        pos,
+                    );
+                }
+            },
         }
     }
 
@@ -167,19 +161,7 @@ impl Evaluator<'_> {
             } else if flags & DROPPED == 0
                 && let Some(Some(sum)) = group.histograms.get(at)
             {
-                let mut result = sum.as_ref().clone();
-                if op == AggregateOp::Avg && flags & INCREMENTAL == 0 {
-                    let count = group.counts.get(at).copied().unwrap_or(1.0);
-                    let mut mean = result.finish();
-                    mean.divide(count);
-                    mean.compact();
-                    column.set_histogram(at, mean.into());
-                    continue;
-                }
-                result.scale(1.0);
-                let mut result = result.finish();
-                result.compact();
-                column.set_histogram(at, result.into());
+                column.set_histogram(at, sum.finish().into());
             }
         }
     }
@@ -199,37 +181,6 @@ pub(crate) fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
     }
 }
 
-/// Adds to a mean, falling back to incremental means when the sum would overflow.
-fn average_in(
-    sum: &mut HistogramSum,
-    histogram: &FloatHistogram,
-    count: f64,
-    flags: &mut u8,
-) -> Result<stint_model::histogram::Combined, stint_model::histogram::IncompatibleLayout> {
-    if *flags & INCREMENTAL == 0 {
-        let mut tried = sum.clone();
-        let combined = tried.add(histogram)?;
-        if !has_overflown(tried.rough()) {
-            *sum = tried;
-            return Ok(combined);
-        }
-        *flags |= INCREMENTAL;
-        sum.scale(1.0 / (count - 1.0));
-    }
-    let mut part = histogram.clone();
-    part.divide(count);
-    sum.scale((count - 1.0) / count);
-    sum.add(&part)
-}
-
-fn has_overflown(histogram: &FloatHistogram) -> bool {
-    let buckets = histogram.positive_buckets.iter().chain(&histogram.negative_buckets);
-    [histogram.zero_count, histogram.count, histogram.sum]
-        .iter()
-        .chain(buckets)
-        .any(|number| number.is_infinite())
-}
-
 /// The accumulators of a group, one per step.
 struct Group {
     labels: Labels,
@@ -239,7 +190,7 @@ struct Group {
     values: Vec<f64>,
     /// What rounding lost (`sum`, `avg`), or the mean (`stddev`, `stdvar`).
     extras: Vec<f64>,
-    histograms: Vec<Option<Box<HistogramSum>>>,
+    histograms: Vec<Option<Box<kahan::HistogramMean>>>,
 }
 
 impl Group {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use stint_model::Labels;
 use stint_model::histogram::{Combined, FloatHistogram, IncompatibleLayout, ResetHint};
+use stint_model::labels::METRIC_NAME;
 
 use crate::column::{Column, Point, SAME_LABELSET, Scalar, Series};
 use crate::error::QueryError;
@@ -14,15 +15,13 @@ use crate::value::SampleValue;
 
 /// The operator between two floats; comparisons give 1 or 0.
 pub(crate) fn float_operator(op: BinaryOp) -> fn(f64, f64) -> f64 {
-    let truth = |value: bool| if value { 1.0 } else { 0.0 };
-    let _: fn(bool) -> f64 = truth;
     match op {
         BinaryOp::Add => |a, b| a + b,
         BinaryOp::Sub => |a, b| a - b,
         BinaryOp::Mul => |a, b| a * b,
         BinaryOp::Div => |a, b| a / b,
         BinaryOp::Mod => |a, b| a % b,
-        BinaryOp::Pow => go_pow,
+        BinaryOp::Pow => f64::powf,
         BinaryOp::Atan2 => f64::atan2,
         BinaryOp::Eq => |a, b| f64::from(a == b),
         BinaryOp::Ne => |a, b| f64::from(a != b),
@@ -36,11 +35,6 @@ pub(crate) fn float_operator(op: BinaryOp) -> fn(f64, f64) -> f64 {
         | BinaryOp::TrimUpper
         | BinaryOp::TrimLower => |_, _| f64::NAN,
     }
-}
-
-/// Go's `math.Pow`, which differs from C in one case: `(-1)^±Inf` is 1 in both, `1^y` is 1.
-fn go_pow(a: f64, b: f64) -> f64 {
-    a.powf(b)
 }
 
 /// Whether the result is a new value that no longer deserves the metric's name.
@@ -248,11 +242,12 @@ impl Evaluator<'_> {
         let default = VectorMatching::default();
         let matching = binary.matching.as_ref().unwrap_or(&default);
         let lhs = self.vector(&binary.lhs)?;
-        if lhs.is_empty() && matching.fill_lhs.is_none() {
+        let swapped = matching.card == Cardinality::OneToMany;
+        let needed = if swapped { matching.fill_rhs } else { matching.fill_lhs };
+        if lhs.is_empty() && needed.is_none() {
             return Ok(());
         }
         let rhs = self.vector(&binary.rhs)?;
-        let swapped = matching.card == Cardinality::OneToMany;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
         let mut join = Join {
             eval: self,
@@ -297,13 +292,14 @@ pub(crate) fn signature(labels: &Labels, matching: &VectorMatching) -> Labels {
         labels.retain(|name| matching.labels.iter().any(|label| label == name))
     } else {
         labels.retain(|name| {
-            name != "__name__"
-                && name != "__type__"
-                && name != "__unit__"
-                && !matching.labels.iter().any(|label| label == name)
+            name != METRIC_NAME && !matching.labels.iter().any(|label| label == name)
         })
     }
 }
+
+/// The text of the error for a join that needs `group_left` or `group_right`.
+const EXPLICIT: &str = "multiple matches for labels: many-to-one matching must be explicit \
+                        (group_left/group_right)";
 
 /// Series with the same signature: indexes into both sides.
 struct Group {
@@ -356,12 +352,6 @@ impl Join<'_, '_> {
         groups
     }
 
-    /// The value that stands for a missing sample of the "one" side, and of the "many" side.
-    fn fills(&self) -> (Option<f64>, Option<f64>) {
-        let (lhs, rhs) = (self.matching.fill_lhs, self.matching.fill_rhs);
-        if self.swapped { (lhs, rhs) } else { (rhs, lhs) }
-    }
-
     fn match_group(
         &mut self,
         group: &Group,
@@ -370,31 +360,42 @@ impl Join<'_, '_> {
     ) -> Result<(), QueryError> {
         self.eval.shared.check()?;
         self.group += 1;
-        let (fill_one, fill_many) = self.fills();
-        if (group.one.is_empty() && fill_one.is_none())
-            || (group.many.is_empty() && fill_many.is_none())
-        {
-            if group.one.len() > 1 {
-                self.check_one_side(group, one)?;
-            }
-            return Ok(());
-        }
+        // As in Prometheus, `fill_right` stands for the "one" side even when that is the left one.
+        let (fill_one, fill_many) = (self.matching.fill_rhs, self.matching.fill_lhs);
         if group.one.len() > 1 {
             self.check_one_side(group, one)?;
         }
         let ones: Vec<&Series> = group.one.iter().filter_map(|at| one.get(*at)).collect();
         let manys: Vec<&Series> = group.many.iter().filter_map(|at| many.get(*at)).collect();
+        if self.matching.card == Cardinality::OneToOne && manys.len() > 1 {
+            self.check_many_side(&manys, &ones)?;
+        }
         for many in &manys {
             for one in &ones {
-                self.pair(Some(many), Some(one), None)?;
+                self.pair(many, one)?;
             }
             if let Some(fill) = fill_one {
-                self.fill(many, &ones, fill, &group.signature, true)?;
+                let filled = self.filled(&ones, fill, &group.signature);
+                self.pair(many, &filled)?;
             }
         }
         if let Some(fill) = fill_many {
+            let filled = self.filled(&manys, fill, &group.signature);
             for one in &ones {
-                self.fill(one, &manys, fill, &group.signature, false)?;
+                self.pair(&filled, one)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error when two series meet a single one at the same step, whether or not a comparison
+    /// then holds.
+    fn check_many_side(&self, manys: &[&Series], ones: &[&Series]) -> Result<(), QueryError> {
+        let filled = self.matching.fill_rhs.is_some();
+        for at in 0..self.eval.steps.count {
+            let meets = filled || ones.iter().any(|one| one.column.has(at));
+            if meets && manys.iter().filter(|many| many.column.has(at)).nth(1).is_some() {
+                return Err(QueryError::execution(EXPLICIT));
             }
         }
         Ok(())
@@ -426,36 +427,18 @@ impl Join<'_, '_> {
         Ok(())
     }
 
-    /// Pairs `series` with a constant at the steps where none of `others` has a value.
-    fn fill(
-        &mut self,
-        series: &Series,
-        others: &[&Series],
-        fill: f64,
-        signature: &Labels,
-        fills_one: bool,
-    ) -> Result<(), QueryError> {
+    /// A constant at the steps where none of `others` has a value.
+    fn filled(&self, others: &[&Series], fill: f64, signature: &Labels) -> Series {
         let mut column = Column::new(self.eval.steps.count);
         for at in 0..self.eval.steps.count {
             if !others.iter().any(|other| other.column.has(at)) {
                 column.set_float(at, fill);
             }
         }
-        let filled = Series::new(signature.clone(), column);
-        if fills_one {
-            self.pair(Some(series), Some(&filled), None)
-        } else {
-            self.pair(Some(&filled), Some(series), Some(()))
-        }
+        Series::new(signature.clone(), column)
     }
 
-    fn pair(
-        &mut self,
-        many: Option<&Series>,
-        one: Option<&Series>,
-        filled_many: Option<()>,
-    ) -> Result<(), QueryError> {
-        let (Some(many), Some(one)) = (many, one) else { return Ok(()) };
+    fn pair(&mut self, many: &Series, one: &Series) -> Result<(), QueryError> {
         let labels = self.result_labels(&many.labels, &one.labels);
         let drops = drops_name(self.binary.op, self.binary.return_bool);
         let mut template = Series::new(labels, Column::default());
@@ -464,7 +447,6 @@ impl Join<'_, '_> {
             self.eval.drop_name(&mut template);
         }
         let slot = self.output(template);
-        let _: Option<()> = filled_many;
         let fast = !many.column.has_histograms()
             && !one.column.has_histograms()
             && !matches!(self.binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
@@ -528,8 +510,7 @@ impl Join<'_, '_> {
             let text = if output.writers.get(at).copied() != Some(group) {
                 SAME_LABELSET
             } else if self.matching.card == Cardinality::OneToOne {
-                "multiple matches for labels: many-to-one matching must be explicit \
-                 (group_left/group_right)"
+                EXPLICIT
             } else {
                 "multiple matches for labels: grouping labels must ensure unique matches"
             };

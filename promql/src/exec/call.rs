@@ -61,13 +61,16 @@ impl Evaluator<'_> {
             "absent" | "absent_over_time" => self.absent(call, sink),
             "label_replace" => self.label_replace(call, sink),
             "label_join" => self.label_join(call, sink),
-            "histogram_count" => self.of_histograms(call, |h| h.count, sink),
-            "histogram_sum" => self.of_histograms(call, |h| h.sum, sink),
-            "histogram_avg" => self.of_histograms(call, |h| h.sum / h.count, sink),
+            "histogram_count" => self.of_statistics(call, |h| h.count, sink),
+            "histogram_sum" => self.of_statistics(call, |h| h.sum, sink),
+            "histogram_avg" => self.of_statistics(call, |h| h.sum / h.count, sink),
             "histogram_stdvar" => self.of_histograms(call, histogram::variance, sink),
             "histogram_stddev" => self.of_histograms(call, |h| histogram::variance(h).sqrt(), sink),
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-                self.histogram_call(call, sink)
+                let before = self.shared.detects_resets.replace(false);
+                let result = self.histogram_call(call, sink);
+                self.shared.detects_resets.set(before);
+                result
             }
             "info" => self.info(call, sink),
             _ => Err(QueryError::Execution(format!("unknown function {name:?}"))),
@@ -159,6 +162,19 @@ impl Evaluator<'_> {
                 finish(series)
             }),
         }
+    }
+
+    /// As [`Self::of_histograms`], of functions that need no buckets.
+    fn of_statistics(
+        &self,
+        call: &Call,
+        function: impl Fn(&FloatHistogram) -> f64,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let before = self.shared.detects_resets.replace(true);
+        let result = self.of_histograms(call, function, sink);
+        self.shared.detects_resets.set(before);
+        result
     }
 
     fn of_histograms(

@@ -28,7 +28,7 @@ impl Evaluator<'_> {
         let reference = self.base_reference(base)?.unwrap_or(Reference { at: None, offset: 0 });
         let set = self.select(&Selector::new(matchers), 0, "info")?;
         // The times of the samples decide between series of the same identity.
-        self.take_all(&*set, reference, Take::Time, &mut |series| {
+        self.take_all(&*set, reference, Take::FloatTime, &mut |series| {
             infos.push(series);
             Ok(())
         })?;
@@ -126,6 +126,12 @@ fn newest(infos: &[Series], candidates: &[usize], at: usize) -> Result<Vec<usize
     let mut found: Vec<(&str, f64, usize)> = Vec::new();
     for candidate in candidates {
         let Some(info) = infos.get(*candidate) else { continue };
+        if info.column.histogram(at).is_some() {
+            return Err(QueryError::Execution(format!(
+                "this should be an info metric, with float samples: {}",
+                info.labels
+            )));
+        }
         let Some(time) = info.column.float(at) else { continue };
         let name = info.labels.metric_name().unwrap_or_default();
         match found.iter_mut().find(|(other, ..)| *other == name) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stint_model::histogram::FloatHistogram;
+use stint_model::histogram::{FloatHistogram, ResetHint};
 use stint_model::labels::METRIC_NAME;
 use stint_model::{
     Columns, Hints, Labels, MatchOp, Selector, SeriesSet, Span, TimeRange, Timestamp, is_stale,
@@ -24,6 +24,8 @@ pub(crate) enum Take {
     Time,
     /// Its start time, in seconds.
     StartTime,
+    /// Its time if it is a float; a histogram as it is.
+    FloatTime,
 }
 
 /// Whether the selector names one metric.
@@ -110,7 +112,7 @@ impl Evaluator<'_> {
 
     fn fill(&self, columns: &Columns, reference: Reference, take: Take, out: &mut Column) {
         let mut next = 0;
-        let mut histograms = Histograms::new(columns);
+        let mut histograms = Histograms::new(columns, self.shared.detects_resets.get());
         for (at, time) in self.steps.times().enumerate() {
             let time = reference.time(time);
             while columns.times.get(next).is_some_and(|sample| sample.0 <= time) {
@@ -129,9 +131,11 @@ impl Evaluator<'_> {
                 continue;
             }
             match (take, histogram) {
-                (Take::Value, Some(histogram)) => out.set_histogram(at, histogram.clone()),
+                (Take::Value | Take::FloatTime, Some(histogram)) => {
+                    out.set_histogram(at, histogram.clone())
+                }
                 (Take::Value, None) => out.set_float(at, *value),
-                (Take::Time, _) => out.set_float(at, sampled.as_secs_f64()),
+                (Take::Time | Take::FloatTime, _) => out.set_float(at, sampled.as_secs_f64()),
                 (Take::StartTime, _) => match columns.starts.get(row) {
                     Some(start) if *start != Timestamp::MIN => {
                         out.set_float(at, start.as_secs_f64());
@@ -161,7 +165,7 @@ impl Evaluator<'_> {
             columns.clear();
             set.read(index, range, &mut columns)?;
             samples.clear();
-            load(&columns, &mut samples);
+            load(&columns, &mut samples, self.shared.detects_resets.get());
             let mut column = self.shared.column(self.steps.count);
             for (at, time) in self.steps.times().enumerate() {
                 match interpolate(&samples, reference.time(time), lookback) {
@@ -198,12 +202,14 @@ pub(crate) struct Histograms<'a> {
     next: usize,
     row: usize,
     current: Option<Arc<FloatHistogram>>,
+    /// Whether unknown hints are filled in by comparing neighbours.
+    detects_resets: bool,
 }
 
 impl<'a> Histograms<'a> {
     /// Of these columns.
-    pub(crate) fn new(columns: &'a Columns) -> Self {
-        Self { columns, next: 0, row: usize::MAX, current: None }
+    pub(crate) fn new(columns: &'a Columns, detects_resets: bool) -> Self {
+        Self { columns, next: 0, row: usize::MAX, current: None, detects_resets }
     }
 
     /// The histogram at `row`, if that is what is there.
@@ -217,18 +223,26 @@ impl<'a> Histograms<'a> {
                 self.next += 1;
             }
             self.row = row;
-            self.current = all
-                .get(self.next)
-                .filter(|(at, _)| *at == row)
-                .map(|(_, histogram)| Arc::new(histogram.to_float()));
+            self.current = all.get(self.next).filter(|(at, _)| *at == row).map(|(_, histogram)| {
+                let mut float = histogram.to_float();
+                let before = self.next.checked_sub(1).and_then(|before| all.get(before));
+                if self.detects_resets
+                    && float.reset_hint == ResetHint::Unknown
+                    && let Some((_, before)) = before
+                {
+                    let reset = float.is_reset_after(&before.to_float());
+                    float.reset_hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };
+                }
+                Arc::new(float)
+            });
         }
         self.current.as_ref()
     }
 }
 
 /// Splits columns into floats and histograms, without stale markers.
-pub(crate) fn load(columns: &Columns, samples: &mut Samples) {
-    let mut histograms = Histograms::new(columns);
+pub(crate) fn load(columns: &Columns, samples: &mut Samples, detects_resets: bool) {
+    let mut histograms = Histograms::new(columns, detects_resets);
     let has_starts = !columns.starts.is_empty();
     for (row, (time, value)) in columns.times.iter().zip(&columns.values).enumerate() {
         let start = columns.starts.get(row).copied().unwrap_or(Timestamp::MIN).0;

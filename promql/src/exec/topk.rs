@@ -272,7 +272,22 @@ fn group(aggregate: &Aggregate, all: &[Series]) -> Vec<Vec<usize>> {
 
 /// A number from 0 to 1 that the labels alone decide.
 fn label_share(labels: &Labels) -> f64 {
-    labels.stable_hash() as f64 / u64::MAX as f64
+    // The hash is that of Prometheus, over each string behind its length, so that the same series
+    // are chosen.
+    let mut bytes = Vec::with_capacity(labels.size_bytes());
+    for (name, value) in labels {
+        for text in [name, value] {
+            let length = text.len();
+            if length < 255 {
+                bytes.push(length as u8);
+            } else {
+                bytes.push(255);
+                bytes.extend(length.to_le_bytes().iter().take(3));
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+    }
+    xxhash_rust::xxh64::xxh64(&bytes, 0) as f64 / u64::MAX as f64
 }
 
 fn is_in_ratio(share: f64, ratio: f64) -> bool {

@@ -178,7 +178,7 @@ impl Evaluator<'_> {
             columns.clear();
             set.read(index, range, &mut columns)?;
             samples.clear();
-            load(&columns, &mut samples);
+            load(&columns, &mut samples, self.shared.detects_resets.get());
             let weight = samples.weight();
             if weight == 0 {
                 continue;
@@ -345,8 +345,22 @@ impl Slide {
                 edges,
                 lookback,
             );
+            one_anchor(&mut window);
         }
         window
+    }
+}
+
+/// Keeps only the later of two samples before the window, if there are a float and a histogram.
+fn one_anchor(window: &mut Window<'_>) {
+    let anchor = |times: &[i64]| times.first().copied().filter(|time| *time <= window.start);
+    let (float, histogram) = (anchor(window.float_times()), anchor(window.histogram_times()));
+    if let (Some(float), Some(histogram)) = (float, histogram) {
+        if float < histogram {
+            window.float_range.start += 1;
+        } else {
+            window.histogram_range.start += 1;
+        }
     }
 }
 

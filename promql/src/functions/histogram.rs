@@ -237,7 +237,10 @@ pub(crate) fn native_quantile(quantile: f64, histogram: &FloatHistogram) -> (f64
     } else {
         let _: bool = buckets.iter().rev().any(&mut visit);
     }
-    let Some(bucket) = reached else { return (f64::NAN, NanEffect::None) };
+    let Some(bucket) = reached else {
+        let only_nan = histogram.sum.is_nan();
+        return (f64::NAN, if only_nan { NanEffect::NoResult } else { NanEffect::None });
+    };
     let in_buckets: f64 = buckets.iter().map(|bucket| bucket.count).sum();
     let has_nan = histogram.sum.is_nan() && in_buckets < histogram.count;
     let effect = if has_nan { NanEffect::Skewed } else { NanEffect::None };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stint_model::histogram::{FloatHistogram, HistogramSum, ResetHint};
+use stint_model::histogram::{FloatHistogram, ResetHint};
 
 use crate::error::QueryError;
 use crate::exec::window::{Edges, Scope, Window};
@@ -122,34 +122,13 @@ fn sum_histograms(
     mean: bool,
 ) -> Option<SampleValue> {
     let (first, rest) = histograms.split_first()?;
-    let mut sum = HistogramSum::new((**first).clone());
+    let mut sum = kahan::HistogramMean::new(first, mean);
     let mut hints = (first.reset_hint == ResetHint::Reset, first.reset_hint == ResetHint::NotReset);
     let mut reconciled = false;
-    let mut incremental = false;
-    for (at, histogram) in rest.iter().enumerate() {
+    for histogram in rest {
         hints.0 |= histogram.reset_hint == ResetHint::Reset;
         hints.1 |= histogram.reset_hint == ResetHint::NotReset;
-        let count = (at + 2) as f64;
-        let added = if incremental {
-            add_to_mean(&mut sum, histogram, count)
-        } else {
-            let mut tried = sum.clone();
-            match tried.add(histogram) {
-                Ok(combined)
-                    if !mean || tried.rough().sum.is_finite() || !sum.rough().sum.is_finite() =>
-                {
-                    sum = tried;
-                    Ok(combined)
-                }
-                Ok(_) => {
-                    incremental = true;
-                    sum.scale(1.0 / (count - 1.0));
-                    add_to_mean(&mut sum, histogram, count)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        match added {
+        match sum.add(histogram) {
             Ok(combined) => reconciled |= combined.bounds_reconciled,
             Err(_) => {
                 warn_layouts(scope);
@@ -163,23 +142,7 @@ fn sum_histograms(
     if reconciled {
         scope.info("mismatched custom buckets were reconciled during aggregation");
     }
-    let mut result = sum.finish();
-    if mean && !incremental {
-        result.divide(histograms.len() as f64);
-    }
-    result.compact();
-    Some(SampleValue::Histogram(Arc::new(result)))
-}
-
-fn add_to_mean(
-    sum: &mut HistogramSum,
-    histogram: &FloatHistogram,
-    count: f64,
-) -> Result<stint_model::histogram::Combined, stint_model::histogram::IncompatibleLayout> {
-    let mut part = histogram.clone();
-    part.divide(count);
-    sum.scale((count - 1.0) / count);
-    sum.add(&part)
+    Some(SampleValue::Histogram(Arc::new(sum.finish())))
 }
 
 pub(crate) fn max(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
@@ -268,6 +231,9 @@ pub(crate) fn mad(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let mut values = only_floats(window, scope).to_vec();
     if values.is_empty() {
         return Ok(None);
+    }
+    if values.iter().any(|value| value.is_nan()) {
+        return float(f64::NAN);
     }
     let median = quantile_of(0.5, &mut values);
     let mut deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();

@@ -162,11 +162,19 @@ fn factor(
     let first = timeline.times.first().copied().unwrap_or_default();
     let first = timeline.zero_at.unwrap_or(first);
     let last = timeline.times.last().copied().unwrap_or_default();
-    let gaps = timeline.times.len() - 1 + usize::from(timeline.zero_at.is_some());
     let sampled = (last - first) as f64 / 1000.0;
     let mut to_start = first.saturating_sub(window.start) as f64 / 1000.0;
     let mut to_end = window.end.saturating_sub(last) as f64 / 1000.0;
-    let average = sampled / gaps as f64;
+    // An assumed sample says nothing about the distance of the real ones.
+    let gaps = timeline.times.len() - 1;
+    let average = if timeline.zero_at.is_none() {
+        sampled / gaps as f64
+    } else if gaps == 0 {
+        0.0
+    } else {
+        let real = timeline.times.first().map_or(0, |first| last - first);
+        real as f64 / 1000.0 / gaps as f64
+    };
     let threshold = average * 1.1;
     if timeline.zero_at.is_some() {
         to_start = 0.0;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stint_model::histogram::{FloatHistogram, ResetHint};
+use stint_model::histogram::ResetHint;
 use stint_model::{
     Columns, Hints, Histogram, Labels, Querier, QueryError, Queryable, Sample, Selector, SeriesSet,
     TimeRange, Value, stale_nan,
 };
 
-/// Series in memory. As a real store does, it notes for each histogram whether the counter was
-/// reset since the one before.
+/// Series in memory. As a real store does, it notes for each histogram whether the counter is
+/// known to have gone on since the one before.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     series: BTreeMap<Labels, Arc<Vec<Sample>>>,
@@ -29,8 +29,7 @@ impl MemoryStore {
         let at = samples.partition_point(|other| other.at < sample.at);
         if let Value::Histogram(histogram) = &sample.value {
             let before = at.checked_sub(1).and_then(|before| samples.get(before));
-            let before_that = at.checked_sub(2).and_then(|before| samples.get(before));
-            let noted = with_hint(histogram, before, before_that);
+            let noted = with_hint(histogram, before);
             sample.value = Value::Histogram(noted);
         }
         match samples.get_mut(at) {
@@ -40,29 +39,29 @@ impl MemoryStore {
     }
 }
 
-/// The histogram with what comparing it with the sample before tells about resets.
-fn with_hint(
-    histogram: &Arc<Histogram>,
-    before: Option<&Sample>,
-    before_that: Option<&Sample>,
-) -> Arc<Histogram> {
+/// The histogram with what comparing it with the one before tells. A real store knows that a
+/// counter went on within a chunk, and nothing where a reset or a new layout began one.
+fn with_hint(histogram: &Arc<Histogram>, before: Option<&Sample>) -> Arc<Histogram> {
     let mut float = histogram.to_float();
-    if matches!(float.reset_hint, ResetHint::Gauge | ResetHint::Reset) {
+    if float.reset_hint == ResetHint::Gauge {
         return histogram.clone();
     }
-    float.reset_hint = ResetHint::Unknown;
-    float.reset_hint = match before.map(|sample| &sample.value) {
-        Some(Value::Histogram(before)) if float.is_reset_after(&before.to_float()) => {
-            ResetHint::Reset
+    let told = std::mem::replace(&mut float.reset_hint, ResetHint::Unknown);
+    let goes_on = match before.map(|sample| &sample.value) {
+        Some(Value::Histogram(before)) => {
+            let before = before.to_float();
+            told != ResetHint::Reset
+                && before.reset_hint != ResetHint::Gauge
+                && float.schema == before.schema
+                && float.zero_threshold == before.zero_threshold
+                && float.custom_bounds == before.custom_bounds
+                && !float.is_reset_after(&before)
         }
-        Some(Value::Histogram(_)) => ResetHint::NotReset,
-        Some(Value::Stale) => match before_that.map(|sample| &sample.value) {
-            Some(Value::Histogram(_)) => ResetHint::NotReset,
-            _ => ResetHint::Unknown,
-        },
-        _ => ResetHint::Unknown,
+        _ => false,
     };
-    let float: FloatHistogram = float;
+    if goes_on {
+        float.reset_hint = ResetHint::NotReset;
+    }
     Arc::new(Histogram::Float(float))
 }
 
