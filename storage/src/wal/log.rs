@@ -29,9 +29,10 @@ pub(crate) struct SegmentInfo {
 
 struct State {
     segments: BTreeMap<u64, SegmentInfo>,
-    /// The file of the last segment; none before the first append after opening, and after a
-    /// failure that left it in doubt.
+    /// The file of the last segment; none before the first append after opening.
     file: Option<Arc<dyn DiskFile>>,
+    /// Whether a failed write could not be cut off that file again.
+    ragged: bool,
     /// Number of the next segment to create.
     next: u64,
 }
@@ -54,7 +55,7 @@ impl Log {
         segments: BTreeMap<u64, SegmentInfo>,
         next: u64,
     ) -> Self {
-        let state = State { segments, file: None, next };
+        let state = State { segments, file: None, ragged: false, next };
         Self {
             disk,
             segment_bytes: segment_bytes.max(HEADER_BYTES + 1),
@@ -96,11 +97,9 @@ impl Log {
                 Ok(WalPosition { segment: number, offset: info.bytes })
             }
             Err(error) => {
-                if file.truncate(info.bytes).is_err() {
-                    // What lies behind the last good record is skipped by readers; a new segment
-                    // takes what comes next.
-                    state.file = None;
-                }
+                // Readers skip what lies behind the last good record; a new segment takes what
+                // comes next.
+                state.ragged = file.truncate(info.bytes).is_err();
                 Err(append_error(&error))
             }
         }
@@ -108,7 +107,7 @@ impl Log {
 
     /// The file that takes the next `bytes`, after rotation where it is due.
     fn file_for(&self, state: &mut State, bytes: u64) -> Result<Arc<dyn DiskFile>, AppendError> {
-        if let Some(file) = &state.file {
+        if let Some(file) = state.file.as_ref().filter(|_| !state.ragged) {
             let length = state.next.checked_sub(1).and_then(|n| state.segments.get(&n));
             let length = length.map_or(0, |info| info.bytes);
             if length <= HEADER_BYTES || length + bytes <= self.segment_bytes {
@@ -127,6 +126,7 @@ impl Log {
         self.disk.sync_dir(Path::new(super::DIR)).map_err(|error| self.poison(&error))?;
         let file: Arc<dyn DiskFile> = Arc::from(file);
         state.file = Some(Arc::clone(&file));
+        state.ragged = false;
         state.segments.insert(number, EMPTY);
         state.next = number + 1;
         Ok(file)
