@@ -14,6 +14,7 @@
 //! # Ok::<(), stint_promql::parse::ParseErrors>(())
 //! ```
 
+mod aggregate;
 pub mod ast;
 mod check;
 pub mod duration;

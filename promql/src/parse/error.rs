@@ -5,7 +5,7 @@ use std::fmt;
 use super::ast::PosRange;
 
 /// The most mistakes that are told apart.
-const ERRORS_MAX: usize = 100;
+pub(super) const ERRORS_MAX: usize = 100;
 
 /// One mistake in a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
