@@ -19,11 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 use tower_http::compression::CompressionLayer;
 
 use self::error::ApiError;
+use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
+use crate::scrape;
 
+mod admin;
 pub mod error;
 mod exemplars;
 pub mod extract;
@@ -36,7 +39,9 @@ pub mod result;
 mod rules;
 mod series;
 mod status;
+pub mod store_metrics;
 mod syntax;
+mod targets;
 mod tsdb;
 pub mod web;
 pub mod work;
@@ -57,6 +62,8 @@ pub struct Options {
     pub route_prefix: String,
     /// The URL under which others reach this server, without a slash at the end.
     pub external_url: String,
+    /// The first port that is listened on.
+    pub listen_port: u16,
 }
 
 /// Where the server is in its life.
@@ -90,6 +97,10 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Where queries run.
     pub workers: Workers,
+    /// The store's figures as metrics.
+    pub store_metrics: StoreMetrics,
+    /// What is scraped.
+    pub scrape: Arc<scrape::Manager>,
     /// The remote write receiver, where it is enabled.
     pub receiver: Option<RemoteWrite>,
     /// The configuration in force; swapped whole by a reload.
@@ -181,6 +192,7 @@ fn v1() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/v1/query", form(query::instant))
         .route("/api/v1/query_range", form(query::range))
+        .route("/api/v1/format_query", form(syntax::format_query))
         .route("/api/v1/parse_query", form(syntax::parse_query))
         .route("/api/v1/query_exemplars", form(exemplars::exemplars))
         .route("/api/v1/series", form(series::series))
@@ -195,6 +207,13 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
         .route("/api/v1/status/tsdb", get(tsdb::tsdb))
         .route("/api/v1/status/walreplay", get(tsdb::wal_replay))
+        .route("/api/v1/targets", get(targets::targets))
+        .route("/api/v1/targets/metadata", get(targets::target_metadata))
+        .route("/api/v1/scrape_pools", get(targets::scrape_pools))
+        .route("/api/v1/metadata", get(targets::metadata))
+        .route("/api/v1/admin/tsdb/snapshot", order(admin::snapshot))
+        .route("/api/v1/admin/tsdb/delete_series", order(admin::delete_series))
+        .route("/api/v1/admin/tsdb/clean_tombstones", order(admin::clean_tombstones))
         .route("/api/v1/write", post(write::write))
 }
 
@@ -205,6 +224,15 @@ where
     T: 'static,
 {
     get(handler.clone()).post(handler)
+}
+
+/// A request to change something.
+fn order<H, T>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Handler<T, Arc<Api>>,
+    T: 'static,
+{
+    post(handler.clone()).put(handler)
 }
 
 /// Everything that is served.

@@ -12,12 +12,15 @@ use stint_promql::Engine;
 use stint_storage::{Db, OpenReport, OsDisk};
 use tokio::sync::mpsc;
 
-use crate::api::{self, Api, Control, Parts, work::Workers};
+use crate::api::store_metrics::StoreMetrics;
+use crate::api::work::Workers;
+use crate::api::{self, Api, Control, Parts};
 use crate::cli::flags::Flags;
 use crate::config::{self, Config};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
+use crate::scrape;
 use crate::server::http::{HttpOptions, HttpServer, Listeners};
 use crate::server::jobs::Jobs;
 use crate::server::reload::Watch;
@@ -126,13 +129,20 @@ impl Server {
             Limits::default(),
             &metrics,
         );
-        let jobs = Jobs::start(&db, &metrics);
+        let jobs = Jobs::start(&db, &clock, &metrics);
         let receiver = flags.web_enable_remote_write_receiver.then(|| {
             RemoteWrite::new(pipeline.source("remote_write"), received_late_max(&config), &metrics)
         });
+        let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
+            pipeline.source("scrape"),
+            Arc::clone(&clock),
+            hostname(),
+        )));
+        scrape.apply(&config).await.map_err(|errors| StartError::Config(errors.join("\n")))?;
         let engine = Engine::new(features::engine_options(flags));
         let timeout = flags.query_timeout;
         let retention = retention_text(&db);
+        let store_metrics = StoreMetrics::new(&metrics, db.options());
         let parts = Arc::new(Parts {
             store: Arc::new(db.clone()) as Arc<dyn Queryable>,
             db,
@@ -143,6 +153,8 @@ impl Server {
                 timeout,
                 &metrics,
             ),
+            store_metrics,
+            scrape,
             receiver,
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),
@@ -204,6 +216,10 @@ impl Server {
             }
             Err(error) => return Err(format!("reading ended unexpectedly: {error}")),
         };
+        if let Err(errors) = self.parts.scrape.apply(&config).await {
+            self.api.metrics.config_reload_successful.set(0);
+            return Err(errors.join("\n"));
+        }
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
         }
@@ -224,6 +240,7 @@ impl Server {
     async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
         self.api.set_stopping();
+        self.parts.scrape.stop().await;
         if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
             tracing::warn!("some requests did not finish in time");
         }
@@ -262,12 +279,10 @@ fn received_late_max(config: &Config) -> Span {
 }
 
 fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::Options> {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let hostname = if hostname.trim().is_empty() { "localhost" } else { hostname.trim() };
     let locations = Locations::new(
         &flags.web_external_url,
         flags.web_route_prefix.as_deref(),
-        hostname,
+        &hostname(),
         listening_on,
     )?;
     let cors_origin = match flags.web_cors_origin.as_str() {
@@ -284,7 +299,15 @@ fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::O
         read_timeout: flags.web_read_timeout,
         route_prefix: locations.route_prefix,
         external_url: locations.external_url,
+        listen_port: listening_on.port(),
     })
+}
+
+/// The name of this machine.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
 /// Opens the store with the retention that the configuration or the flags give.

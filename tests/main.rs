@@ -2,4 +2,5 @@
 
 mod query_api;
 mod remote_write;
+mod scrape;
 mod support;

@@ -169,3 +169,54 @@ async fn flags_are_shown_by_name() {
     assert_eq!(flags["web.enable-admin-api"], "false");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn expressions_are_parsed_and_laid_out() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &[]).await;
+    let formatted = server.get("/api/v1/format_query?query=foo/bar%20%23comment").await;
+    assert_eq!(formatted.data(), "foo / bar");
+    let parsed = server.get("/api/v1/parse_query?query=-up").await.data();
+    assert_eq!((&parsed["type"], &parsed["op"]), (&json!("unaryExpr"), &json!("-")));
+    assert_eq!(server.post("/api/v1/parse_query", &[("query", "(")]).await.status, 400);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_and_a_snapshot_keeps_it() {
+    let dir = TestDir::new();
+    let flags = &["--web.enable-admin-api", "--web.enable-remote-write-receiver"];
+    let server = TestServer::start(&dir, "", flags).await;
+    let up: &[(&str, &str)] = &[("__name__", "up")];
+    server.write(&[(up, &[(-15, 1.0), (0, 2.0)])]).await;
+    let snapshot = server.post("/api/v1/admin/tsdb/snapshot", &[]).await.data();
+    let name = snapshot["name"].as_str().unwrap();
+    assert!(dir.path().join("data/snapshots").join(name).is_dir(), "{name}");
+    let form = [("match[]", "up"), ("end", &*seconds(-10).to_string())];
+    let deleted = server.post("/api/v1/admin/tsdb/delete_series", &form).await;
+    assert_eq!((deleted.status, deleted.text.as_str()), (204, ""));
+    let count = "/api/v1/query?query=count_over_time(up[1m])";
+    assert_eq!(server.get(count).await.data()["result"][0]["value"][1], "1");
+    assert_eq!(server.post("/api/v1/admin/tsdb/clean_tombstones", &[]).await.status, 204);
+    server.stop().await;
+
+    // A snapshot is a data directory.
+    let copy =
+        format!("--storage.tsdb.path={}", dir.path().join("data/snapshots/").join(name).display());
+    let server = TestServer::start_with(&dir, "", &[], &copy).await;
+    assert_eq!(server.get(count).await.data()["result"][0]["value"][1], "2");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn administration_needs_permission() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &[]).await;
+    for action in ["snapshot", "delete_series", "clean_tombstones"] {
+        let refused = server.post(&format!("/api/v1/admin/tsdb/{action}"), &[]).await;
+        assert_eq!(refused.status, 500);
+        assert_eq!(refused.json()["errorType"], "unavailable");
+        assert_eq!(refused.json()["error"], "admin APIs disabled");
+    }
+    server.stop().await;
+}

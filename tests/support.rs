@@ -75,11 +75,17 @@ impl Answer {
 impl TestServer {
     /// Starts a server on `dir` that reads `config` as its `prometheus.yml`.
     pub async fn start(dir: &TestDir, config: &str, flags: &[&str]) -> Self {
+        let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
+        Self::start_with(dir, config, flags, &data).await
+    }
+
+    /// The same with another data directory.
+    pub async fn start_with(dir: &TestDir, config: &str, flags: &[&str], data: &str) -> Self {
         let config_file = dir.path().join("prometheus.yml");
         std::fs::write(&config_file, config).unwrap();
         let mut arguments = vec![
             format!("--config.file={}", config_file.display()),
-            format!("--storage.tsdb.path={}", dir.path().join("data").display()),
+            data.to_owned(),
             "--web.listen-address=127.0.0.1:0".to_owned(),
         ];
         arguments.extend(flags.iter().map(ToString::to_string));
@@ -108,6 +114,17 @@ impl TestServer {
 
     pub async fn get(&self, path: &str) -> Answer {
         Self::answer(self.client.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Asks until the answer's `data` is what is waited for.
+    pub async fn wait_for(&self, path: &str, is_it: impl Fn(&Json) -> bool) -> Json {
+        for _ in 0..10_000 {
+            let data = self.get(path).await.data();
+            if is_it(&data) {
+                return data;
+            }
+        }
+        panic!("{path} never became what was waited for");
     }
 
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {

@@ -14,6 +14,7 @@ fn options() -> Options {
         read_timeout: Span::MINUTE,
         route_prefix: String::new(),
         external_url: "http://localhost:9090".into(),
+        listen_port: 9090,
     }
 }
 

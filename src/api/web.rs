@@ -92,7 +92,17 @@ fn refuse_order(api: &Api, request: &Request) -> Option<Response> {
 }
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    ([(header::CONTENT_TYPE, EXPOSITION)], api.metrics.render()).into_response()
+    // Walking over the store's series and formatting the text take their time.
+    let rendered = tokio::task::spawn_blocking(move || {
+        if let Some(parts) = api.parts() {
+            parts.store_metrics.refresh(&parts.db.stats());
+        }
+        api.metrics.render()
+    });
+    match rendered.await {
+        Ok(text) => ([(header::CONTENT_TYPE, EXPOSITION)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 /// What the server says it is. `version` is the Prometheus version whose API is spoken: clients

@@ -1,16 +1,22 @@
-//! The store's background work, run on threads of its own.
+//! The store's background work, run on threads of its own: syncing, and whatever is due.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
+use stint_model::Clock;
 use stint_storage::Db;
 use tokio::task::JoinHandle;
 
-use crate::metrics::{Metrics, counter};
+use crate::metrics::{Metrics, counter, counter_vec};
 
 /// How often the log is made to survive the machine. A power cut loses at most this much.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often to look for work.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait after a failure before trying again.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The running background work of a store.
 pub struct Jobs {
@@ -19,21 +25,48 @@ pub struct Jobs {
     threads: Vec<JoinHandle<()>>,
 }
 
+struct Counters {
+    done: IntCounterVec,
+    failed: IntCounter,
+    sync_failed: IntCounter,
+}
+
 impl Jobs {
     /// Starts the work of `db`.
-    pub fn start(db: &Db, metrics: &Metrics) -> Self {
+    pub fn start(db: &Db, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
         let registry = metrics.registry();
-        let sync_failed = counter(
-            registry,
-            "stint_storage_sync_failures_total",
-            "Failed attempts to make the log survive a power cut.",
-        );
-        let (stop, stopped) = channel();
-        let db = db.clone();
-        let threads = vec![tokio::task::spawn_blocking(move || {
-            sync_regularly(&db, &stopped, &sync_failed);
-        })];
-        Self { stop: vec![stop], threads }
+        let counters = Counters {
+            done: counter_vec(
+                registry,
+                "stint_storage_jobs_total",
+                "Finished background jobs of the store by kind.",
+                &["job"],
+            ),
+            failed: counter(
+                registry,
+                "prometheus_tsdb_compactions_failed_total",
+                "Failed background jobs of the store.",
+            ),
+            sync_failed: counter(
+                registry,
+                "stint_storage_sync_failures_total",
+                "Failed attempts to make the log survive a power cut.",
+            ),
+        };
+        let sync_failed = counters.sync_failed.clone();
+        let (stop_sync, sync_stopped) = channel();
+        let (stop_work, work_stopped) = channel();
+        let threads = vec![
+            tokio::task::spawn_blocking({
+                let db = db.clone();
+                move || sync_regularly(&db, &sync_stopped, &sync_failed)
+            }),
+            tokio::task::spawn_blocking({
+                let (db, clock) = (db.clone(), Arc::clone(clock));
+                move || work_regularly(&db, clock.as_ref(), &work_stopped, &counters)
+            }),
+        ];
+        Self { stop: vec![stop_sync, stop_work], threads }
     }
 
     /// Stops after the job that is running.
@@ -52,6 +85,42 @@ fn sync_regularly(db: &Db, stopped: &Receiver<()>, failed: &IntCounter) {
         if let Err(error) = db.sync() {
             failed.inc();
             tracing::error!(%error, "cannot sync the log; a power cut may lose data");
+        }
+    }
+}
+
+fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: &Counters) {
+    let mut pause = LOOK_EVERY;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = LOOK_EVERY;
+        while let Some(job) = db.next_job(clock.now()) {
+            let kind = job.name();
+            let started = clock.monotonic();
+            match job.run() {
+                Ok(report) => {
+                    counters.done.with_label_values(&[kind]).inc();
+                    let took = clock.monotonic().saturating_sub(started);
+                    tracing::info!(
+                        job = kind,
+                        ?took,
+                        blocks_written = report.blocks_written,
+                        samples_written = report.samples_written,
+                        blocks_removed = report.blocks_removed,
+                        segments_removed = report.segments_removed,
+                        "storage job finished"
+                    );
+                }
+                Err(error) => {
+                    counters.failed.inc();
+                    tracing::error!(job = kind, %error, "storage job failed; it will be tried again");
+                    pause = RETRY_AFTER;
+                    break;
+                }
+            }
+            // Between two jobs, so that stopping does not wait for all of them.
+            if stopped.recv_timeout(Duration::ZERO) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
         }
     }
 }

@@ -1,0 +1,171 @@
+//! `prometheus_tsdb_*`: the store's figures as metrics, read at each exposition.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use stint_model::RejectReason;
+use stint_storage::{Options, Stats};
+
+use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
+
+/// Families about the store, under the names that dashboards know.
+pub struct StoreMetrics {
+    head_series: IntGauge,
+    head_chunks: IntGauge,
+    head_bytes: IntGauge,
+    head_min_time: IntGauge,
+    head_max_time: IntGauge,
+    lowest_time: IntGauge,
+    samples: IntCounterVec,
+    late_samples: IntCounter,
+    series_created: IntCounter,
+    rejected: [IntCounter; 4],
+    exemplars: IntGauge,
+    wal_bytes: IntGauge,
+    wal_segments: IntGauge,
+    blocks: IntGauge,
+    block_bytes: IntGauge,
+    corruptions: IntCounter,
+    write_failures: IntCounter,
+    read_only: IntGauge,
+}
+
+/// Reasons that have a counter of their own in Prometheus.
+const REASONS: [RejectReason; 4] = [
+    RejectReason::OutOfOrder,
+    RejectReason::OutOfBounds,
+    RejectReason::TooOld,
+    RejectReason::DuplicateTimestamp,
+];
+
+impl StoreMetrics {
+    /// Registers all families; those about `options` never change.
+    pub fn new(metrics: &Metrics, options: &Options) -> Self {
+        let registry = metrics.registry();
+        let gauge = |name, help| int_gauge(registry, name, help);
+        let count = |name, help| counter(registry, name, help);
+        let limit = |name, help, value: i64| int_gauge(registry, name, help).set(value);
+        limit(
+            "prometheus_tsdb_retention_limit_seconds",
+            "How long samples are kept.",
+            options.retention.map_or(0, |time| time.as_ms() / 1000),
+        );
+        limit(
+            "prometheus_tsdb_retention_limit_bytes",
+            "How many bytes are kept; 0 for no limit.",
+            options.retention_bytes.unwrap_or(0) as i64,
+        );
+        limit(
+            "prometheus_tsdb_exemplar_max_exemplars",
+            "How many exemplars are kept.",
+            options.exemplars_max as i64,
+        );
+        let samples = counter_vec(
+            registry,
+            "prometheus_tsdb_head_samples_appended_total",
+            "Appended samples.",
+            &["type"],
+        );
+        // Known label values exist from the start, so that rates do.
+        samples.with_label_values(&["float"]);
+        Self {
+            head_series: gauge("prometheus_tsdb_head_series", "Series in the head."),
+            head_chunks: gauge("prometheus_tsdb_head_chunks", "Chunks in the head."),
+            head_bytes: gauge("stint_storage_head_bytes", "Bytes of the head, about."),
+            head_min_time: gauge("prometheus_tsdb_head_min_time", "First time in the head, ms."),
+            head_max_time: gauge("prometheus_tsdb_head_max_time", "Last time in the head, ms."),
+            lowest_time: gauge("prometheus_tsdb_lowest_timestamp", "First stored time, ms."),
+            samples,
+            late_samples: count(
+                "prometheus_tsdb_head_out_of_order_samples_appended_total",
+                "Appended samples that came late.",
+            ),
+            series_created: count(
+                "prometheus_tsdb_head_series_created_total",
+                "Series created in the head.",
+            ),
+            rejected: [
+                count(
+                    "prometheus_tsdb_out_of_order_samples_total",
+                    "Samples refused: out of order.",
+                ),
+                count(
+                    "prometheus_tsdb_out_of_bound_samples_total",
+                    "Samples refused: out of bounds.",
+                ),
+                count("prometheus_tsdb_too_old_samples_total", "Samples refused: too old."),
+                count(
+                    "stint_storage_duplicate_samples_total",
+                    "Samples refused: another value for a time.",
+                ),
+            ],
+            exemplars: gauge(
+                "prometheus_tsdb_exemplar_exemplars_in_storage",
+                "Exemplars in memory.",
+            ),
+            wal_bytes: gauge("prometheus_tsdb_wal_storage_size_bytes", "Bytes of the log."),
+            wal_segments: gauge("stint_storage_wal_segments", "Segments of the log."),
+            blocks: gauge("prometheus_tsdb_blocks_loaded", "Blocks that are served."),
+            block_bytes: gauge("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks."),
+            corruptions: count("prometheus_tsdb_wal_corruptions_total", "Damaged places found."),
+            write_failures: count(
+                "prometheus_tsdb_wal_writes_failed_total",
+                "Batches that could not be written.",
+            ),
+            read_only: gauge(
+                "stint_storage_read_only",
+                "1 when a failure keeps the store from taking anything until a restart.",
+            ),
+        }
+    }
+
+    /// Takes over the figures.
+    pub fn refresh(&self, stats: &Stats) {
+        let (first, last) = stats.head_bounds.map_or((0, 0), |(first, last)| (first.0, last.0));
+        self.head_series.set(stats.series as i64);
+        self.head_chunks.set(stats.chunks as i64);
+        self.head_bytes.set(stats.head_bytes as i64);
+        self.head_min_time.set(first);
+        self.head_max_time.set(last);
+        self.lowest_time.set(stats.bounds.map_or(0, |(first, _)| first.0));
+        raise(&self.samples.with_label_values(&["float"]), stats.samples_appended);
+        raise(&self.late_samples, stats.samples_late);
+        raise(&self.series_created, stats.series_created);
+        for (counter, reason) in self.rejected.iter().zip(REASONS) {
+            raise(counter, stats.rejected_for(reason));
+        }
+        self.exemplars.set(stats.exemplars as i64);
+        self.wal_bytes.set(stats.wal_bytes as i64);
+        self.wal_segments.set(stats.wal_segments as i64);
+        self.blocks.set(stats.blocks as i64);
+        self.block_bytes.set(stats.block_bytes as i64);
+        raise(&self.corruptions, stats.corruptions);
+        raise(&self.write_failures, stats.failed_batches);
+        self.read_only.set(i64::from(stats.read_only.is_some()));
+    }
+}
+
+/// Brings a counter up to a total that is kept elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_the_store_are_exposed() {
+        let metrics = Metrics::new();
+        let store = StoreMetrics::new(&metrics, &Options::default());
+        let stats = Stats { series: 7, samples_appended: 9, ..Stats::default() };
+        store.refresh(&stats);
+        store.refresh(&stats);
+        let text = metrics.render();
+        for line in [
+            "prometheus_tsdb_head_series 7\n",
+            "prometheus_tsdb_head_samples_appended_total{type=\"float\"} 9\n",
+            "prometheus_tsdb_retention_limit_seconds 604800\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}
