@@ -13,7 +13,7 @@ fuzz_target!(|body: &[u8]| {
         if let Entry::Series(series) = entry {
             let mut names = 0;
             series.each_label(|name, _| names += usize::from(name == "__name__"));
-            assert_eq!(names, 1, "{}", series.raw);
+            assert!(names > 0, "{}", series.raw);
             if let Some(exemplar) = series.exemplar {
                 exemplar.decode(Timestamp(0));
             }
