@@ -80,6 +80,8 @@ pub struct SeriesEntry<'a> {
     pub started: Option<Timestamp>,
     /// The kind given by the last `TYPE`, by which bucket bounds are written in one way.
     kind: MetricType,
+    /// How long the name before the braces is, where the parser has seen; else 0.
+    name_len: usize,
 }
 
 impl<'a> SeriesEntry<'a> {
@@ -90,12 +92,14 @@ impl<'a> SeriesEntry<'a> {
     /// `OpenMetrics` wants them (`1` becomes `1.0`), whatever the format.
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
-        scan::decode_labels(self.raw, self.kind, |name, value| out.push((name, value)));
+        scan::decode_labels(self.raw, self.name_len, self.kind, |name, value| {
+            out.push((name, value))
+        });
     }
 
     /// Hands each label to `visit`, the metric name among them; see [`SeriesEntry::labels`].
     pub fn each_label(&self, mut visit: impl FnMut(&str, &str)) {
-        scan::decode_labels(self.raw, self.kind, |name, value| visit(&name, &value));
+        scan::decode_labels(self.raw, self.name_len, self.kind, |name, value| visit(&name, &value));
     }
 
     /// The kind given by the last `TYPE` line before this series.
@@ -123,7 +127,9 @@ impl<'a> HistogramEntry<'a> {
     /// Replaces the contents of `out` by the labels; see [`SeriesEntry::labels`].
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
-        scan::decode_labels(self.raw, MetricType::Histogram, |name, value| out.push((name, value)));
+        scan::decode_labels(self.raw, 0, MetricType::Histogram, |name, value| {
+            out.push((name, value))
+        });
     }
 }
 
@@ -142,7 +148,7 @@ impl ExemplarRef<'_> {
     /// The exemplar with its labels; `at` stands in where the target gives no time.
     pub fn decode(&self, at: Timestamp) -> Exemplar {
         let mut labels = Vec::new();
-        scan::decode_labels(self.raw, MetricType::Unknown, |name, value| {
+        scan::decode_labels(self.raw, 0, MetricType::Unknown, |name, value| {
             labels.push((name, value));
         });
         Exemplar {

@@ -105,8 +105,8 @@ impl<'a> OpenMetrics<'a> {
     fn series(&mut self, expected: &str) -> Result<SeriesEntry<'a>, Fault> {
         let bytes = self.body.as_bytes();
         let start = self.at;
-        let raw_end = match scan::expected_end(bytes, start, expected) {
-            Some(end) => end,
+        let (name_end, raw_end) = match scan::expected_end(bytes, start, expected) {
+            Some(end) => (start, end),
             None => series_end(bytes, start)?,
         };
         let (value, mut at) = self.number(raw_end, "value")?;
@@ -130,6 +130,7 @@ impl<'a> OpenMetrics<'a> {
             exemplar,
             started: None,
             kind: self.kind,
+            name_len: name_end - start,
         })
     }
 
@@ -178,14 +179,19 @@ impl<'a> OpenMetrics<'a> {
     }
 }
 
-/// Where the series that starts at `start` ends: after its name, or after its labels.
+/// Where the name of the series that starts at `start` ends, and where the series itself does:
+/// after its name, or after its labels.
 #[inline]
-fn series_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+fn series_end(bytes: &[u8], start: usize) -> Result<(usize, usize), Fault> {
     let name_end = scan::name_end(bytes, start);
     if bytes.get(name_end) == Some(&b'{') {
-        return scan::label_block::<true>(bytes, name_end + 1, name_end > start);
+        let end = scan::label_block::<true>(bytes, name_end + 1, name_end > start)?;
+        return Ok((name_end, end));
     }
-    if name_end == start { Err(Fault::new(start, "expected metric name")) } else { Ok(name_end) }
+    if name_end == start {
+        return Err(Fault::new(start, "expected metric name"));
+    }
+    Ok((name_end, name_end))
 }
 
 fn metric_type(text: &str) -> Option<MetricType> {

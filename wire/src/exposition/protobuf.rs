@@ -137,6 +137,7 @@ impl<'a> Protobuf<'a> {
                 }),
                 started: self.points.started,
                 kind: self.family.kind,
+                name_len: 0,
             }),
             Step::Native { histogram, exemplars } => Entry::Histogram(HistogramEntry {
                 raw: &self.text.raw,

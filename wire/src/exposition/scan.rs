@@ -244,9 +244,11 @@ pub(super) fn label_block<const STRICT: bool>(
 }
 
 /// Decodes the labels of `raw`, which has passed [`label_block`], and hands name and value of
-/// each to `push`, the metric name among them.
+/// each to `push`, the metric name among them. `name_len` is the length of the name before the
+/// braces where it is known, else 0.
 pub(super) fn decode_labels<'a>(
     raw: &'a str,
+    name_len: usize,
     kind: MetricType,
     mut push: impl FnMut(Cow<'a, str>, Cow<'a, str>),
 ) {
@@ -256,7 +258,7 @@ pub(super) fn decode_labels<'a>(
         MetricType::Summary => Some(QUANTILE),
         _ => None,
     };
-    let end = name_end(bytes, 0);
+    let end = if name_len > 0 { name_len } else { name_end(bytes, 0) };
     if end > 0 {
         push(Cow::Borrowed(METRIC_NAME), slice(raw, 0, end));
     }

@@ -297,6 +297,17 @@ mod laws {
         )
     }
 
+    fn described(entry: Result<Option<Entry<'_>>, ParseError>) -> String {
+        match entry {
+            Ok(Some(Entry::Series(series))) => {
+                let mut labels = Vec::new();
+                series.labels(&mut labels);
+                format!("{} {labels:?} {}", series.raw, series.value)
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
     fn entries(format: Format, body: &[u8]) -> Result<usize, ParseError> {
         let mut parser = Parser::new(format, body);
         let mut entries = 0;
@@ -355,7 +366,9 @@ mod laws {
                 let mut plain = Parser::new(format, body.as_bytes());
                 let mut hinted = plain.clone();
                 for expected in expected.iter().filter(|raw| is_series(raw)) {
-                    prop_assert_eq!(plain.next(), hinted.next_expecting(expected));
+                    let (found, hinted) = (plain.next(), hinted.next_expecting(expected));
+                    // What the hint spared is not compared.
+                    prop_assert_eq!(described(found), described(hinted));
                 }
             }
         }

@@ -92,8 +92,8 @@ impl<'a> Text<'a> {
     fn series(&mut self, expected: &str) -> Result<SeriesEntry<'a>, Fault> {
         let bytes = self.body.as_bytes();
         let start = self.at;
-        let raw_end = match scan::expected_end(bytes, start, expected) {
-            Some(end) => end,
+        let (name_end, raw_end) = match scan::expected_end(bytes, start, expected) {
+            Some(end) => (start, end),
             None => series_end(bytes, start)?,
         };
         let (value, at) = self.value(scan::skip_blanks(bytes, raw_end))?;
@@ -106,6 +106,7 @@ impl<'a> Text<'a> {
             exemplar: None,
             started: None,
             kind: self.kind,
+            name_len: name_end - start,
         })
     }
 
@@ -157,13 +158,15 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where the series that starts at `start` ends: after its name, or after its labels.
+/// Where the name of the series that starts at `start` ends, and where the series itself does:
+/// after its name, or after its labels.
 #[inline]
-fn series_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+fn series_end(bytes: &[u8], start: usize) -> Result<(usize, usize), Fault> {
     let name_end = scan::name_end(bytes, start);
     let at = scan::skip_blanks(bytes, name_end);
     if bytes.get(at) == Some(&b'{') {
-        return scan::label_block::<false>(bytes, at + 1, name_end > start);
+        let end = scan::label_block::<false>(bytes, at + 1, name_end > start)?;
+        return Ok((name_end, end));
     }
     if name_end == start {
         return Err(Fault::new(start, "expected metric name"));
@@ -171,5 +174,5 @@ fn series_end(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     if at == name_end {
         return Err(Fault::new(at, "expected value after metric"));
     }
-    Ok(name_end)
+    Ok((name_end, name_end))
 }
