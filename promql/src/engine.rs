@@ -42,7 +42,7 @@ impl Default for EngineOptions {
         Self {
             lookback: Span(300_000),
             samples_max: 50_000_000,
-            timeout: Duration::from_secs(120),
+            timeout: Duration::from_mins(2),
             subquery_step: Span::MINUTE,
             features: parse::Options::default(),
             delayed_name_removal: false,

@@ -26,7 +26,8 @@ use crate::cancel::Cancel;
 use crate::column::{Column, Series, Steps, merge_equal, without_metadata};
 use crate::engine::{EngineOptions, PHASE, Run};
 use crate::error::QueryError;
-use crate::parse::ast::{Expr, PosRange};
+use crate::parse::ast::{Expr, PosRange, ValueType};
+use crate::parse::line_and_column;
 use crate::value::Stats;
 
 pub(crate) use duration::reach;
@@ -132,9 +133,7 @@ impl<'a> Shared<'a> {
 
     /// ` (line:column)` of the place `pos`.
     fn place(&self, pos: PosRange) -> String {
-        let before = self.text.as_bytes().get(..pos.start as usize).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        let (line, column) = line_and_column(self.text, pos.start);
         format!(" ({line}:{column})")
     }
 
@@ -314,8 +313,8 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
         Expr::MatrixSelector(matrix) => matrix.selector.at.is_some(),
         Expr::Subquery(subquery) => subquery.at.is_some(),
         Expr::Call(call) => {
-            let is_current_time = call.args.is_empty()
-                && call.function.returns == crate::parse::ast::ValueType::Vector;
+            let is_current_time =
+                call.args.is_empty() && call.function.returns == ValueType::Vector;
             !TIME_DEPENDENT.contains(&call.function.name)
                 && !is_current_time
                 && call.args.iter().all(is_step_invariant)

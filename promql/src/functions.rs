@@ -8,12 +8,11 @@ pub(crate) mod rate;
 
 use std::fmt::Write as _;
 
-use crate::error::QueryError;
 use crate::exec::window::{Scope, Window};
 use crate::value::SampleValue;
 
 /// What a range function makes of a window; `None` leaves the step empty.
-pub(crate) type RangeEval = fn(&Window<'_>, &Scope<'_>) -> Result<Option<SampleValue>, QueryError>;
+pub(crate) type RangeEval = fn(&Window<'_>, &Scope<'_>) -> Option<SampleValue>;
 
 /// A function over range vectors.
 #[derive(Clone, Copy)]

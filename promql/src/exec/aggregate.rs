@@ -41,14 +41,13 @@ impl Evaluator<'_> {
         let mut groups: Vec<Group> = Vec::new();
         self.stream(&aggregate.expr, &mut |series| {
             let key = group_labels(aggregate, &series.labels);
-            let slot = match index.get(&key) {
-                Some(slot) => *slot,
-                None => {
-                    self.shared.hold(self.steps.count)?;
-                    groups.push(Group::new(key.clone(), self.steps.count));
-                    index.insert(key, groups.len() - 1);
-                    groups.len() - 1
-                }
+            let slot = if let Some(slot) = index.get(&key) {
+                *slot
+            } else {
+                self.shared.hold(self.steps.count)?;
+                groups.push(Group::new(key.clone(), self.steps.count));
+                index.insert(key, groups.len() - 1);
+                groups.len() - 1
             };
             if let Some(group) = groups.get_mut(slot) {
                 group.drop_name |= series.drop_name;
@@ -117,29 +116,21 @@ impl Evaluator<'_> {
             ResetHint::Unknown | ResetHint::Gauge => 0,
         };
         let pos = aggregate.expr.pos();
-        match sum {
-            None => {
-                let is_mean = aggregate.op == AggregateOp::Avg;
-                *sum = Some(Box::new(kahan::HistogramMean::new(histogram, is_mean)));
-            }
-            Some(sum) => match sum.add(histogram) {
-                Ok(combined) => {
-                    let combined = Combined {
-                        hints_conflict: *flags & (RESET | NOT_RESET) == RESET | NOT_RESET,
-                        ..combined
-                    };
-                    self.remark_on_combined(combined, "aggregation", pos);
-                }
-                Err(_) => {
-                    *flags |= DROPPED;
-                    self.shared.warn(
-                        "vector contains a mix of histograms with exponential and custom \
-                             buckets schemas",
-                        pos,
-                    );
-                }
-            },
-        }
+        let Some(sum) = sum else {
+            let is_mean = aggregate.op == AggregateOp::Avg;
+            *sum = Some(Box::new(kahan::HistogramMean::new(histogram, is_mean)));
+            return;
+        };
+        let Ok(combined) = sum.add(histogram) else {
+            *flags |= DROPPED;
+            self.shared.warn(
+                "vector contains a mix of histograms with exponential and custom buckets schemas",
+                pos,
+            );
+            return;
+        };
+        let hints_conflict = *flags & (RESET | NOT_RESET) == RESET | NOT_RESET;
+        self.remark_on_combined(Combined { hints_conflict, ..combined }, "aggregation", pos);
     }
 
     fn finish(&self, aggregate: &Aggregate, group: &Group, column: &mut Column) {
@@ -244,16 +235,8 @@ impl Group {
                     *flags |= INCREMENTAL;
                 }
             }
-            AggregateOp::Max => {
-                if first || *total < value || total.is_nan() {
-                    *total = value;
-                }
-            }
-            AggregateOp::Min => {
-                if first || *total > value || total.is_nan() {
-                    *total = value;
-                }
-            }
+            AggregateOp::Max if first || *total < value || total.is_nan() => *total = value,
+            AggregateOp::Min if first || *total > value || total.is_nan() => *total = value,
             AggregateOp::Stddev | AggregateOp::Stdvar => {
                 if first {
                     *extra = value;

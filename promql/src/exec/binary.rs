@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use stint_model::Labels;
-use stint_model::histogram::{Combined, FloatHistogram, IncompatibleLayout, ResetHint};
+use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 use stint_model::labels::METRIC_NAME;
 
 use crate::column::{Column, Point, SAME_LABELSET, Scalar, Series};
@@ -206,23 +206,17 @@ impl Evaluator<'_> {
         let mut result = (**a).clone();
         let combined = if subtract { result.sub(b) } else { result.add(b) };
         let (operation, sign) = if subtract { ("subtraction", '-') } else { ("addition", '+') };
-        match combined {
-            Ok(combined) => {
-                self.remark_on_combined(combined, operation, pos);
-                if subtract {
-                    result.reset_hint = ResetHint::Gauge;
-                }
-                result.compact();
-                histogram(result)
-            }
-            Err(IncompatibleLayout) => {
-                self.shared.warn(
-                    &format!("incompatible bucket layout encountered for binary operator {sign}"),
-                    pos,
-                );
-                Outcome::Incompatible
-            }
+        let Ok(combined) = combined else {
+            let text = format!("incompatible bucket layout encountered for binary operator {sign}");
+            self.shared.warn(&text, pos);
+            return Outcome::Incompatible;
+        };
+        self.remark_on_combined(combined, operation, pos);
+        if subtract {
+            result.reset_hint = ResetHint::Gauge;
         }
+        result.compact();
+        histogram(result)
     }
 
     /// Notes what happened when histograms were combined.
@@ -473,12 +467,11 @@ impl Join<'_, '_> {
                 };
                 let (lhs, rhs) = if self.swapped { (b, a) } else { (a, b) };
                 match self.eval.element(self.binary, lhs, rhs) {
-                    Outcome::Incompatible => continue,
                     Outcome::Value(_, keep) if self.binary.return_bool => {
                         SampleValue::Float(f64::from(keep))
                     }
-                    Outcome::Value(_, false) => continue,
                     Outcome::Value(value, true) => value,
+                    Outcome::Value(_, false) | Outcome::Incompatible => continue,
                 }
             };
             self.write(slot, at, value)?;

@@ -107,7 +107,9 @@ impl Evaluator<'_> {
             _ => Scalar::Constant(f64::INFINITY),
         };
         self.stream(call.args.first().ok_or_else(missing)?, &mut |mut series| {
-            series.column.filter_floats(|at, _| !(high.at(at) < low.at(at)));
+            series.column.filter_floats(|at, _| {
+                high.at(at) >= low.at(at) || high.at(at).is_nan() || low.at(at).is_nan()
+            });
             series.column.map_floats(|at, value| {
                 let (low, high) = (low.at(at), high.at(at));
                 if low.is_nan() || high.is_nan() || value.is_nan() {

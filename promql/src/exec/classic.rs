@@ -83,7 +83,9 @@ impl Evaluator<'_> {
     }
 
     fn recycle_all(&self, all: Vec<Series>) {
-        all.into_iter().for_each(|series| self.shared.recycle(series.column));
+        for series in all {
+            self.shared.recycle(series.column);
+        }
     }
 
     fn checked_quantile(&self, arg: &Expr) -> Result<Scalar, QueryError> {
@@ -239,7 +241,7 @@ impl Evaluator<'_> {
         name: &str,
         forcings: &mut HashMap<String, Forcing, foldhash::fast::FixedState>,
     ) -> f64 {
-        let Some(forced) = tidy(buckets) else {
+        let Ok(forced) = tidy(buckets) else {
             return match question {
                 Question::Quantile(quantile) if quantile.at(at) < 0.0 => f64::NEG_INFINITY,
                 Question::Quantile(quantile) if quantile.at(at) > 1.0 => f64::INFINITY,

@@ -62,7 +62,9 @@ impl Evaluator<'_> {
             self.shared.recycle(series.column);
             Ok(())
         })?;
-        infos.into_iter().for_each(|info| self.shared.recycle(info.column));
+        for info in infos {
+            self.shared.recycle(info.column);
+        }
         outputs.all.into_iter().try_for_each(|series| self.emit(series, sink))
     }
 

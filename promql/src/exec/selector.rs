@@ -132,7 +132,7 @@ impl Evaluator<'_> {
             }
             match (take, histogram) {
                 (Take::Value | Take::FloatTime, Some(histogram)) => {
-                    out.set_histogram(at, histogram.clone())
+                    out.set_histogram(at, histogram.clone());
                 }
                 (Take::Value, None) => out.set_float(at, *value),
                 (Take::Time | Take::FloatTime, _) => out.set_float(at, sampled.as_secs_f64()),

@@ -21,31 +21,29 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let default = VectorMatching::default();
         let matching = binary.matching.as_ref().unwrap_or(&default);
-        match binary.op {
-            BinaryOp::Or => {
-                let mut presence = Presence::default();
-                self.stream(&binary.lhs, &mut |series| {
-                    self.note(&mut presence, &series, matching);
-                    sink(series)
-                })?;
-                self.stream(&binary.rhs, &mut |series| {
-                    self.choose(series, &presence, matching, false, sink)
-                })
-            }
-            _ => {
-                let mut presence = Presence::default();
-                // The left side is evaluated first, so that its errors come first.
-                let lhs = self.vector(&binary.lhs)?;
-                self.stream(&binary.rhs, &mut |series| {
-                    self.note(&mut presence, &series, matching);
-                    self.shared.recycle(series.column);
-                    Ok(())
-                })?;
-                let wanted = binary.op == BinaryOp::And;
-                lhs.into_iter()
-                    .try_for_each(|series| self.choose(series, &presence, matching, wanted, sink))
-            }
+        let mut presence = Presence::default();
+        if binary.op == BinaryOp::Or {
+            self.stream(&binary.lhs, &mut |series| {
+                self.note(&mut presence, &series, matching);
+                sink(series)
+            })?;
+            return self.stream(&binary.rhs, &mut |series| {
+                self.choose(series, &presence, matching, false, sink)
+            });
         }
+        // The left side is evaluated first, so that its errors come first.
+        let lhs = self.vector(&binary.lhs)?;
+        if lhs.is_empty() {
+            return Ok(());
+        }
+        self.stream(&binary.rhs, &mut |series| {
+            self.note(&mut presence, &series, matching);
+            self.shared.recycle(series.column);
+            Ok(())
+        })?;
+        let wanted = binary.op == BinaryOp::And;
+        lhs.into_iter()
+            .try_for_each(|series| self.choose(series, &presence, matching, wanted, sink))
     }
 
     fn note(&self, presence: &mut Presence, series: &Series, matching: &VectorMatching) {

@@ -194,7 +194,9 @@ impl Evaluator<'_> {
             }
             self.emit(grouped(aggregate, &all, &members, column), sink)?;
         }
-        all.into_iter().for_each(|series| self.shared.recycle(series.column));
+        for series in all {
+            self.shared.recycle(series.column);
+        }
         Ok(())
     }
 

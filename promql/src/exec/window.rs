@@ -12,7 +12,7 @@ use crate::error::QueryError;
 use crate::exec::duration::Reference;
 use crate::exec::selector::load;
 use crate::exec::{Evaluator, Shared, Sink};
-use crate::functions::{RangeFunction, rate};
+use crate::functions::{RangeFunction, over_time, rate};
 use crate::parse::ast::{Call, Expr, MatrixSelector, PosRange};
 use crate::value::RangeSeries;
 
@@ -214,6 +214,7 @@ impl Evaluator<'_> {
         };
         let shape = self.shape(matrix)?;
         check_edges(call.function.name, shape.edges)?;
+        let has_factors = call.function.name == "double_exponential_smoothing";
         let is_rate = matches!(call.function.name, "rate" | "increase");
         self.stream_samples(matrix, call.function.name, &mut |labels, drop_name, samples| {
             let mut column = self.shared.column(self.steps.count);
@@ -244,7 +245,10 @@ impl Evaluator<'_> {
                 looked_at += window.len();
                 scope.time = time;
                 scope.args = [args[0].at(at), args[1].at(at)];
-                if let Some(value) = (function.eval)(&window, &scope)? {
+                if has_factors {
+                    over_time::check_factors(scope.args)?;
+                }
+                if let Some(value) = (function.eval)(&window, &scope) {
                     column.set(at, value);
                 }
             }

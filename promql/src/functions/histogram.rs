@@ -22,12 +22,15 @@ pub(crate) struct Forced {
     pub(crate) difference: f64,
 }
 
-/// Sorts buckets, merges those of equal bounds and makes the counts rise. `None` without a +Inf
-/// bucket.
-pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Option<Option<Forced>> {
+/// There is no bucket for all observations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoInfinity;
+
+/// Sorts buckets, merges those of equal bounds and makes the counts rise, if by force, then how.
+pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Result<Option<Forced>, NoInfinity> {
     buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
-        return None;
+        return Err(NoInfinity);
     }
     buckets.dedup_by(|next, kept| {
         let same = next.bound == kept.bound;
@@ -37,7 +40,7 @@ pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Option<Option<Forced>> {
         same
     });
     let mut forced: Option<Forced> = None;
-    let mut before = buckets.first()?.count;
+    let mut before = buckets.first().ok_or(NoInfinity)?.count;
     for bucket in buckets.iter_mut().skip(1) {
         if bucket.count == before {
             continue;
@@ -58,7 +61,7 @@ pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Option<Option<Forced>> {
             before = bucket.count;
         }
     }
-    Some(forced)
+    Ok(forced)
 }
 
 fn almost_equal(a: f64, b: f64) -> bool {
@@ -307,7 +310,7 @@ mod tests {
     #[test]
     fn classic_quantiles_interpolate() {
         let mut list = buckets(&[(f64::INFINITY, 10.0), (1.0, 5.0), (2.0, 10.0)]);
-        assert_eq!(tidy(&mut list), Some(None));
+        assert_eq!(tidy(&mut list), Ok(None));
         assert_eq!(classic_quantile(0.75, &list), 1.5);
         assert_eq!(classic_quantile(0.25, &list), 0.5);
         assert_eq!(classic_fraction(1.0, 2.0, &list), 0.5);
@@ -317,8 +320,8 @@ mod tests {
     fn falling_buckets_are_forced_up() {
         let mut list = buckets(&[(1.0, 5.0), (2.0, 4.0), (f64::INFINITY, 9.0)]);
         let forced = Forced { lowest: 2.0, highest: 2.0, difference: 1.0 };
-        assert_eq!(tidy(&mut list), Some(Some(forced)));
+        assert_eq!(tidy(&mut list), Ok(Some(forced)));
         assert_eq!(list[1].count, 5.0);
-        assert_eq!(tidy(&mut buckets(&[(1.0, 5.0)])), None);
+        assert_eq!(tidy(&mut buckets(&[(1.0, 5.0)])), Err(NoInfinity));
     }
 }

@@ -9,10 +9,10 @@ use crate::exec::window::{Edges, Scope, Window};
 use crate::kahan;
 use crate::value::SampleValue;
 
-type Answer = Result<Option<SampleValue>, QueryError>;
+type Answer = Option<SampleValue>;
 
-fn float(value: f64) -> Answer {
-    Ok(Some(SampleValue::Float(value)))
+fn float(value: f64) -> SampleValue {
+    SampleValue::Float(value)
 }
 
 /// The text about histograms that a float function leaves out.
@@ -54,65 +54,65 @@ pub(crate) fn warn_layouts(scope: &Scope<'_>) {
 }
 
 pub(crate) fn count(window: &Window<'_>, _: &Scope<'_>) -> Answer {
-    float(window.len() as f64)
+    (window.len() > 0).then(|| float(window.len() as f64))
 }
 
-pub(crate) fn present(_: &Window<'_>, _: &Scope<'_>) -> Answer {
-    float(1.0)
+pub(crate) fn present(window: &Window<'_>, _: &Scope<'_>) -> Answer {
+    (window.len() > 0).then(|| float(1.0))
 }
 
 pub(crate) fn last(window: &Window<'_>, _: &Scope<'_>) -> Answer {
     let float = window.float_times().last().zip(window.floats().last());
     let histogram = window.histogram_times().last().zip(window.histograms().last());
-    Ok(match (float, histogram) {
+    match (float, histogram) {
         (Some((a, value)), other) if other.is_none_or(|(b, _)| a > b) => {
             Some(SampleValue::Float(*value))
         }
         (_, Some((_, histogram))) => Some(SampleValue::Histogram(histogram.clone())),
         _ => None,
-    })
+    }
 }
 
 pub(crate) fn first(window: &Window<'_>, _: &Scope<'_>) -> Answer {
     let float = window.float_times().first().zip(window.floats().first());
     let histogram = window.histogram_times().first().zip(window.histograms().first());
-    Ok(match (float, histogram) {
+    match (float, histogram) {
         (Some((a, value)), other) if other.is_none_or(|(b, _)| a < b) => {
             Some(SampleValue::Float(*value))
         }
         (_, Some((_, histogram))) => Some(SampleValue::Histogram(histogram.clone())),
         _ => None,
-    })
+    }
 }
 
 pub(crate) fn sum(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     if is_mixed(window, scope) {
-        return Ok(None);
+        return None;
     }
     if !window.histograms().is_empty() {
-        return Ok(sum_histograms(window.histograms(), scope, false));
+        return sum_histograms(window.histograms(), scope, false);
     }
     let (mut sum, mut lost) = (0.0, 0.0);
     for value in window.floats() {
         kahan::add(*value, &mut sum, &mut lost);
     }
-    float(if sum.is_infinite() { sum } else { sum + lost })
+    Some(float(if sum.is_infinite() { sum } else { sum + lost }))
 }
 
 pub(crate) fn avg(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     if is_mixed(window, scope) {
-        return Ok(None);
+        return None;
     }
     if !window.histograms().is_empty() {
-        return Ok(sum_histograms(window.histograms(), scope, true));
+        return sum_histograms(window.histograms(), scope, true);
     }
-    let Some((first, rest)) = window.floats().split_first() else { return Ok(None) };
+    let (first, rest) = window.floats().split_first()?;
     let mut mean = kahan::Mean { count: 1.0, value: *first, lost: 0.0, incremental: false };
     for value in rest {
         mean.count += 1.0;
         mean.add(*value);
     }
-    float(mean.finish())
+    Some(float(mean.finish()))
 }
 
 /// The sum or the mean of histograms.
@@ -128,13 +128,11 @@ fn sum_histograms(
     for histogram in rest {
         hints.0 |= histogram.reset_hint == ResetHint::Reset;
         hints.1 |= histogram.reset_hint == ResetHint::NotReset;
-        match sum.add(histogram) {
-            Ok(combined) => reconciled |= combined.bounds_reconciled,
-            Err(_) => {
-                warn_layouts(scope);
-                return None;
-            }
-        }
+        let Ok(combined) = sum.add(histogram) else {
+            warn_layouts(scope);
+            return None;
+        };
+        reconciled |= combined.bounds_reconciled;
     }
     if hints.0 && hints.1 {
         scope.warn("conflicting counter resets during histogram aggregation");
@@ -154,7 +152,7 @@ pub(crate) fn min(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
 }
 
 fn extreme(values: &[f64], better: fn(f64, f64) -> bool) -> Answer {
-    let Some((first, rest)) = values.split_first() else { return Ok(None) };
+    let (first, rest) = values.split_first()?;
     let best =
         rest.iter().fold(
             *first,
@@ -162,7 +160,7 @@ fn extreme(values: &[f64], better: fn(f64, f64) -> bool) -> Answer {
                 if better(*value, best) || best.is_nan() { *value } else { best }
             },
         );
-    float(best)
+    Some(float(best))
 }
 
 /// Count times the variance, divided by the count: the population's variance.
@@ -179,12 +177,12 @@ fn variance(values: &[f64]) -> f64 {
 
 pub(crate) fn stdvar(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let floats = only_floats(window, scope);
-    if floats.is_empty() { Ok(None) } else { float(variance(floats)) }
+    if floats.is_empty() { None } else { Some(float(variance(floats))) }
 }
 
 pub(crate) fn stddev(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let floats = only_floats(window, scope);
-    if floats.is_empty() { Ok(None) } else { float(variance(floats).sqrt()) }
+    if floats.is_empty() { None } else { Some(float(variance(floats).sqrt())) }
 }
 
 /// The φ-quantile of values, which are sorted in place; NaN counts as smallest.
@@ -217,37 +215,37 @@ pub(crate) fn quantile(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let floats = only_floats(window, scope);
     let quantile = scope.args[0];
     if floats.is_empty() {
-        return Ok(None);
+        return None;
     }
     if !(0.0..=1.0).contains(&quantile) {
         let shown = stint_model::histogram::Short(quantile);
         let text = format!("quantile value should be between 0 and 1, got {shown}");
         scope.shared.warn(&text, scope.arg_pos);
     }
-    float(quantile_of(quantile, &mut floats.to_vec()))
+    Some(float(quantile_of(quantile, &mut floats.to_vec())))
 }
 
 pub(crate) fn mad(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let mut values = only_floats(window, scope).to_vec();
     if values.is_empty() {
-        return Ok(None);
+        return None;
     }
     if values.iter().any(|value| value.is_nan()) {
-        return float(f64::NAN);
+        return Some(float(f64::NAN));
     }
     let median = quantile_of(0.5, &mut values);
     let mut deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
-    float(quantile_of(0.5, &mut deviations))
+    Some(float(quantile_of(0.5, &mut deviations)))
 }
 
 pub(crate) fn ts_of_first(window: &Window<'_>, _: &Scope<'_>) -> Answer {
     let times = [window.float_times().first(), window.histogram_times().first()];
-    Ok(times.into_iter().flatten().min().map(|ms| SampleValue::Float(*ms as f64 / 1000.0)))
+    times.into_iter().flatten().min().map(|ms| SampleValue::Float(*ms as f64 / 1000.0))
 }
 
 pub(crate) fn ts_of_last(window: &Window<'_>, _: &Scope<'_>) -> Answer {
     let times = [window.float_times().last(), window.histogram_times().last()];
-    Ok(times.into_iter().flatten().max().map(|ms| SampleValue::Float(*ms as f64 / 1000.0)))
+    times.into_iter().flatten().max().map(|ms| SampleValue::Float(*ms as f64 / 1000.0))
 }
 
 pub(crate) fn ts_of_max(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
@@ -267,7 +265,7 @@ fn ts_of(window: &Window<'_>, better: fn(f64, f64) -> bool) -> Answer {
             best = Some((*value, *time));
         }
     }
-    Ok(best.map(|(_, ms)| SampleValue::Float(ms as f64 / 1000.0)))
+    best.map(|(_, ms)| SampleValue::Float(ms as f64 / 1000.0))
 }
 
 /// Slope and value at `origin` of the least-squares line.
@@ -296,22 +294,22 @@ pub(crate) fn deriv(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let floats = only_floats(window, scope);
     let origin = window.float_times().first().copied().unwrap_or_default();
     if floats.len() < 2 {
-        return Ok(None);
+        return None;
     }
-    float(linear_regression(floats, window.float_times(), origin).0)
+    Some(float(linear_regression(floats, window.float_times(), origin).0))
 }
 
 pub(crate) fn predict_linear(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     let floats = only_floats(window, scope);
     if floats.len() < 2 {
-        return Ok(None);
+        return None;
     }
     let (slope, intercept) = linear_regression(floats, window.float_times(), scope.time);
-    float(slope * scope.args[0] + intercept)
+    Some(float(slope * scope.args[0] + intercept))
 }
 
-pub(crate) fn smoothing(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    let [smoothing, trend] = scope.args;
+/// An error when the factors of a smoothing are not inside 0 to 1.
+pub(crate) fn check_factors([smoothing, trend]: [f64; 2]) -> Result<(), QueryError> {
     for (name, symbol, factor) in [("smoothing", "sf", smoothing), ("trend", "tf", trend)] {
         if factor <= 0.0 || factor >= 1.0 {
             return Err(QueryError::Execution(format!(
@@ -319,8 +317,13 @@ pub(crate) fn smoothing(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
             )));
         }
     }
+    Ok(())
+}
+
+pub(crate) fn smoothing(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
+    let [smoothing, trend] = scope.args;
     let floats = only_floats(window, scope);
-    let [first, second, ..] = floats else { return Ok(None) };
+    let [first, second, ..] = floats else { return None };
     let (mut before, mut level) = (0.0, *first);
     let mut slope = second - first;
     for (at, value) in floats.iter().enumerate().skip(1) {
@@ -330,7 +333,7 @@ pub(crate) fn smoothing(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
         let next = smoothing * value + (1.0 - smoothing) * (level + slope);
         (before, level) = (level, next);
     }
-    float(level)
+    Some(float(level))
 }
 
 /// A sample of either type.
@@ -365,13 +368,13 @@ fn count_pairs<'w>(
     if scope.shape.edges == Edges::Anchored
         && all.last().is_none_or(|(time, ..)| *time <= window.start)
     {
-        return Ok(None);
+        return None;
     }
     let pairs = all.windows(2).filter(|pair| match pair {
         [a, b] => counts(a, b),
         _ => false,
     });
-    float(pairs.count() as f64)
+    Some(float(pairs.count() as f64))
 }
 
 pub(crate) fn changes(window: &Window<'_>, scope: &Scope<'_>) -> Answer {

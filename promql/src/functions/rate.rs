@@ -5,31 +5,30 @@ use std::sync::Arc;
 use stint_model::histogram::{FloatHistogram, ResetHint};
 
 use crate::column::Samples;
-use crate::error::QueryError;
 use crate::exec::window::{Edges, Scope, Window};
 use crate::functions::over_time::{is_mixed, warn_layouts};
 use crate::value::SampleValue;
 
-type Answer = Result<Option<SampleValue>, QueryError>;
+type Answer = Option<SampleValue>;
 
 pub(crate) fn rate(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    Ok(extrapolated(window, scope, true, true))
+    extrapolated(window, scope, true, true)
 }
 
 pub(crate) fn increase(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    Ok(extrapolated(window, scope, true, false))
+    extrapolated(window, scope, true, false)
 }
 
 pub(crate) fn delta(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    Ok(extrapolated(window, scope, false, false))
+    extrapolated(window, scope, false, false)
 }
 
 pub(crate) fn irate(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    Ok(between_last_two(window, scope, true))
+    between_last_two(window, scope, true)
 }
 
 pub(crate) fn idelta(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
-    Ok(between_last_two(window, scope, false))
+    between_last_two(window, scope, false)
 }
 
 /// Remarks on a rate of something that is not called or typed a counter.
@@ -276,13 +275,11 @@ fn histogram_increase(
     result.reduce_resolution(lowest);
     let mut reconciled = false;
     if !skips_first && timeline.zero_at.is_none() {
-        match result.sub(first) {
-            Ok(combined) => reconciled |= combined.bounds_reconciled,
-            Err(_) => {
-                warn_layouts(scope);
-                return None;
-            }
-        }
+        let Ok(combined) = result.sub(first) else {
+            warn_layouts(scope);
+            return None;
+        };
+        reconciled |= combined.bounds_reconciled;
     }
     if is_counter {
         let from = if skips_first { 2 } else { 1 };
@@ -290,13 +287,11 @@ fn histogram_increase(
             if resets(at)
                 && let Some(before) = all.get(at - 1)
             {
-                match result.add(before) {
-                    Ok(combined) => reconciled |= combined.bounds_reconciled,
-                    Err(_) => {
-                        warn_layouts(scope);
-                        return None;
-                    }
-                }
+                let Ok(combined) = result.add(before) else {
+                    warn_layouts(scope);
+                    return None;
+                };
+                reconciled |= combined.bounds_reconciled;
             }
         }
     }
@@ -425,7 +420,7 @@ fn edged(
     if is_counter && all.iter().any(is_gauge) {
         warn_not(scope, "counter");
     }
-    if !is_counter && !(is_gauge(all.first()?) && is_gauge(all.last()?)) {
+    if !is_counter && (!is_gauge(all.first()?) || !is_gauge(all.last()?)) {
         warn_not(scope, "gauge");
     }
     let result = edged_histograms(all, (left, right), is_counter, |at_start| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use stint_model::histogram::FloatHistogram;
 use stint_model::{Labels, Span, Timestamp, Value, is_stale};
 
-use super::command::{Eval, Remarks};
+use super::command::{Eval, Remarks, When};
 use crate::annotations::Annotations;
 use crate::parse::SequenceValue;
 use crate::value::{InstantSample, QueryValue, RangeSeries, SampleValue};
@@ -102,9 +102,10 @@ pub(super) fn check_result(eval: &Eval, value: &QueryValue) -> Result<(), String
         QueryValue::Vector(samples) => check_vector(eval, samples),
         QueryValue::Matrix(series) => {
             let (start, step) = match (eval.range_vector, eval.when) {
-                (Some((start, _, step)), _) => (start, step),
-                (None, super::command::When::Range { start, step, .. }) => (start, step),
-                (None, super::command::When::Instant(_)) => {
+                (Some((start, _, step)), _) | (None, When::Range { start, step, .. }) => {
+                    (start, step)
+                }
+                (None, When::Instant(_)) => {
                     return Err("unexpected range vector".to_owned());
                 }
             };

@@ -78,7 +78,7 @@ impl Runner {
         match eval.when {
             When::Range { start, end, step } => {
                 let query = RangeQuery { expr: &eval.expr, start, end, step, lookback: None };
-                match self.verdict(eval, self.engine.range(&self.store, &query, &self.cancel))? {
+                match verdict(eval, self.engine.range(&self.store, &query, &self.cancel))? {
                     Some(answer) => {
                         check_annotations(eval, &answer.annotations)?;
                         check_result(eval, &answer.value)
@@ -93,7 +93,7 @@ impl Runner {
     fn instant(&self, eval: &Eval, at: Timestamp) -> Result<(), String> {
         let query = InstantQuery { expr: &eval.expr, at, lookback: None };
         let answer = self.engine.instant(&self.store, &query, &self.cancel);
-        let Some(answer) = self.verdict(eval, answer)? else { return Ok(()) };
+        let Some(answer) = verdict(eval, answer)? else { return Ok(()) };
         check_annotations(eval, &answer.annotations)?;
         check_result(eval, &answer.value)?;
         self.pinned(eval, at)?;
@@ -101,23 +101,6 @@ impl Runner {
             return Ok(());
         }
         self.as_range(eval, at, &answer)
-    }
-
-    /// The answer, or nothing when it failed as it should.
-    fn verdict(
-        &self,
-        eval: &Eval,
-        answer: Result<Answer, QueryError>,
-    ) -> Result<Option<Answer>, String> {
-        match (answer, &eval.fail) {
-            (Ok(_), Some(_)) => Err("expected to fail, but has an answer".to_owned()),
-            (Ok(answer), None) => Ok(Some(answer)),
-            (Err(error), None) => Err(format!("failed: {error}")),
-            (Err(error), Some(pattern)) if pattern.matches(&error.to_string()) => Ok(None),
-            (Err(error), Some(pattern)) => {
-                Err(format!("failed with {:?}, expected {pattern:?}", error.to_string()))
-            }
-        }
     }
 
     /// The same with every selector pinned to `at`, asked at other times.
@@ -186,6 +169,19 @@ impl Runner {
             _ => check_vector(eval, &samples),
         };
         checked.map_err(|error| format!("as a range: {error}"))
+    }
+}
+
+/// The answer, or nothing when it failed as it should.
+fn verdict(eval: &Eval, answer: Result<Answer, QueryError>) -> Result<Option<Answer>, String> {
+    match (answer, &eval.fail) {
+        (Ok(_), Some(_)) => Err("expected to fail, but has an answer".to_owned()),
+        (Ok(answer), None) => Ok(Some(answer)),
+        (Err(error), None) => Err(format!("failed: {error}")),
+        (Err(error), Some(pattern)) if pattern.matches(&error.to_string()) => Ok(None),
+        (Err(error), Some(pattern)) => {
+            Err(format!("failed with {:?}, expected {pattern:?}", error.to_string()))
+        }
     }
 }
 
