@@ -10,6 +10,7 @@
 pub mod cursor;
 pub mod downsample;
 pub mod encode;
+pub mod forwarder;
 pub mod retry;
 pub mod route;
 pub mod send;

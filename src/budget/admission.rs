@@ -259,6 +259,16 @@ impl Admission {
         }
     }
 
+    /// Slots that may be in use right after the start.
+    pub fn slots_at_start(&self) -> u64 {
+        self.slots(self.started)
+    }
+
+    /// Families of which something is sent.
+    pub fn families(&self) -> HashSet<&str> {
+        self.metrics.keys().map(|(_, family, _)| &**family).collect()
+    }
+
     fn free(&self, now: Duration) -> Free {
         let Some(limits) = &self.limits else { return Free { slots: u64::MAX, reserve: 0 } };
         let left = self.slots(now).saturating_sub(self.live());
