@@ -14,6 +14,9 @@ pub mod forwarder;
 pub mod retry;
 pub mod route;
 pub mod send;
+#[cfg(test)]
+mod sim;
 pub mod source;
 pub mod status;
+pub mod stored;
 pub mod transport;

@@ -3,6 +3,7 @@
 //! A forwarder registers each series once, says which groups have samples to send, lets
 //! [`Admission::plan`] decide, and asks [`Admission::check`] before it sends anything.
 
+mod doubt;
 mod preempt;
 
 use std::collections::{HashMap, HashSet};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use stint_model::{Labels, Timestamp};
 use stint_storage::Disk;
+
+use doubt::Doubt;
 
 use super::full::ServerFull;
 use super::group::{GroupId, Key, membership};
@@ -103,9 +106,7 @@ pub struct Admission {
     names: HashSet<Arc<str>>,
     /// Groups that ask for slots they do not have.
     listed: Vec<u32>,
-    missing: Option<MissingLedger>,
-    /// Leases found at the start; all of them live for the whole hold time.
-    recovered: u64,
+    doubt: Option<Doubt>,
     started: Duration,
     preempt_at: Duration,
     points: u64,
@@ -116,30 +117,40 @@ impl Admission {
     pub fn open(opening: Opening<'_>) -> Self {
         let Opening { limits, policy, disk, path, ran_before, now } = opening;
         let (ledger, found) = match &limits {
-            Some(_) => Ledger::open(disk, path, HOLD, now),
+            Some(_) => Ledger::open(Arc::clone(&disk), path, HOLD, now),
             None => (Ledger::in_memory(HOLD), Found::Leases(0)),
         };
-        let missing = match (&found, &limits) {
+        let mut ledger = ledger;
+        let lost = match (&found, &limits) {
             (Found::Leases(_), _) | (_, None) => None,
             (Found::Missing, Some(limits)) if !ran_before => Some(limits.missing_ledger),
             (Found::Missing | Found::Damaged(_), Some(_)) => Some(MissingLedger::Full),
         };
+        let (doubt, problem) = match (lost, &limits) {
+            (_, None) => (None, None),
+            (None, Some(_)) => (Doubt::read(disk, path), None),
+            (Some(rule), Some(_)) => {
+                let (doubt, problem) = Doubt::begin(disk, path, rule, ledger.live());
+                // From now on there is a ledger, even if nothing is ever granted.
+                let written = ledger.checkpoint().map_err(|error| error.to_string());
+                (Some(doubt), problem.or(written.err()))
+            }
+        };
         Self {
             limits,
             policy,
-            recovered: ledger.live(),
             ledger,
             found,
             full: ServerFull::default(),
             history: History::default(),
-            ledger_error: None,
+            ledger_error: problem,
             groups: Vec::new(),
             vacant: Vec::new(),
             index: HashMap::new(),
             metrics: HashMap::new(),
             names: HashSet::new(),
             listed: Vec::new(),
-            missing,
+            doubt,
             started: now,
             preempt_at: now + HOLD.to_std(),
             points: 0,
@@ -244,17 +255,18 @@ impl Admission {
             if self.full.is_probing() { limits.target } else { self.full.target(limits.target) };
         let age = now.saturating_sub(self.started);
         let hold = HOLD.to_std();
-        match self.missing {
-            Some(_) if age >= hold => target,
-            None | Some(MissingLedger::Nothing) => target,
-            Some(MissingLedger::Ramp) => {
+        let Some(doubt) = &self.doubt else { return target };
+        match doubt.rule {
+            _ if age >= hold => target,
+            MissingLedger::Nothing => target,
+            MissingLedger::Ramp => {
                 let part = (age.as_secs_f64() / hold.as_secs_f64()).max(0.5);
                 (target as f64 * part) as u64
             }
-            Some(MissingLedger::Full) => {
+            MissingLedger::Full => {
                 // What could be read of the ledger is not unknown any more.
                 let beside = limits.contract.saturating_sub(limits.target);
-                target.min(beside.saturating_add(self.recovered))
+                target.min(beside.saturating_add(doubt.recovered))
             }
         }
     }
@@ -342,6 +354,11 @@ impl Admission {
         }
         if let Some(limits) = &self.limits {
             self.full.advance(now, limits.target);
+        }
+        if now.saturating_sub(self.started) >= HOLD.to_std()
+            && let Some(doubt) = self.doubt.take()
+        {
+            doubt.end();
         }
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.points));
     }

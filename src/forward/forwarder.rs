@@ -103,7 +103,8 @@ struct Core {
 
 /// Forwards to one endpoint.
 pub struct Forwarder {
-    core: Option<Core>,
+    /// Out while it works.
+    core: Mutex<Option<Core>>,
     sender: Sender,
     handle: Handle,
     queue: QueueConfig,
@@ -134,8 +135,8 @@ impl Forwarder {
             tracing::warn!(endpoint = %config.name, "the cursor cannot be read ({why}); everything that is still in the log is sent again");
         }
         let ran_before = saved != Saved::Nothing;
-        let read = if let Saved::At(position) = saved { position } else { Position::default() };
         let source = open(saved)?;
+        let read = source.position();
         let limits = Limits::resolve(&config.url, &config.budget);
         let cloud = is_grafana_cloud(host_of(&config.url));
         let admission = Admission::open(Opening {
@@ -183,7 +184,7 @@ impl Forwarder {
             read,
         };
         Ok(Self {
-            core: Some(core),
+            core: Mutex::new(Some(core)),
             sender,
             handle,
             queue: config.queue,
@@ -199,12 +200,14 @@ impl Forwarder {
     }
 
     /// Forwards until `stop` becomes true; then sends what is at hand once, saves, and ends.
-    pub async fn run(mut self, stop: watch::Receiver<bool>) -> Result<(), ForwardError> {
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), ForwardError> {
         let mut shards = Shards::new(&self.queue, self.jitter.clone());
         let mut round = Round::new(shards.count);
         let mut since: Option<Instant> = None;
         let mut saved_at = Instant::now();
         let mut metadata_at = Instant::now();
+        // What is stored from now on is not missed, even if nothing can be sent before a restart.
+        self.save().await?;
         loop {
             let stopping = *stop.borrow();
             let full = shards.count * self.queue.max_samples_per_send.max(1);
@@ -271,21 +274,21 @@ impl Forwarder {
 
     /// Runs `work` where it may wait for the disk.
     async fn blocking<T: Send + 'static>(
-        &mut self,
+        &self,
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, ForwardError> {
         let broken = || ForwardError::Panicked(self.sender.name.clone());
-        let mut core = self.core.take().ok_or_else(broken)?;
+        let mut core = self.core.lock().take().ok_or_else(broken)?;
         let task = tokio::task::spawn_blocking(move || {
             let outcome = work(&mut core);
             (core, outcome)
         });
         let (core, outcome) = task.await.map_err(|_| broken())?;
-        self.core = Some(core);
+        *self.core.lock() = Some(core);
         Ok(outcome)
     }
 
-    async fn fill(&mut self, round: Round, full: usize) -> Result<(Round, Filled), ForwardError> {
+    async fn fill(&self, round: Round, full: usize) -> Result<(Round, Filled), ForwardError> {
         let mut round = round;
         self.blocking(move |core| {
             let filled = core.fill(&mut round, full);
@@ -294,7 +297,7 @@ impl Forwarder {
         .await
     }
 
-    async fn save(&mut self) -> Result<(), ForwardError> {
+    async fn save(&self) -> Result<(), ForwardError> {
         self.blocking(Core::save).await
     }
 
@@ -370,7 +373,7 @@ impl Forwarder {
         }
     }
 
-    async fn close(mut self) -> Result<(), ForwardError> {
+    async fn close(self) -> Result<(), ForwardError> {
         let admission = Arc::clone(&self.handle.admission);
         self.blocking(move |_| {
             if let Err(error) = admission.lock().close() {
@@ -449,9 +452,6 @@ impl Core {
 
     /// Makes durable that everything read was dealt with.
     fn save(&mut self) {
-        if self.read == Position::default() {
-            return;
-        }
         match self.cursor.save(self.read) {
             Ok(()) => self.source.release(self.read),
             Err(error) => {

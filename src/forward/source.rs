@@ -52,6 +52,9 @@ pub trait Source: Send {
     /// The next piece.
     fn next(&mut self) -> Result<Event, SourceError>;
 
+    /// Where reading goes on.
+    fn position(&self) -> Position;
+
     /// Says that nothing before `position` is needed any more.
     fn release(&mut self, position: Position);
 

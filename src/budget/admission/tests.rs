@@ -160,6 +160,22 @@ fn a_lost_ledger_leaves_only_what_is_beside_the_target() {
 }
 
 #[test]
+fn doubt_outlives_restarts_until_the_hold_time_is_over() {
+    let disk = SimDisk::new();
+    let mut now = Duration::from_secs(5);
+    for _ in 0..3 {
+        now += Duration::from_secs(600);
+        let admission = open(&disk, limits(100, 0), true, now);
+        assert_eq!(admission.slots(now), 10);
+    }
+    let mut admission = open(&disk, limits(100, 0), true, now);
+    now += Duration::from_secs(22 * 60);
+    admission.advance(now, WALL);
+    assert_eq!(admission.slots(now), 100);
+    assert_eq!(open(&disk, limits(100, 0), true, now).slots(now), 100);
+}
+
+#[test]
 fn a_first_start_ramps_up() {
     let now = Duration::from_secs(5);
     let ramp = Limits { missing_ledger: MissingLedger::Ramp, ..limits(100, 0) };

@@ -1,1 +1,599 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use stint_model::{Labels, Metadata, MetricType, STALE_NAN_BITS, Sample, Span, Timestamp};
+use stint_storage::SimDisk;
+use stint_storage::disk::sim::Crash;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer};
+use super::super::status::Status;
+use super::*;
+use crate::budget::policy::Reason;
+use crate::config::{Budget, HttpConfig, MetadataConfig};
+
+const WALL: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A server with one endpoint.
+struct World {
+    clock: Arc<TokioClock>,
+    log: Arc<Mutex<Log>>,
+    mimir: Arc<Mimir>,
+    disk: SimDisk,
+    config: RemoteWrite,
+    running: Option<Running>,
+    /// Counters of runs that ended.
+    past: Vec<Status>,
+}
+
+struct Running {
+    handle: Handle,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), ForwardError>>,
+}
+
+fn config(budget: Budget) -> RemoteWrite {
+    RemoteWrite {
+        name: "cloud".into(),
+        url: "https://mimir.example.org/api/v1/push".into(),
+        remote_timeout: Span::from_secs(30),
+        headers: Vec::new(),
+        write_relabel_configs: Vec::new(),
+        protobuf_message: ProtobufMessage::V1,
+        send_exemplars: false,
+        send_native_histograms: false,
+        queue: QueueConfig::default(),
+        metadata: MetadataConfig::default(),
+        http: HttpConfig::default(),
+        labels: Labels::default(),
+        budget,
+    }
+}
+
+fn budget(series: u64) -> Budget {
+    Budget { series: Some(series), interval: Some(Span::MINUTE), ..Budget::default() }
+}
+
+impl World {
+    fn new(budget: Budget) -> Self {
+        let clock = TokioClock::at(WALL);
+        let mimir = Mimir::new(&clock, 1, 1_000_000);
+        Self {
+            clock,
+            log: Arc::default(),
+            mimir,
+            disk: SimDisk::new(),
+            config: config(budget),
+            running: None,
+            past: Vec::new(),
+        }
+    }
+
+    /// Pretends that the endpoint ran before with an empty ledger, so that nothing is in doubt.
+    fn settled(self) -> Self {
+        let path = directory(&self.config.name).join("ledger");
+        let disk: Arc<dyn stint_storage::Disk> = Arc::new(self.disk.clone());
+        let hold = crate::budget::limits::HOLD;
+        let (mut ledger, _) =
+            crate::budget::ledger::Ledger::open(disk, &path, hold, Duration::ZERO);
+        ledger.checkpoint().unwrap();
+        self
+    }
+
+    fn start(&mut self) {
+        let (stop, stopped) = watch::channel(false);
+        let external = Labels::from_pairs([("cluster", "test")]);
+        let setup = Setup {
+            config: &self.config,
+            external_labels: &external,
+            transport: Arc::clone(&self.mimir) as Arc<dyn Transport>,
+            disk: Arc::new(self.disk.clone()),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            metadata: Vec::new(),
+            wake: Arc::new(Notify::new()),
+            seed: 7,
+        };
+        let log = Arc::clone(&self.log);
+        let open = |saved| Ok::<_, SourceError>(LogSource::open(&log, &saved));
+        let forwarder = Forwarder::open(setup, open).unwrap();
+        let handle = forwarder.handle();
+        let task = tokio::spawn(forwarder.run(stopped));
+        self.running = Some(Running { handle, stop, task });
+    }
+
+    /// Ends the forwarder in order.
+    async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.stop.send(true).unwrap();
+        running.task.await.unwrap().unwrap();
+        self.past.push(running.handle.status());
+    }
+
+    /// Ends the forwarder as `kill -9` does.
+    async fn kill(&mut self) {
+        let running = self.running.take().unwrap();
+        running.task.abort();
+        assert!(running.task.await.is_err());
+        self.past.push(running.handle.status());
+        self.disk = self.disk.after_crash(Crash::KILL);
+    }
+
+    fn status(&self) -> Status {
+        self.running.as_ref().unwrap().handle.status()
+    }
+
+    /// One scrape of `series`, and the time until the next one.
+    async fn scrape(&self, series: &[Labels], value: f64) {
+        let at = self.clock.now();
+        let samples: Vec<(Labels, Sample)> =
+            series.iter().map(|labels| (labels.clone(), Sample::float(at, value))).collect();
+        self.log.lock().append(&samples);
+        pass(15).await;
+    }
+
+    /// Checks that every sample that was read is in exactly one counter.
+    fn account(&self) {
+        let counters = self.status().counters;
+        assert_eq!(counters.read, counters.settled() + counters.pending, "{counters:?}");
+    }
+}
+
+async fn pass(secs: u64) {
+    tokio::time::sleep(Duration::from_secs(secs)).await;
+}
+
+fn gauge(name: &str, n: usize) -> Labels {
+    Labels::from_pairs([
+        ("__name__", name),
+        ("n", &n.to_string()),
+        ("job", "j"),
+        ("instance", "i:1"),
+    ])
+}
+
+fn gauges(name: &str, range: std::ops::Range<usize>) -> Vec<Labels> {
+    range.map(|n| gauge(name, n)).collect()
+}
+
+fn assert_ordered(stored: &BTreeMap<String, Vec<(i64, u64)>>) {
+    for (series, samples) in stored {
+        // A repeated request repeats samples; new ones never go back.
+        let mut newest = i64::MIN;
+        let mut seen = std::collections::HashSet::new();
+        for (at, _) in samples {
+            if seen.insert(*at) {
+                assert!(*at > newest, "{series} goes back");
+                newest = *at;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_arrives_with_external_labels_and_in_order() {
+    let mut world = World::new(Budget::default());
+    world.start();
+    pass(1).await;
+    for n in 0..20 {
+        world.scrape(&gauges("a", 0..30), f64::from(n)).await;
+    }
+    pass(10).await;
+    let stored = world.mimir.stored();
+    assert_eq!(stored.len(), 30);
+    assert!(stored.keys().all(|series| series.contains(r#"cluster="test""#)));
+    assert!(stored.values().all(|samples| samples.len() == 20));
+    assert_ordered(&stored);
+    let status = world.status();
+    assert_eq!((status.counters.sent, status.counters.pending), (600, 0));
+    assert_eq!(status.lag(), Span::ZERO);
+    assert!(status.caught_up);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budgeted_endpoint_gets_one_scrape_per_minute_with_its_own_time() {
+    let mut world = World::new(budget(1000)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..40 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    pass(10).await;
+    let stored = world.mimir.stored();
+    assert!(stored.values().all(|samples| samples.len() == 11), "{}", stored.len());
+    let times: Vec<Vec<i64>> =
+        stored.values().map(|s| s.iter().map(|(at, _)| *at).collect()).collect();
+    assert!(times.iter().all(|own| own == &times[0]), "a scrape is taken whole");
+    assert!(times[0].iter().all(|at| (at - WALL.as_ms()) % 1000 < 100));
+    assert_eq!(world.status().counters.withheld[&Reason::Interval], 290);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_series_than_the_target_under_churn() {
+    let mut world = World::new(budget(100)).settled();
+    world.mimir.set_limit(100);
+    world.start();
+    pass(1).await;
+    for round in 0..240 {
+        let shift = round / 4 * 5;
+        let mut series = gauges("churn", shift..shift + 40);
+        series.extend(gauges("calm", 0..40));
+        world.scrape(&series, round as f64).await;
+    }
+    assert!(world.mimir.active_most() <= 100, "{}", world.mimir.active_most());
+    let counters = world.status().counters;
+    assert!(counters.refused.is_empty(), "{counters:?}");
+    assert!(counters.withheld[&Reason::Budget] > 0);
+    let calm = world.mimir.stored().keys().filter(|series| series.contains("calm")).count();
+    assert_eq!(calm, 40);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_made_up_for_without_a_gap() {
+    let mut world = World::new(Budget::default());
+    world.start();
+    pass(1).await;
+    for n in 0..200 {
+        match n {
+            20 => world.mimir.set_mood(Mood::Unreachable),
+            60 => world.mimir.set_mood(Mood::Answers(answer(503, "busy"))),
+            100 => world.mimir.set_mood(Mood::Well),
+            _ => {}
+        }
+        world.scrape(&gauges("a", 0..50), f64::from(n)).await;
+    }
+    pass(60).await;
+    let stored = world.mimir.stored();
+    assert!(stored.values().all(|samples| samples.len() == 200));
+    assert_ordered(&stored);
+    let status = world.status();
+    assert_eq!((status.counters.sent, status.counters.pending), (10_000, 0));
+    assert!(status.counters.retried > 0 && status.last_error.is_some());
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_where_the_last_run_stopped() {
+    let mut world = World::new(Budget::default());
+    world.start();
+    pass(1).await;
+    for n in 0..60 {
+        match n {
+            15 => world.stop().await,
+            20 => world.start(),
+            30 => world.kill().await,
+            35 => world.start(),
+            // Nothing was ever acknowledged by this run.
+            40 => {
+                world.mimir.set_mood(Mood::Unreachable);
+                world.kill().await;
+                world.start();
+            }
+            45 => {
+                world.kill().await;
+                world.mimir.set_mood(Mood::Well);
+                world.start();
+            }
+            _ => {}
+        }
+        world.scrape(&gauges("a", 0..20), f64::from(n)).await;
+    }
+    pass(60).await;
+    for (series, samples) in world.mimir.stored() {
+        let distinct: std::collections::HashSet<i64> = samples.iter().map(|(at, _)| *at).collect();
+        assert_eq!(distinct.len(), 60, "{series}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_outlive_a_restart() {
+    let mut world = World::new(budget(50)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..8 {
+        world.scrape(&gauges("old", 0..50), f64::from(n)).await;
+    }
+    world.kill().await;
+    world.start();
+    for n in 0..100 {
+        world.scrape(&gauges("new", 0..50), f64::from(n)).await;
+    }
+    assert!(world.mimir.active_most() <= 50, "{}", world.mimir.active_most());
+    let new = world.mimir.stored().keys().filter(|series| series.contains("new")).count();
+    assert_eq!(new, 50, "after the hold time the slots are free again");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_account_stops_new_series_and_blocks_nothing() {
+    let mut world = World::new(budget(100)).settled();
+    world.mimir.set_limit(60);
+    world.start();
+    pass(1).await;
+    for n in 0..16 {
+        world.scrape(&gauges("first", 0..50), f64::from(n)).await;
+    }
+    for n in 0..16 {
+        let mut series = gauges("first", 0..50);
+        series.extend(gauges("late", 0..30));
+        world.scrape(&series, f64::from(n)).await;
+    }
+    let counters = world.status().counters;
+    assert!(counters.refused["max-active-series"] >= 20, "{counters:?}");
+    assert!(counters.withheld[&Reason::ServerFull] > 0);
+    let stored = world.mimir.stored();
+    let first = stored.iter().filter(|(series, _)| series.contains("first"));
+    assert!(first.clone().count() == 50 && first.clone().all(|(_, s)| s.len() >= 8));
+    assert_eq!(counters.pending, 0);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_too_large_is_halved() {
+    let mut world = World::new(Budget::default());
+    world.mimir.set_samples_max(7);
+    world.start();
+    pass(1).await;
+    for n in 0..4 {
+        world.scrape(&gauges("a", 0..50), f64::from(n)).await;
+    }
+    pass(10).await;
+    let counters = world.status().counters;
+    assert_eq!((counters.sent, counters.pending), (200, 0));
+    assert_ordered(&world.mimir.stored());
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_endpoint_cannot_digest_is_isolated_and_given_up() {
+    let mut world = World::new(Budget::default());
+    world.mimir.set_poison(Some("bad"));
+    world.start();
+    pass(1).await;
+    let mut series = gauges("good", 0..20);
+    series.extend(gauges("bad", 0..1));
+    for n in 0..40 {
+        world.scrape(&series, f64::from(n)).await;
+    }
+    pass(1200).await;
+    let counters = world.status().counters;
+    assert_eq!((counters.sent, counters.failed, counters.pending), (800, 40, 0));
+    assert_ordered(&world.mimir.stored());
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_not_sent_again() {
+    let mut world = World::new(Budget::default());
+    world.mimir.set_mood(Mood::Answers(answer(400, "(err-mimir-sample-out-of-order)")));
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("a", 0..10), 1.0).await;
+    pass(60).await;
+    let counters = world.status().counters;
+    assert_eq!((counters.requests, counters.pending), (1, 0));
+    assert_eq!(counters.refused["sample-out-of-order"], 10);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_is_asked_again_when_it_wants_to_be() {
+    let mut world = World::new(Budget::default());
+    let mut busy = answer(429, "(err-mimir-tenant-max-ingestion-rate)");
+    busy.retry_after = Some("40".into());
+    world.mimir.set_mood(Mood::Answers(busy));
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("a", 0..10), 1.0).await;
+    pass(200).await;
+    let requests = world.mimir.requests();
+    assert!(requests.len() >= 4 && requests.len() <= 6, "{requests:?}");
+    for pair in requests.windows(2) {
+        assert!(pair[1].0 - pair[0].0 >= Duration::from_secs(40));
+        assert_eq!(pair[1].1, pair[0].1 + 1, "the attempt is counted");
+    }
+    world.mimir.set_mood(Mood::Well);
+    pass(60).await;
+    assert_eq!(world.status().counters.sent, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_credentials_are_tried_rarely_and_lose_nothing() {
+    let mut world = World::new(Budget::default());
+    world.mimir.set_mood(Mood::Answers(answer(401, "invalid token")));
+    world.start();
+    pass(1).await;
+    for n in 0..80 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    assert!(world.mimir.requests().len() < 15, "{}", world.mimir.requests().len());
+    world.mimir.set_mood(Mood::Well);
+    pass(400).await;
+    assert_eq!(world.status().counters.sent, 800);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_got_too_old_is_counted() {
+    let mut world = World::new(Budget::default());
+    world.config.queue.sample_age_limit = Span::from_secs(600);
+    world.mimir.set_mood(Mood::Unreachable);
+    world.start();
+    pass(1).await;
+    for n in 0..80 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Well);
+    pass(60).await;
+    let counters = world.status().counters;
+    assert!(counters.too_old > 300 && counters.sent > 300, "{counters:?}");
+    assert_eq!(counters.sent + counters.too_old, 800);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_series_is_sent_once_and_only_if_it_was_shown() {
+    let mut world = World::new(budget(10)).settled();
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("a", 0..10), 1.0).await;
+    world.scrape(&gauges("never", 0..5), 1.0).await;
+    let at = world.clock.now();
+    let ends: Vec<(Labels, Sample)> = gauges("a", 0..10)
+        .into_iter()
+        .chain(gauges("never", 0..5))
+        .map(|labels| (labels, Sample::stale(at)))
+        .collect();
+    world.log.lock().append(&ends);
+    pass(20).await;
+    let stored = world.mimir.stored();
+    assert_eq!(stored.len(), 10);
+    for samples in stored.values() {
+        let markers = samples.iter().filter(|(_, bits)| *bits == STALE_NAN_BITS);
+        assert_eq!(markers.count(), 1);
+    }
+    assert_eq!(world.status().counters.withheld[&Reason::StaleUnsent], 5);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_of_what_is_forwarded_is_sent() {
+    let mut world = World::new(Budget::default());
+    world.start();
+    pass(1).await;
+    let counter = Metadata { kind: MetricType::Counter, help: "h".into(), unit: String::new() };
+    world.log.lock().append_metadata("a_total", counter.clone());
+    world.log.lock().append_metadata("other", Metadata::default());
+    world.scrape(&gauges("a_total", 0..3), 1.0).await;
+    pass(120).await;
+    let metadata = world.mimir.metadata();
+    assert_eq!(metadata.len(), 1);
+    assert_eq!(metadata["a_total"], counter);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_stretch_is_counted_and_passed() {
+    let mut world = World::new(Budget::default());
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("a", 0..3), 1.0).await;
+    world.log.lock().lose();
+    world.scrape(&gauges("a", 0..3), 2.0).await;
+    pass(10).await;
+    let counters = world.status().counters;
+    assert_eq!((counters.gaps, counters.sent), (1, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_worked_off_by_more_requests_at_once() {
+    let mut world = World::new(Budget::default());
+    world.config.queue.max_samples_per_send = 10;
+    world.config.queue.max_shards = 8;
+    world.mimir.set_mood(Mood::Unreachable);
+    world.start();
+    pass(1).await;
+    for n in 0..40 {
+        world.scrape(&gauges("a", 0..100), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Well);
+    pass(10).await;
+    let status = world.status();
+    assert_eq!(status.counters.sent, 4000);
+    assert!(status.shards > 1, "{}", status.shards);
+    assert_ordered(&world.mimir.stored());
+    pass(600).await;
+    world.account();
+}
+
+/// A schedule of everything that can happen, made from a seed.
+async fn schedule(seed: u64) {
+    let mut chance = Jitter::seeded(seed);
+    let mut draw = move |below: u64| chance.next_u64() % below;
+    let target = 60 + draw(60);
+    let mut world = World::new(budget(target)).settled();
+    world.start();
+    pass(1).await;
+    let mut first = 0usize;
+    for n in 0..400u32 {
+        let event = draw(60);
+        match event {
+            0 => world.mimir.set_mood(Mood::Unreachable),
+            1 => world.mimir.set_mood(Mood::Mute),
+            2 => world.mimir.set_mood(Mood::Answers(answer(503, "busy"))),
+            3..=8 => world.mimir.set_mood(Mood::Well),
+            9 => {
+                world.kill().await;
+                world.start();
+            }
+            10 => {
+                world.stop().await;
+                pass(draw(1800)).await;
+                world.start();
+            }
+            11 => world.clock.step(Span::from_secs(draw(7200) as i64 - 3600)),
+            12..=20 => first += draw(30) as usize,
+            21 => pass(draw(3000)).await,
+            _ => {}
+        }
+        let mut series = gauges("churn", first..first + 50);
+        for h in 0..4 {
+            series.extend(histogram(h + first / 40));
+        }
+        world.scrape(&series, f64::from(n)).await;
+        world.account();
+    }
+    world.mimir.set_mood(Mood::Well);
+    pass(600).await;
+    let most = world.mimir.active_most() as u64;
+    assert!(most <= target, "seed {seed}: {most} of {target}");
+    let status = world.status();
+    assert_eq!(status.counters.pending, 0, "seed {seed}");
+    assert!(status.caught_up && status.lag() == Span::ZERO, "seed {seed}");
+    assert_whole(&world.mimir.stored(), seed);
+}
+
+fn histogram(n: usize) -> Vec<Labels> {
+    let n = n.to_string();
+    let part = |name: &str, le: &str| {
+        Labels::from_pairs([
+            ("__name__", name),
+            ("le", le),
+            ("h", n.as_str()),
+            ("job", "j"),
+            ("instance", "i:1"),
+        ])
+    };
+    vec![
+        part("hist_bucket", "1"),
+        part("hist_bucket", "5"),
+        part("hist_bucket", "+Inf"),
+        part("hist_sum", ""),
+        part("hist_count", ""),
+    ]
+}
+
+/// All series of a histogram have the same times.
+fn assert_whole(stored: &BTreeMap<String, Vec<(i64, u64)>>, seed: u64) {
+    let mut groups: BTreeMap<String, Vec<std::collections::BTreeSet<i64>>> = BTreeMap::new();
+    for (series, samples) in stored.iter().filter(|(series, _)| series.contains("hist")) {
+        let h = series.split("h=\"").nth(1).unwrap().split('"').next().unwrap();
+        let times = samples.iter().map(|(at, _)| *at).collect();
+        groups.entry(h.to_owned()).or_default().push(times);
+    }
+    for (h, members) in groups {
+        assert_eq!(members.len(), 5, "seed {seed}: histogram {h} is torn");
+        assert!(members.iter().all(|times| *times == members[0]), "seed {seed}: histogram {h}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_schedule_of_churn_outages_and_restarts_breaks_the_promises() {
+    for seed in 0..12 {
+        schedule(seed).await;
+    }
+}

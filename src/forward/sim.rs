@@ -1,0 +1,324 @@
+//! A world for the forwarder's tests: a stored log in memory, a clock that goes with tokio's, and an
+//! endpoint that counts series as Mimir does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use stint_model::{Clock, Labels, SeriesRef, Span, Timestamp, Value};
+use stint_model::{Metadata, Sample};
+use stint_wire::remote_write::v1::{self, Item};
+use stint_wire::snappy;
+use tokio::time::Instant;
+
+use super::cursor::Saved;
+use super::retry::Response;
+use super::source::{Event, Position, Source, SourceError, StoredBatch};
+use super::transport::{Request, Transport, TransportError};
+
+/// Goes with tokio's clock, which tests pause; the wall clock can be set.
+#[derive(Debug)]
+pub(super) struct TokioClock {
+    start: Instant,
+    wall: AtomicI64,
+}
+
+impl TokioClock {
+    pub(super) fn at(wall: Timestamp) -> Arc<Self> {
+        Arc::new(Self { start: Instant::now(), wall: AtomicI64::new(wall.as_ms()) })
+    }
+
+    pub(super) fn step(&self, by: Span) {
+        self.wall.fetch_add(by.as_ms(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        let since = self.start.elapsed().as_millis() as i64;
+        Timestamp(self.wall.load(Ordering::SeqCst) + since)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// A stored log.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    batches: Vec<Event>,
+    refs: HashMap<Labels, SeriesRef>,
+    pub(super) samples: u64,
+    released: u64,
+}
+
+impl Log {
+    pub(super) fn append(&mut self, samples: &[(Labels, Sample)]) {
+        let mut batch = StoredBatch::default();
+        for (labels, sample) in samples {
+            let next = SeriesRef(self.refs.len() as u64);
+            let series = *self.refs.entry(labels.clone()).or_insert(next);
+            batch.rows.push((series, labels.clone(), sample.clone()));
+        }
+        self.samples += samples.len() as u64;
+        self.push(batch);
+    }
+
+    pub(super) fn append_metadata(&mut self, family: &str, metadata: Metadata) {
+        let metadata = vec![(family.to_owned(), metadata)];
+        self.push(StoredBatch { metadata, ..StoredBatch::default() });
+    }
+
+    fn push(&mut self, mut batch: StoredBatch) {
+        batch.position_after = Position { segment: 1, offset: self.batches.len() as u64 + 1 };
+        self.batches.push(Event::Batch(batch));
+    }
+
+    /// A stretch that was removed before it was read.
+    pub(super) fn lose(&mut self) {
+        let to = Position { segment: 1, offset: self.batches.len() as u64 + 1 };
+        self.batches.push(Event::Lost { to, reason: "removed".into() });
+    }
+}
+
+/// Reads a [`Log`].
+pub(super) struct LogSource {
+    log: Arc<Mutex<Log>>,
+    at: u64,
+}
+
+impl LogSource {
+    pub(super) fn open(log: &Arc<Mutex<Log>>, saved: &Saved) -> Box<dyn Source> {
+        let at = match saved {
+            Saved::At(position) => position.offset,
+            Saved::Nothing => log.lock().batches.len() as u64,
+            Saved::Damaged(_) => 0,
+        };
+        assert!(at >= log.lock().released, "what was released is gone");
+        Box::new(Self { log: Arc::clone(log), at })
+    }
+}
+
+impl Source for LogSource {
+    fn next(&mut self) -> Result<Event, SourceError> {
+        let log = self.log.lock();
+        let Some(event) = log.batches.get(self.at as usize) else { return Ok(Event::CaughtUp) };
+        self.at += 1;
+        Ok(event.clone())
+    }
+
+    fn position(&self) -> Position {
+        Position { segment: 1, offset: self.at }
+    }
+
+    fn release(&mut self, position: Position) {
+        let mut log = self.log.lock();
+        log.released = log.released.max(position.offset);
+    }
+
+    fn lag_bytes(&self) -> u64 {
+        (self.log.lock().batches.len() as u64).saturating_sub(self.at)
+    }
+}
+
+/// How the endpoint behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// As it should.
+    Well,
+    /// Nobody answers, nothing arrives.
+    Unreachable,
+    /// Everything arrives, and no answer comes back.
+    Mute,
+    /// The same answer to everybody; nothing is taken.
+    Answers(Response),
+}
+
+/// An endpoint that counts as Mimir does: a series is active from its arrival for 20 minutes, in
+/// whole minutes, cleaned up once a minute; the limit holds per partition; a refused series takes
+/// no slot, and the rest of its request is stored.
+#[derive(Debug)]
+pub(super) struct Mimir {
+    clock: Arc<TokioClock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    mood: Mood,
+    /// Samples of which metric make it answer 500.
+    poison: Option<String>,
+    partitions: u64,
+    partition_max: u64,
+    samples_max: usize,
+    active: HashMap<Labels, i64>,
+    active_most: usize,
+    stored: BTreeMap<String, Vec<(i64, u64)>>,
+    samples: u64,
+    requests: Vec<(Duration, u32)>,
+    metadata: BTreeMap<String, Metadata>,
+}
+
+impl Mimir {
+    pub(super) fn new(clock: &Arc<TokioClock>, partitions: u64, limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Arc::clone(clock),
+            state: Mutex::new(State {
+                mood: Mood::Well,
+                poison: None,
+                partitions,
+                partition_max: limit / partitions,
+                samples_max: usize::MAX,
+                active: HashMap::new(),
+                active_most: 0,
+                stored: BTreeMap::new(),
+                samples: 0,
+                requests: Vec::new(),
+                metadata: BTreeMap::new(),
+            }),
+        })
+    }
+
+    pub(super) fn set_mood(&self, mood: Mood) {
+        self.state.lock().mood = mood;
+    }
+
+    pub(super) fn set_poison(&self, metric: Option<&str>) {
+        self.state.lock().poison = metric.map(str::to_owned);
+    }
+
+    pub(super) fn set_samples_max(&self, max: usize) {
+        self.state.lock().samples_max = max;
+    }
+
+    pub(super) fn set_limit(&self, limit: u64) {
+        let mut state = self.state.lock();
+        state.partition_max = limit / state.partitions;
+    }
+
+    /// The most series that were ever active at once.
+    pub(super) fn active_most(&self) -> usize {
+        self.state.lock().active_most
+    }
+
+    /// Samples that arrived, repeated ones included.
+    pub(super) fn samples(&self) -> u64 {
+        self.state.lock().samples
+    }
+
+    /// Time and attempt number of each request.
+    pub(super) fn requests(&self) -> Vec<(Duration, u32)> {
+        self.state.lock().requests.clone()
+    }
+
+    /// What is stored of each series: time and bits of the value, in order of arrival.
+    pub(super) fn stored(&self) -> BTreeMap<String, Vec<(i64, u64)>> {
+        self.state.lock().stored.clone()
+    }
+
+    pub(super) fn metadata(&self) -> BTreeMap<String, Metadata> {
+        self.state.lock().metadata.clone()
+    }
+}
+
+impl State {
+    fn forget(&mut self, now: Duration) {
+        let minute = now.as_secs() as i64 / 60;
+        self.active.retain(|_, arrived| minute - *arrived <= 21);
+    }
+
+    fn admit(&mut self, labels: &Labels, now: Duration) -> bool {
+        let minute = now.as_secs() as i64 / 60;
+        if let Some(arrived) = self.active.get_mut(labels) {
+            *arrived = minute;
+            return true;
+        }
+        let partition = |labels: &Labels| labels.stable_hash() % self.partitions;
+        let own = partition(labels);
+        let used = self.active.keys().filter(|other| partition(other) == own).count();
+        if used as u64 >= self.partition_max {
+            return false;
+        }
+        self.active.insert(labels.clone(), minute);
+        self.active_most = self.active_most.max(self.active.len());
+        true
+    }
+
+    fn take(&mut self, body: &[u8], now: Duration) -> Response {
+        let mut message = Vec::new();
+        snappy::decompress_limited(body, snappy::DECOMPRESSED_BYTES_MAX, &mut message).unwrap();
+        self.forget(now);
+        let mut refused = None;
+        let mut all = Vec::new();
+        for item in v1::decode(&message) {
+            match item.unwrap() {
+                Item::Metadata(family) => {
+                    let (family, metadata) = family.to_model();
+                    self.metadata.insert(family, metadata);
+                }
+                Item::Series(series) => {
+                    let labels = Labels::from_pairs(series.labels().map(Result::unwrap));
+                    let samples: Vec<Sample> = series.samples().map(Result::unwrap).collect();
+                    all.push((labels, samples));
+                }
+            }
+        }
+        let count: usize = all.iter().map(|(_, samples)| samples.len()).sum();
+        if count > self.samples_max {
+            return answer(413, "too large");
+        }
+        let poisoned = |labels: &Labels| labels.metric_name() == self.poison.as_deref();
+        if self.poison.is_some() && all.iter().any(|(labels, _)| poisoned(labels)) {
+            return answer(500, "cannot digest that");
+        }
+        for (labels, samples) in all {
+            if !self.admit(&labels, now) {
+                refused = Some(labels);
+                continue;
+            }
+            let stored = self.stored.entry(labels.to_string()).or_default();
+            for sample in samples {
+                self.samples += 1;
+                let bits = match sample.value {
+                    Value::Float(value) => value.to_bits(),
+                    _ => stint_model::STALE_NAN_BITS,
+                };
+                stored.push((sample.at.as_ms(), bits));
+            }
+        }
+        match refused {
+            None => answer(200, ""),
+            Some(labels) => {
+                answer(429, &format!("no room for {labels} (err-mimir-max-active-series)"))
+            }
+        }
+    }
+}
+
+pub(super) fn answer(status: u16, body: &str) -> Response {
+    Response { status, retry_after: None, body: body.to_owned() }
+}
+
+impl Transport for Mimir {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = self.clock.monotonic();
+            let mut state = self.state.lock();
+            state.requests.push((now, request.attempt));
+            match state.mood.clone() {
+                Mood::Well => Ok(state.take(&request.body, now)),
+                Mood::Unreachable => Err(TransportError("connection refused".into())),
+                Mood::Answers(response) => Ok(response),
+                Mood::Mute => {
+                    state.take(&request.body, now);
+                    Err(TransportError("timed out".into()))
+                }
+            }
+        })
+    }
+}
