@@ -16,7 +16,7 @@ use super::cursor::{Cursor, Saved, directory};
 use super::encode::{self, Families};
 use super::retry::{Backoff, Jitter, Verdict, classify};
 use super::route::{Round, Router, Rules};
-use super::send::{Delivered, Sender, Settings};
+use super::send::{Delivered, Sender, Settings, is_stopping};
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 use super::status::{Failure, Status};
 use super::transport::{Request, Transport};
@@ -26,13 +26,13 @@ use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, Origin, host_of, is_g
 use crate::budget::policy::Policy;
 use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite};
 
-/// The store is looked at this often even when nobody says that there is something new.
-const POLL: Duration = Duration::from_millis(500);
+/// How often the store is looked at where [`Setup::wake`] is not notified of every append.
+pub const POLL: Duration = Duration::from_millis(500);
 /// After reading failed.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 /// The cursor is written at most this often, unless everything was dealt with.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// Rows that are read before they are routed: the bound of what reading keeps in memory.
+/// Most rows that are read before they are routed: the bound of what reading keeps in memory.
 const BURST_ROWS: usize = 10_000;
 /// Families whose metadata is kept.
 const FAMILIES_MAX: usize = 50_000;
@@ -57,6 +57,8 @@ pub struct Setup<'a> {
     pub metadata: Vec<(String, Metadata)>,
     /// Notified when something was stored.
     pub wake: Arc<Notify>,
+    /// The store is looked at this often even when nobody says that there is something new.
+    pub poll: Duration,
     /// Seed of the jitter between attempts.
     pub seed: u64,
 }
@@ -110,6 +112,7 @@ pub struct Forwarder {
     queue: QueueConfig,
     metadata: crate::config::MetadataConfig,
     wake: Arc<Notify>,
+    poll: Duration,
     jitter: Jitter,
 }
 
@@ -190,6 +193,7 @@ impl Forwarder {
             queue: config.queue,
             metadata: config.metadata,
             wake: setup.wake,
+            poll: setup.poll,
             jitter: Jitter::seeded(setup.seed),
         })
     }
@@ -209,7 +213,7 @@ impl Forwarder {
         // What is stored from now on is not missed, even if nothing can be sent before a restart.
         self.save().await?;
         loop {
-            let stopping = *stop.borrow();
+            let stopping = is_stopping(&stop);
             let full = shards.count * self.queue.max_samples_per_send.max(1);
             let filled;
             (round, filled) = self.fill(round, full).await?;
@@ -222,11 +226,12 @@ impl Forwarder {
                 || round.items > 0 && (stopping || deadline.is_some_and(|at| at <= Instant::now()))
             {
                 let started = Instant::now();
+                let items = round.items;
                 let delivered = self.deliver(round, &mut shards, &stop).await;
                 if delivered == Delivered::Stopped {
                     break;
                 }
-                let behind = is_full && !filled.caught_up;
+                let behind = is_full && (!filled.caught_up || items >= 2 * full);
                 shards.adapt(behind, started.elapsed(), self.queue.batch_send_deadline.to_std());
                 self.note_done(&shards);
                 round = Round::new(shards.count);
@@ -251,7 +256,7 @@ impl Forwarder {
                 metadata_at = Instant::now() + self.metadata.send_interval.to_std();
                 self.send_metadata().await;
             }
-            let pause = if filled.failed { READ_AGAIN } else { POLL };
+            let pause = if filled.failed { READ_AGAIN } else { self.poll };
             self.pause(pause, deadline, stop.clone()).await;
         }
         self.close().await
@@ -397,7 +402,7 @@ impl Core {
         let mut filled = Filled::default();
         while round.items < full && !filled.caught_up && !filled.failed {
             let mut batches = Vec::new();
-            match self.read(&mut batches) {
+            match self.read(&mut batches, full) {
                 Ok(caught_up) => filled.caught_up = caught_up,
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -417,9 +422,10 @@ impl Core {
     }
 
     /// Reads a burst; says whether that was all.
-    fn read(&mut self, batches: &mut Vec<StoredBatch>) -> Result<bool, SourceError> {
+    fn read(&mut self, batches: &mut Vec<StoredBatch>, full: usize) -> Result<bool, SourceError> {
+        let burst = full.clamp(BURST_ROWS / 10, BURST_ROWS);
         let mut rows = 0;
-        while rows < BURST_ROWS {
+        while rows < burst {
             match self.source.next()? {
                 Event::Batch(mut batch) => {
                     self.read = batch.position_after;

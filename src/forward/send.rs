@@ -110,7 +110,7 @@ impl Sender {
                 Next::Done => {}
                 Next::Send(parts) => parts.into_iter().rev().for_each(|p| pieces.push_front(p)),
                 Next::Wait(piece, wait) => {
-                    if *stop.borrow() {
+                    if is_stopping(&stop) {
                         return Delivered::Stopped;
                     }
                     // Other parts may go ahead of one that fails, unless they hold its series.
@@ -330,6 +330,11 @@ impl Sender {
             tracing::warn!(endpoint = %self.name, attempts, id, "sending failed and is tried again: {}", first_line(body));
         }
     }
+}
+
+/// Whether the end is asked for, or nobody is left to ask for it.
+pub(super) fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow() || stop.has_changed().is_err()
 }
 
 /// Enough of an answer for a log line.

@@ -238,8 +238,10 @@ impl State {
             return true;
         }
         let partition = |labels: &Labels| labels.stable_hash() % self.partitions;
-        let own = partition(labels);
-        let used = self.active.keys().filter(|other| partition(other) == own).count();
+        let used = match self.partitions {
+            1 => self.active.len(),
+            _ => self.active.keys().filter(|o| partition(o) == partition(labels)).count(),
+        };
         if used as u64 >= self.partition_max {
             return false;
         }
