@@ -202,3 +202,15 @@ fn a_truncated_block_does_not_open() {
     }
     Block::open(&disk, &dir).unwrap();
 }
+
+/// Version 1 of the format is a promise: these bytes must stay readable, and the same samples
+/// become the same bytes.
+#[test]
+fn the_bytes_of_a_block_do_not_change() {
+    let disk = SimDisk::new();
+    let series = [(named("a"), scraped(0, 30)), (named("b"), scraped(5, 20))];
+    let dir = write(&disk, &series).unwrap();
+    let checksum = |file| crc::checksum(&disk::read_all(&disk, &dir.join(file)).unwrap());
+    let found = [META_FILE, INDEX_FILE, CHUNKS_FILE].map(checksum);
+    assert_eq!(found, [2_383_450_577, 3_928_078_205, 888_831_482]);
+}
