@@ -93,7 +93,7 @@ impl<'a> SeriesEntry<'a> {
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
         scan::decode_labels(self.raw, self.name_len, self.kind, |name, value| {
-            out.push((name, value))
+            out.push((name, value));
         });
     }
 
@@ -128,7 +128,7 @@ impl<'a> HistogramEntry<'a> {
     pub fn labels(&self, out: &mut Vec<Label<'a>>) {
         out.clear();
         scan::decode_labels(self.raw, 0, MetricType::Histogram, |name, value| {
-            out.push((name, value))
+            out.push((name, value));
         });
     }
 }
