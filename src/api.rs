@@ -22,6 +22,7 @@ use self::error::ApiError;
 use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
 use crate::config::Config;
+use crate::forward;
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
 use crate::scrape;
@@ -101,6 +102,8 @@ pub struct Parts {
     pub store_metrics: StoreMetrics,
     /// What is scraped.
     pub scrape: Arc<scrape::Manager>,
+    /// What is forwarded.
+    pub forwarding: Arc<forward::Manager>,
     /// The remote write receiver, where it is enabled.
     pub receiver: Option<RemoteWrite>,
     /// The configuration in force; swapped whole by a reload.

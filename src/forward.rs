@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod downsample;
 pub mod encode;
 pub mod forwarder;
+pub mod manager;
 pub mod retry;
 pub mod route;
 pub mod send;
@@ -20,3 +21,5 @@ pub mod source;
 pub mod status;
 pub mod stored;
 pub mod transport;
+
+pub use manager::Manager;

@@ -8,6 +8,7 @@ use stint_model::{
     AppendError, Appended, Appender, Batch, Clock, RejectReason, Rejected, Row, SeriesKey, Span,
     Timestamp,
 };
+use tokio::sync::Notify;
 
 use crate::metrics::{Metrics, counter_vec};
 
@@ -39,6 +40,7 @@ pub struct Pipeline {
     samples: IntCounterVec,
     rejected: IntCounterVec,
     failed: IntCounterVec,
+    stored: Arc<Notify>,
 }
 
 impl Pipeline {
@@ -72,7 +74,13 @@ impl Pipeline {
                 "Batches that could not be stored; the source decides whether to send them again.",
                 &["source"],
             ),
+            stored: Arc::default(),
         }
+    }
+
+    /// Wakes those who wait for something new in the store.
+    pub fn stored(&self) -> Arc<Notify> {
+        Arc::clone(&self.stored)
     }
 
     /// The appender of the source `name` (`scrape`, `remote_write`, …).
@@ -86,6 +94,7 @@ impl Pipeline {
             samples: self.samples.with_label_values(&[name]),
             rejected,
             failed: self.failed.with_label_values(&[name]),
+            stored: Arc::clone(&self.stored),
         })
     }
 }
@@ -99,6 +108,7 @@ struct Source {
     /// By position in [`RejectReason::ALL`].
     rejected: [IntCounter; RejectReason::ALL.len()],
     failed: IntCounter,
+    stored: Arc<Notify>,
 }
 
 impl Appender for Source {
@@ -118,7 +128,10 @@ impl Appender for Source {
             append_without(self.store.as_ref(), batch, refused)
         };
         match &outcome {
-            Ok(appended) => self.count(batch, appended),
+            Ok(appended) => {
+                self.count(batch, appended);
+                self.stored.notify_waiters();
+            }
             Err(_) => self.failed.inc(),
         }
         outcome

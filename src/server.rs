@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use parking_lot::RwLock;
 use stint_model::{Appender, Clock, Queryable, Span};
 use stint_promql::Engine;
-use stint_storage::{Db, OpenReport, OsDisk};
+use stint_storage::{Db, Disk, OpenReport, OsDisk};
 use tokio::sync::mpsc;
 
 use crate::api::store_metrics::StoreMetrics;
@@ -17,6 +17,7 @@ use crate::api::work::Workers;
 use crate::api::{self, Api, Control, Parts};
 use crate::cli::flags::Flags;
 use crate::config::{self, Config};
+use crate::forward::manager::{Manager as Forwarding, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
@@ -122,7 +123,7 @@ impl Server {
             tracing::info!(%address, "listening");
         }
 
-        let (db, report) = open_store(flags, &config).await?;
+        let (db, disk, report) = open_store(flags, &config).await?;
         let pipeline = Pipeline::new(
             Arc::new(db.clone()) as Arc<dyn Appender>,
             Arc::clone(&clock),
@@ -133,12 +134,23 @@ impl Server {
         let receiver = flags.web_enable_remote_write_receiver.then(|| {
             RemoteWrite::new(pipeline.source("remote_write"), received_late_max(&config), &metrics)
         });
+        let forwarding = Forwarding::new(Sources {
+            db: db.clone(),
+            disk,
+            clock: Arc::clone(&clock),
+            wake: pipeline.stored(),
+            flush_deadline: flags.storage_remote_flush_deadline.to_std(),
+        });
+        let refused = |errors: Vec<String>| StartError::Config(errors.join("\n"));
+        let endpoints = forwarding.prepare(&config).await.map_err(refused)?;
         let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
             pipeline.source("scrape"),
             Arc::clone(&clock),
             hostname(),
         )));
-        scrape.apply(&config).await.map_err(|errors| StartError::Config(errors.join("\n")))?;
+        // Forwarding first, so that it holds the log before there is anything in it.
+        forwarding.apply(endpoints).await;
+        scrape.apply(&config).await.map_err(refused)?;
         let engine = Engine::new(features::engine_options(flags));
         let timeout = flags.query_timeout;
         let retention = retention_text(&db);
@@ -155,6 +167,7 @@ impl Server {
             ),
             store_metrics,
             scrape,
+            forwarding: Arc::new(forwarding),
             receiver,
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),
@@ -210,22 +223,30 @@ impl Server {
         let loaded = tokio::task::spawn_blocking(move || files.load()).await;
         let config = match loaded {
             Ok(Ok(config)) => Arc::new(config),
-            Ok(Err(errors)) => {
-                self.api.metrics.config_reload_successful.set(0);
-                return Err(errors);
-            }
+            Ok(Err(errors)) => return Err(self.not_reloaded(&[errors])),
             Err(error) => return Err(format!("reading ended unexpectedly: {error}")),
         };
+        // Whatever can fail comes before the first change.
+        let endpoints = match self.parts.forwarding.prepare(&config).await {
+            Ok(endpoints) => endpoints,
+            Err(errors) => return Err(self.not_reloaded(&errors)),
+        };
         if let Err(errors) = self.parts.scrape.apply(&config).await {
-            self.api.metrics.config_reload_successful.set(0);
-            return Err(errors.join("\n"));
+            return Err(self.not_reloaded(&errors));
         }
+        self.parts.forwarding.apply(endpoints).await;
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
         }
         *self.parts.config.write() = config;
         self.reloaded();
         Ok(())
+    }
+
+    /// Notes that the configuration in force is not the one in the files.
+    fn not_reloaded(&self, errors: &[String]) -> String {
+        self.api.metrics.config_reload_successful.set(0);
+        errors.join("\n")
     }
 
     /// Notes that the configuration in force was just loaded.
@@ -244,6 +265,7 @@ impl Server {
         if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
             tracing::warn!("some requests did not finish in time");
         }
+        self.parts.forwarding.stop().await;
         self.jobs.stop().await;
         let db = self.parts.db.clone();
         tokio::task::spawn_blocking(move || db.close())
@@ -311,17 +333,22 @@ fn hostname() -> String {
 }
 
 /// Opens the store with the retention that the configuration or the flags give.
-async fn open_store(flags: &Flags, config: &Config) -> anyhow::Result<(Db, OpenReport)> {
+async fn open_store(
+    flags: &Flags,
+    config: &Config,
+) -> anyhow::Result<(Db, Arc<dyn Disk>, OpenReport)> {
     let path = flags.storage_path.clone();
     let options = storage_options(flags, config);
     let shown = path.display().to_string();
     let opened = tokio::task::spawn_blocking(move || {
         let disk = OsDisk::new(&path)
             .with_context(|| format!("cannot use the data directory {}", path.display()))?;
-        Db::open(Arc::new(disk), options)
-            .with_context(|| format!("cannot open the store in {}", path.display()))
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let (db, report) = Db::open(Arc::clone(&disk), options)
+            .with_context(|| format!("cannot open the store in {}", path.display()))?;
+        anyhow::Ok((db, disk, report))
     });
-    let (db, report) = opened.await.context("opening the store ended unexpectedly")??;
+    let (db, disk, report) = opened.await.context("opening the store ended unexpectedly")??;
     if let Some(tail) = &report.torn_tail {
         tracing::info!(
             file = %tail.path.display(), bytes = tail.bytes,
@@ -341,7 +368,7 @@ async fn open_store(flags: &Flags, config: &Config) -> anyhow::Result<(Db, OpenR
         );
     }
     tracing::info!(path = shown, series = report.series, samples = report.samples, "store opened");
-    Ok((db, report))
+    Ok((db, disk, report))
 }
 
 /// The configuration file over the flags over `retention.toml`.

@@ -1,5 +1,6 @@
 //! End-to-end tests, one binary.
 
+mod forward;
 mod query_api;
 mod remote_write;
 mod scrape;

@@ -81,13 +81,20 @@ impl TestServer {
 
     /// The same with another data directory.
     pub async fn start_with(dir: &TestDir, config: &str, flags: &[&str], data: &str) -> Self {
+        let all = [flags, &[data, "--web.listen-address=127.0.0.1:0"]].concat();
+        Self::start_plain(dir, config, &all).await
+    }
+
+    /// Without jobs, where the flag `listen` says.
+    pub async fn start_at(dir: &TestDir, flags: &[&str], listen: &str) -> Self {
+        let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
+        Self::start_plain(dir, "", &[flags, &[&data, listen]].concat()).await
+    }
+
+    async fn start_plain(dir: &TestDir, config: &str, flags: &[&str]) -> Self {
         let config_file = dir.path().join("prometheus.yml");
         std::fs::write(&config_file, config).unwrap();
-        let mut arguments = vec![
-            format!("--config.file={}", config_file.display()),
-            data.to_owned(),
-            "--web.listen-address=127.0.0.1:0".to_owned(),
-        ];
+        let mut arguments = vec![format!("--config.file={}", config_file.display())];
         arguments.extend(flags.iter().map(ToString::to_string));
         let flags = Flags::from_arguments(&arguments).unwrap();
         let clock = Arc::new(SimClock::at(NOW));
