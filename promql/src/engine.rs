@@ -158,7 +158,7 @@ impl Engine {
                 "end timestamp must not be before start time".to_owned(),
             ));
         }
-        let count = end.saturating_sub(start) / step + 1;
+        let count = (end.saturating_sub(start) / step).saturating_add(1);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         if count > self.options.samples_max {
             return Err(QueryError::TooManySamples("query execution"));

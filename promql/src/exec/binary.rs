@@ -7,10 +7,10 @@ use stint_model::Labels;
 use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 use stint_model::labels::METRIC_NAME;
 
-use crate::column::{Column, Point, SAME_LABELSET, Scalar, Series};
+use crate::column::{Column, Point, SAME_LABELSET, Scalar, Series, merge_equal};
 use crate::error::QueryError;
 use crate::exec::{Evaluator, Sink};
-use crate::parse::ast::{Binary, BinaryOp, Cardinality, PosRange, ValueType, VectorMatching};
+use crate::parse::ast::{Binary, BinaryOp, Cardinality, Expr, PosRange, ValueType, VectorMatching};
 use crate::value::SampleValue;
 
 /// The operator between two floats; comparisons give 1 or 0.
@@ -52,6 +52,17 @@ fn drops_name(op: BinaryOp, return_bool: bool) -> bool {
         )
 }
 
+/// Chains of operators at least this long are evaluated in a loop, so that they need no stack.
+const LONG_CHAIN: usize = 64;
+
+/// The left side of an operator.
+pub(crate) enum Left<'e> {
+    /// Yet to be evaluated.
+    Expr(&'e Expr),
+    /// Evaluated.
+    Series(Vec<Series>),
+}
+
 /// The outcome of one pair of values.
 enum Outcome {
     /// A value, and whether a comparison held.
@@ -63,15 +74,65 @@ enum Outcome {
 impl Evaluator<'_> {
     /// The series of a binary expression with at least one vector.
     pub(crate) fn binary(&self, binary: &Binary, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+        // Long chains (`a or b or c …`) lean to the left; they are walked in a loop.
+        let mut chain = vec![binary];
+        let mut innermost = binary;
+        while let Expr::Binary(lhs) = innermost.lhs.unparenthesized()
+            && lhs.value_type() == ValueType::Vector
+        {
+            chain.push(lhs);
+            innermost = lhs;
+        }
+        if chain.len() < LONG_CHAIN {
+            return self.operate(binary, Left::Expr(&binary.lhs), sink);
+        }
+        let mut left = Left::Expr(&innermost.lhs);
+        for link in chain.into_iter().rev() {
+            let mut all = Vec::new();
+            self.operate(link, left, &mut |series| {
+                all.push(series);
+                Ok(())
+            })?;
+            left = Left::Series(merge_equal(all)?);
+        }
+        self.stream_left(left, sink)
+    }
+
+    /// Hands on the series of a left side.
+    pub(crate) fn stream_left(
+        &self,
+        left: Left<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        match left {
+            Left::Expr(expr) => self.stream(expr, sink),
+            Left::Series(all) => all.into_iter().try_for_each(sink),
+        }
+    }
+
+    /// The series of a left side.
+    pub(crate) fn vector_left(&self, left: Left<'_>) -> Result<Vec<Series>, QueryError> {
+        match left {
+            Left::Expr(expr) => self.vector(expr),
+            Left::Series(all) => Ok(all),
+        }
+    }
+
+    fn operate(
+        &self,
+        binary: &Binary,
+        left: Left<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
         if binary.op.is_set() {
-            return self.set_operation(binary, sink);
+            return self.set_operation(binary, left, sink);
         }
         let lhs_scalar = binary.lhs.value_type() == ValueType::Scalar;
         let rhs_scalar = binary.rhs.value_type() == ValueType::Scalar;
         match (lhs_scalar, rhs_scalar) {
             (false, true) => {
                 let scalar = self.scalar(&binary.rhs)?;
-                self.stream(&binary.lhs, &mut |series| {
+                self.stream_left(left, &mut |series| {
                     self.with_scalar(binary, series, &scalar, false, sink)
                 })
             }
@@ -81,7 +142,7 @@ impl Evaluator<'_> {
                     self.with_scalar(binary, series, &scalar, true, sink)
                 })
             }
-            _ => self.join(binary, sink),
+            _ => self.join(binary, left, sink),
         }
     }
 
@@ -232,10 +293,10 @@ impl Evaluator<'_> {
     }
 
     /// Matches the series of two vectors by labels and applies the operator to each pair.
-    fn join(&self, binary: &Binary, sink: &mut Sink<'_>) -> Result<(), QueryError> {
+    fn join(&self, binary: &Binary, left: Left<'_>, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         let default = VectorMatching::default();
         let matching = binary.matching.as_ref().unwrap_or(&default);
-        let lhs = self.vector(&binary.lhs)?;
+        let lhs = self.vector_left(left)?;
         let swapped = matching.card == Cardinality::OneToMany;
         let needed = if swapped { matching.fill_rhs } else { matching.fill_lhs };
         if lhs.is_empty() && needed.is_none() {

@@ -5,7 +5,7 @@ use stint_model::Labels;
 
 use crate::column::Series;
 use crate::error::QueryError;
-use crate::exec::binary::signature;
+use crate::exec::binary::{Left, signature};
 use crate::exec::{Evaluator, Sink};
 use crate::parse::ast::{Binary, BinaryOp, VectorMatching};
 
@@ -17,13 +17,14 @@ impl Evaluator<'_> {
     pub(crate) fn set_operation(
         &self,
         binary: &Binary,
+        left: Left<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryError> {
         let default = VectorMatching::default();
         let matching = binary.matching.as_ref().unwrap_or(&default);
         let mut presence = Presence::default();
         if binary.op == BinaryOp::Or {
-            self.stream(&binary.lhs, &mut |series| {
+            self.stream_left(left, &mut |series| {
                 self.note(&mut presence, &series, matching);
                 sink(series)
             })?;
@@ -32,7 +33,7 @@ impl Evaluator<'_> {
             });
         }
         // The left side is evaluated first, so that its errors come first.
-        let lhs = self.vector(&binary.lhs)?;
+        let lhs = self.vector_left(left)?;
         if lhs.is_empty() {
             return Ok(());
         }

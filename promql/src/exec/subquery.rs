@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use stint_model::histogram::ResetHint;
 
-use crate::column::{Point, Samples, Series, Steps};
+use crate::column::{Point, Samples, Steps};
 use crate::error::QueryError;
 use crate::exec::Evaluator;
 use crate::exec::window::SamplesSink;
-use crate::parse::ast::{Expr, Subquery, ValueType};
+use crate::parse::ast::{Subquery, ValueType};
 
 impl Evaluator<'_> {
     /// Hands the samples of a subquery to `sink`, series by series.
@@ -28,7 +28,8 @@ impl Evaluator<'_> {
         if start > end {
             return Ok(());
         }
-        let count = usize::try_from(end.saturating_sub(start) / step + 1).unwrap_or(usize::MAX);
+        let count = (end.saturating_sub(start) / step).saturating_add(1);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         if count > self.shared.options.samples_max {
             return Err(QueryError::TooManySamples("query execution"));
         }
@@ -41,7 +42,7 @@ impl Evaluator<'_> {
             }
             return sink(stint_model::Labels::default(), false, &mut samples);
         }
-        inner.stream_inner(&subquery.expr, &mut |series| {
+        inner.stream(&subquery.expr, &mut |series| {
             samples.clear();
             for (at, point) in series.column.points() {
                 let time = inner.steps.at(at);
@@ -61,14 +62,5 @@ impl Evaluator<'_> {
             inner.shared.recycle(series.column);
             Ok(())
         })
-    }
-
-    /// As [`Evaluator::stream`].
-    fn stream_inner(
-        &self,
-        expr: &Expr,
-        sink: &mut dyn FnMut(Series) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        self.stream(expr, sink)
     }
 }

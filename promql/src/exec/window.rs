@@ -120,22 +120,24 @@ impl Evaluator<'_> {
     /// The windows of a range vector.
     pub(crate) fn shape(&self, expr: &Expr) -> Result<Shape, QueryError> {
         match expr.unparenthesized() {
-            Expr::MatrixSelector(matrix) => {
-                let selector = &matrix.selector;
-                let edges = match (selector.anchored, selector.smoothed) {
-                    (true, _) => Edges::Anchored,
-                    (_, true) => Edges::Smoothed,
-                    _ => Edges::Plain,
-                };
-                let reference = self.reference(&selector.offset, selector.at)?;
-                Ok(Shape { reference, range: self.positive_duration(&matrix.range)?, edges })
-            }
+            Expr::MatrixSelector(matrix) => self.matrix_shape(matrix),
             Expr::Subquery(subquery) => {
                 let (_, range, reference) = self.subquery_shape(subquery)?;
                 Ok(Shape { reference, range, edges: Edges::Plain })
             }
             _ => Err(QueryError::execution("the expression is not a range vector")),
         }
+    }
+
+    fn matrix_shape(&self, matrix: &MatrixSelector) -> Result<Shape, QueryError> {
+        let selector = &matrix.selector;
+        let edges = match (selector.anchored, selector.smoothed) {
+            (true, _) => Edges::Anchored,
+            (_, true) => Edges::Smoothed,
+            _ => Edges::Plain,
+        };
+        let reference = self.reference(&selector.offset, selector.at)?;
+        Ok(Shape { reference, range: self.positive_duration(&matrix.range)?, edges })
     }
 
     /// Hands the samples of each series of a range vector to `sink`.
@@ -158,7 +160,7 @@ impl Evaluator<'_> {
         func: &str,
         sink: &mut SamplesSink<'_>,
     ) -> Result<(), QueryError> {
-        let shape = self.shape(&Expr::MatrixSelector(Box::new(matrix.clone())))?;
+        let shape = self.matrix_shape(matrix)?;
         let selector = Selector::new(matrix.selector.matchers.clone());
         let set = self.select(&selector, shape.range, func)?;
         let lookback = self.shared.lookback;

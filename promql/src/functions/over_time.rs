@@ -278,7 +278,7 @@ fn linear_regression(values: &[f64], times: &[i64], origin: i64) -> (f64, f64) {
     let mut n = 0.0;
     for (y, time) in values.iter().zip(times) {
         n += 1.0;
-        let x = (*time - origin) as f64 / 1e3;
+        let x = time.saturating_sub(origin) as f64 / 1e3;
         for ((sum, lost), value) in sums.iter_mut().zip([x, *y, x * y, x * x]) {
             kahan::add(value, sum, lost);
         }
