@@ -70,7 +70,7 @@ fn chunks(c: &mut Criterion) {
             bytes.len() as f64 / ROWS as f64
         );
         group.bench_function(format!("encode/{name}"), |b| {
-            b.iter(|| chunk::encode(black_box(&rows)))
+            b.iter(|| chunk::encode(black_box(&rows)));
         });
         let mut columns = Columns::default();
         group.bench_function(format!("decode/{name}"), |b| {

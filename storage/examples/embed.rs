@@ -8,7 +8,7 @@ use stint_model::{
 };
 use stint_storage::{Db, Options, OsDisk};
 
-fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("stint-embed-{}", std::process::id()));
     let (db, _report) = Db::open(Arc::new(OsDisk::new(&dir)?), Options::default())?;
 

@@ -120,9 +120,11 @@ impl Db {
                 if selectors.is_empty() { Vec::new() } else { querier.series_of(selectors) };
             if !series.is_empty() {
                 start_record(&mut writer.encoder);
-                series.iter().for_each(|id| writer.encoder.deleted(id.0, range));
-                inner.log.append(&mut writer.encoder, Timestamp::MIN)?;
-                inner.head.delete(&series, range);
+                for id in &series {
+                    writer.encoder.deleted(id.0, range);
+                }
+                let end = inner.log.append(&mut writer.encoder, Timestamp::MIN)?;
+                inner.head.delete(&series, range, end.segment);
             }
         }
         inner.log.sync()?;
@@ -259,7 +261,7 @@ impl Inner {
         let mut end = None;
         if !plan.is_empty() {
             start_record(encoder);
-            self.head.encode(batch, plan, encoder);
+            Head::encode(batch, plan, encoder);
             let position = self.log.append(encoder, plan.newest_time)?;
             self.head.commit(batch, plan, position.segment);
             end = Some(position);

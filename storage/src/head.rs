@@ -177,12 +177,14 @@ impl Head {
         }
     }
 
-    /// Hides samples of `series` inside `range` from readers that come later.
-    pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange) {
+    /// Hides samples of `series` inside `range` from readers that come later. `segment` of the log
+    /// says so.
+    pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange, segment: u64) {
         let mut store = self.store.write();
         store.begin_commit(self.pins.oldest_commit());
         let commit = store.commit;
         for id in series {
+            store.touch(*id, segment);
             store.delete(*id, range, commit);
         }
     }
@@ -224,7 +226,9 @@ impl Head {
             store.remove(*slot, pin);
         }
         let mut index = self.index.write();
-        gone.iter().for_each(|slot| index.remove(*slot));
+        for slot in gone {
+            index.remove(slot);
+        }
         Some(end)
     }
 
@@ -296,7 +300,10 @@ impl<'a> Replay<'a> {
                 Item::Metadata { family, metadata } => {
                     self.head.metadata.write().insert(family, metadata);
                 }
-                Item::Exemplar { id, exemplar } => self.head.exemplars.lock().push(id, exemplar),
+                Item::Exemplar { id, exemplar } => {
+                    store.touch(SeriesRef(id), segment);
+                    self.head.exemplars.lock().push(id, exemplar);
+                }
                 Item::FlushBegin { before } => {
                     store.flushed = store.flushed.max(before);
                     self.flush_begun_at = store.commit;
@@ -313,6 +320,7 @@ impl<'a> Replay<'a> {
                 }
                 Item::Deleted { id, range } => {
                     let commit = store.commit;
+                    store.touch(SeriesRef(id), segment);
                     store.delete(SeriesRef(id), range, commit);
                 }
                 Item::Checkpoint { next_id, flushed } => {

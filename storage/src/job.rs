@@ -92,11 +92,9 @@ impl Job {
                 }
             }
             Kind::Truncate(flushed) => {
-                if jobs.flushed.take().is_some() {
-                    if let Err(error) = truncate::run(&self.db, *flushed, &mut report) {
-                        jobs.flushed = Some(*flushed);
-                        return Err(error);
-                    }
+                if jobs.flushed.is_some() {
+                    truncate::run(&self.db, *flushed, &mut report)?;
+                    jobs.flushed = None;
                 }
             }
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,

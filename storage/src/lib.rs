@@ -4,6 +4,7 @@
 //! out as jobs that the caller runs where it likes.
 
 pub mod block;
+pub mod check;
 pub mod codec;
 pub mod compact;
 mod db;

@@ -146,14 +146,14 @@ impl SimDisk {
     pub fn damage(&self, path: &Path, offset: usize, mask: u8) -> DiskResult<()> {
         let mut state = self.state.lock();
         let id = state.find(path).map_err(|e| DiskError::new("damage", path, e))?;
-        if let Some(Node::File { data, durable }) = state.nodes.get_mut(id) {
-            if let Some(byte) = data.get_mut(offset) {
+        if let Some(Node::File { data, durable }) = state.nodes.get_mut(id)
+            && let Some(byte) = data.get_mut(offset)
+        {
+            *byte ^= mask;
+            if let Some(byte) = durable.get_mut(offset) {
                 *byte ^= mask;
-                if let Some(byte) = durable.get_mut(offset) {
-                    *byte ^= mask;
-                }
-                return Ok(());
             }
+            return Ok(());
         }
         Err(DiskError::new("damage", path, io::ErrorKind::UnexpectedEof.into()))
     }

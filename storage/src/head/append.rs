@@ -14,7 +14,7 @@ use stint_model::{
 
 use super::Head;
 use super::index::Slot;
-use super::series::{Stored, same_value};
+use super::series::{MemSeries, Stored, same_value};
 use super::store::Store;
 use super::validate;
 use crate::wal::record::Encoder;
@@ -173,10 +173,10 @@ impl Head {
             Some(Target::New(number)) => plan.born.get(number as usize).map(|born| born.0),
             None => None,
         };
-        if let Value::Histogram(histogram) = &row.sample.value {
-            if !validate::is_valid(histogram) {
-                return Err((id, RejectReason::InvalidHistogram));
-            }
+        if let Value::Histogram(histogram) = &row.sample.value
+            && !validate::is_valid(histogram)
+        {
+            return Err((id, RejectReason::InvalidHistogram));
         }
         let late = match judge(store, batch, target, &row.sample, limits, plan) {
             Verdict::Reject(reason) => return Err((id, reason)),
@@ -223,7 +223,7 @@ impl Head {
     }
 
     /// Writes the plan as the payload of a record.
-    pub(crate) fn encode(&self, batch: &Batch, plan: &Plan, encoder: &mut Encoder) {
+    pub(crate) fn encode(batch: &Batch, plan: &Plan, encoder: &mut Encoder) {
         for (id, labels, _) in &plan.born {
             encoder.series(*id, 0, labels);
         }
@@ -270,6 +270,9 @@ impl Head {
                 store.push(slot, &row.sample, planned.late, segment, pinned.is_some());
             }
         }
+        for (id, ..) in &plan.exemplars {
+            store.touch(SeriesRef(*id), segment);
+        }
         drop(store);
         self.commit_rest(batch, plan);
     }
@@ -307,11 +310,11 @@ fn judge(
     };
     let pending = target.and_then(|target| plan.newest.get(&target));
     let pending = pending.and_then(|row| batch.rows.get(*row)).map(|row| &row.sample);
-    let last_time = pending.map(|s| s.at).or_else(|| series.and_then(|s| s.last_time()));
+    let last_time = pending.map(|s| s.at).or_else(|| series.and_then(MemSeries::last_time));
     if sample.at >= limits.in_order_from {
         match last_time {
             Some(last) if sample.at == last => {
-                let same = match (pending, series.and_then(|series| series.last())) {
+                let same = match (pending, series.and_then(MemSeries::last)) {
                     (Some(pending), _) => same_value(&pending.value, &sample.value),
                     (None, last) => last.is_some_and(|(_, v)| same_value(&v, &sample.value)),
                 };
@@ -344,7 +347,7 @@ fn judge(
 fn stored(
     batch: &Batch,
     target: Option<Target>,
-    series: Option<&super::series::MemSeries>,
+    series: Option<&MemSeries>,
     sample: &Sample,
     plan: &Plan,
 ) -> Verdict {

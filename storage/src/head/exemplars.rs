@@ -40,15 +40,15 @@ impl ExemplarRing {
         if !self.accepts(id, &exemplar) {
             return;
         }
-        if self.ring.len() >= self.capacity {
-            if let Some((old, _)) = self.ring.pop_front() {
-                let left = self.newest.get_mut(&old).map_or(0, |(_, count)| {
-                    *count -= 1;
-                    *count
-                });
-                if left == 0 {
-                    self.newest.remove(&old);
-                }
+        if self.ring.len() >= self.capacity
+            && let Some((old, _)) = self.ring.pop_front()
+        {
+            let left = self.newest.get_mut(&old).map_or(0, |(_, count)| {
+                *count -= 1;
+                *count
+            });
+            if left == 0 {
+                self.newest.remove(&old);
             }
         }
         let entry = self.newest.entry(id).or_insert_with(|| (exemplar.clone(), 0));

@@ -47,7 +47,7 @@ pub(super) struct MemSeries {
     sealed: Vec<Sealed>,
     late: Vec<Late>,
     /// Deleted ranges, and the commits that deleted them.
-    deleted: Option<Box<Vec<(u64, TimeRange)>>>,
+    deleted: Vec<(u64, TimeRange)>,
 }
 
 /// Where chunks end.
@@ -76,7 +76,7 @@ impl MemSeries {
 
     /// Whether something was deleted of it.
     pub(crate) fn has_deleted(&self) -> bool {
-        self.deleted.is_some()
+        !self.deleted.is_empty()
     }
 
     /// Whether the head has no samples of it.
@@ -167,7 +167,7 @@ impl MemSeries {
         let held = TimeRange::closed(first, last);
         let range = TimeRange::new(range.start.max(held.start), range.end.min(held.end));
         if !range.is_empty() {
-            self.deleted.get_or_insert_default().push((commit, range));
+            self.deleted.push((commit, range));
         }
         !range.is_empty()
     }
@@ -182,16 +182,14 @@ impl MemSeries {
         let mut columns = Columns::default();
         let only = TimeRange::closed(sample.at, sample.at);
         self.snapshot(self.total, u64::MAX, only).read(only, &mut columns)?;
-        Ok(match columns.times.first() {
-            None => Stored::Nothing,
-            Some(_) => {
-                let value = match columns.histograms.first() {
-                    Some((_, histogram)) => Value::Histogram(Arc::clone(histogram)),
-                    None => Value::from_wire(columns.values.first().copied().unwrap_or_default()),
-                };
-                if same_value(&value, &sample.value) { Stored::Same } else { Stored::Other }
-            }
-        })
+        if columns.is_empty() {
+            return Ok(Stored::Nothing);
+        }
+        let value = match columns.histograms.first() {
+            Some((_, histogram)) => Value::Histogram(Arc::clone(histogram)),
+            None => Value::from_wire(columns.values.first().copied().unwrap_or_default()),
+        };
+        Ok(if same_value(&value, &sample.value) { Stored::Same } else { Stored::Other })
     }
 
     /// What a reader may see inside `range`: the first `visible` in-order samples and late ones
@@ -218,12 +216,9 @@ impl MemSeries {
         }
         let late = self.late.iter().filter(|l| l.commit <= commit && range.contains(l.sample.at));
         snapshot.late = late.map(|late| late.sample.clone()).collect();
-        if let Some(deleted) = &self.deleted {
-            let seen =
-                deleted.iter().filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
-            snapshot.deleted = seen.map(|(_, range)| *range).collect();
-            snapshot.deleted.sort_by_key(|range| range.start);
-        }
+        let deleted = self.deleted.iter();
+        let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
+        snapshot.deleted = joined(deleted.map(|(_, range)| *range).collect());
         snapshot
     }
 
@@ -234,15 +229,24 @@ impl MemSeries {
             self.open = OpenChunk::default();
         }
         self.late.retain(|late| late.sample.at >= before || late.commit > commit);
-        if let Some(deleted) = &mut self.deleted {
-            deleted.retain(|(_, range)| range.end > before);
-            if deleted.is_empty() {
-                self.deleted = None;
-            }
-        }
+        self.deleted.retain(|(_, range)| range.end > before);
+        self.deleted.shrink_to_fit();
         self.sealed.shrink_to_fit();
         self.late.shrink_to_fit();
     }
+}
+
+/// The same ranges in order, without overlaps.
+fn joined(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, before| {
+        let overlap = next.start <= before.end;
+        if overlap {
+            before.end = before.end.max(next.end);
+        }
+        overlap
+    });
+    ranges
 }
 
 /// Whether two values are the same, bit for bit.

@@ -183,6 +183,14 @@ impl Store {
         }
     }
 
+    /// Notes that `segment` of the log names a series.
+    pub(crate) fn touch(&mut self, id: SeriesRef, segment: u64) {
+        let series = self.slot_of(id).and_then(|slot| self.series.get_mut(slot as usize));
+        if let Some(Some(series)) = series {
+            series.last_segment = series.last_segment.max(segment as u32);
+        }
+    }
+
     /// Series that got samples after `commit`, and how many they had by then.
     pub(crate) fn changed_since(&self, commit: u64) -> HashMap<Slot, u32> {
         let first = self.undo.partition_point(|undo| undo.commit <= commit);

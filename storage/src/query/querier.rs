@@ -44,10 +44,10 @@ impl Querier for MergedQuerier {
                 sets.push(set);
             }
         }
-        if sets.len() == 1 {
-            if let Some(only) = sets.pop() {
-                return Ok(only);
-            }
+        if sets.len() == 1
+            && let Some(only) = sets.pop()
+        {
+            return Ok(only);
         }
         Ok(Box::new(MergedSet::new(sets, hints.limit)))
     }

@@ -26,7 +26,9 @@ pub(super) fn encode(out: &mut Vec<u8>, histogram: &Histogram) {
             put_spans(out, &h.negative_spans);
             for deltas in [&h.positive_deltas, &h.negative_deltas] {
                 put_uint(out, deltas.len() as u64);
-                deltas.iter().for_each(|delta| put_int(out, *delta));
+                for delta in deltas {
+                    put_int(out, *delta);
+                }
             }
             put_floats(out, &h.custom_bounds);
         }
@@ -96,7 +98,9 @@ fn put_spans(out: &mut Vec<u8>, spans: &[BucketSpan]) {
 
 fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     put_uint(out, values.len() as u64);
-    values.iter().for_each(|value| put_f64(out, *value));
+    for value in values {
+        put_f64(out, *value);
+    }
 }
 
 fn spans(reader: &mut Reader<'_>) -> Option<Vec<BucketSpan>> {

@@ -112,12 +112,12 @@ impl SegmentReader {
             Err((reason, length)) => {
                 let behind = length.map(|l| offset + (RECORD_HEADER_BYTES + l) as u64);
                 let behind = behind.filter(|behind| *behind < self.end);
-                if let Some(behind) = behind {
-                    if self.check(behind)?.is_ok() {
-                        self.offset = behind;
-                        let bytes = behind - offset;
-                        return Ok(Step::Damaged { offset, bytes, reason, resumes: true });
-                    }
+                if let Some(behind) = behind
+                    && self.check(behind)?.is_ok()
+                {
+                    self.offset = behind;
+                    let bytes = behind - offset;
+                    return Ok(Step::Damaged { offset, bytes, reason, resumes: true });
                 }
                 self.offset = self.end;
                 Ok(Step::Damaged { offset, bytes: left, reason, resumes: false })

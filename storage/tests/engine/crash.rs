@@ -3,7 +3,7 @@
 use stint_storage::SimDisk;
 use stint_storage::disk::sim::{Crash, Fault, Plan};
 
-use crate::support::{Told, batches_in, content, long, open, tell};
+use crate::support::{Told, batches_in, content, long, open, tell, verify};
 
 fn stop_at(call: u64) -> (SimDisk, Told) {
     let disk = SimDisk::new();
@@ -27,6 +27,7 @@ fn check(disk: &SimDisk, told: &Told, crash: Crash, place: &str) {
     let (db, report) = open(&left).unwrap_or_else(|error| panic!("{place}, again: {error}"));
     assert_eq!(content(&db), first, "{place}: recovering twice gives the same");
     assert_eq!(report.torn_tail, None, "{place}: the tail was cut off the first time");
+    verify(&left);
 }
 
 #[test]

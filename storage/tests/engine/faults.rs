@@ -1,9 +1,16 @@
 //! Any call to the disk fails: no panic, nothing refused becomes visible, nothing acknowledged is
 //! lost, and a database that is reopened is as good as before.
 
-use stint_model::{AppendError, Appender as _, Batch, Sample, Timestamp};
-use stint_storage::SimDisk;
-use stint_storage::disk::sim::{Fault, Plan};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stint_model::{
+    AppendError, Appender as _, Batch, Columns, Hints, Queryable as _, Sample, Selector, TimeRange,
+    Timestamp,
+};
+use stint_storage::check::check;
+use stint_storage::disk::sim::{Crash, Fault, Plan};
+use stint_storage::{Disk, SimDisk};
 
 use crate::support::{batches_in, content, content_after, long, open, series, tell};
 
@@ -54,7 +61,51 @@ fn a_full_disk_refuses_appends_until_there_is_room() {
     append().unwrap();
     assert_eq!(content(&db)[&series(1)].len(), held + 1);
     let before = content(&db);
-    drop(append);
     drop(db);
     assert_eq!(content(&open(&disk).unwrap().0), before);
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_wherever_it_is() {
+    let disk = SimDisk::new();
+    tell(&disk, |_, _| {});
+    let whole = content(&open(&disk).unwrap().0);
+    for dir in files_below(&disk, Path::new("")) {
+        let size = disk.size(&dir).unwrap();
+        let step = if long() { 1 } else { 37 };
+        for offset in (0..size).step_by(step) {
+            let hurt = disk.after_crash(Crash::KILL);
+            hurt.damage(&dir, offset as usize, 1 << (offset % 8)).unwrap();
+            let place = format!("{} at {offset}", dir.display());
+            let shared: Arc<dyn Disk> = Arc::new(hurt.clone());
+            assert!(!check(&shared).unwrap().findings.is_empty(), "{place}");
+            // What is served is right as far as it goes: less, or an error, but nothing else.
+            let Ok((db, _)) = open(&hurt) else { continue };
+            let querier = db.querier(TimeRange::ALL).unwrap();
+            let Ok(set) = querier.select(&Selector::default(), &Hints::default()) else { continue };
+            for index in 0..set.len() {
+                let mut columns = Columns::default();
+                if set.read(index, TimeRange::ALL, &mut columns).is_err() {
+                    continue;
+                }
+                let rows = &whole[&set.labels(index)];
+                for (at, value) in columns.times.iter().zip(&columns.values) {
+                    assert_eq!(rows.get(&at.0), Some(&value.to_bits()), "{place}: {at}");
+                }
+            }
+        }
+    }
+}
+
+fn files_below(disk: &SimDisk, dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in disk.list(dir).unwrap() {
+        let path = dir.join(&entry.name);
+        if entry.is_dir {
+            files.extend(files_below(disk, &path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
 }

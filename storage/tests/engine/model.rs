@@ -8,7 +8,7 @@ use stint_model::{
 use stint_storage::disk::sim::Crash;
 use stint_storage::{Db, SimDisk};
 
-use crate::support::{Content, content, content_of, long, open, series};
+use crate::support::{Content, content, content_of, long, open, series, verify};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -160,7 +160,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if long() { 3000 } else { 60 },
+        cases: if long() { 3000 } else { 32 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -186,6 +186,7 @@ proptest! {
                 prop_assert_eq!(&content_of(&**querier), seen, "a pinned reader, after {}", &text);
             }
         }
+        verify(&world.disk);
         let values = world.db().querier(TimeRange::ALL).unwrap().label_values("n", &[], 0).unwrap();
         for labels in world.want.keys() {
             prop_assert!(values.iter().any(|value| labels.get("n") == Some(value)));

@@ -7,7 +7,8 @@ use stint_model::{
     Appender as _, Batch, Columns, Hints, Labels, Querier, Queryable as _, Sample, Selector, Span,
     TimeRange, Timestamp,
 };
-use stint_storage::{Db, OpenError, OpenReport, Options, SimDisk};
+use stint_storage::check::check;
+use stint_storage::{Db, Disk, OpenError, OpenReport, Options, SimDisk};
 
 /// Value by time, by series.
 pub(crate) type Content = BTreeMap<Labels, BTreeMap<i64, u64>>;
@@ -25,6 +26,13 @@ pub(crate) fn options() -> Options {
 
 pub(crate) fn open(disk: &SimDisk) -> Result<(Db, OpenReport), OpenError> {
     Db::open(Arc::new(disk.clone()), options())
+}
+
+/// Fails where something in the database does not hold that must.
+pub(crate) fn verify(disk: &SimDisk) {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let report = check(&disk).unwrap();
+    assert!(report.findings.is_empty(), "{report:#?}");
 }
 
 /// Whether to take the time for every case.

@@ -67,7 +67,7 @@ fn every_item_comes_back() {
             metadata: Metadata {
                 kind: MetricType::StateSet,
                 help: "is it?".into(),
-                unit: "".into(),
+                unit: String::new(),
             },
         },
         Item::Exemplar { id: 6, exemplar: Exemplar { labels, value: 1.5, at } },
