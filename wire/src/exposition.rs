@@ -39,8 +39,9 @@ pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub enum Entry<'a> {
     /// A float sample.
     Series(SeriesEntry<'a>),
-    /// A native histogram sample (Protobuf only).
-    Histogram(HistogramEntry<'a>),
+    /// A native histogram sample (Protobuf only); boxed, so that the many entries that are none
+    /// stay small.
+    Histogram(Box<HistogramEntry<'a>>),
     /// The kind of a metric family.
     Type {
         /// The family.
@@ -182,6 +183,22 @@ pub struct Options {
 }
 
 /// Reads a body entry by entry.
+///
+/// ```
+/// use stint_wire::exposition::{Entry, Format, ParseError, Parser};
+///
+/// let body = b"# TYPE up gauge\nup{job=\"node\"} 1\n";
+/// let mut parser = Parser::new(Format::PrometheusText, body);
+/// while let Some(entry) = parser.next()? {
+///     if let Entry::Series(series) = entry {
+///         assert_eq!((series.raw, series.value), (r#"up{job="node"}"#, 1.0));
+///         let mut labels = Vec::new();
+///         series.labels(&mut labels);
+///         assert_eq!(labels, [("__name__".into(), "up".into()), ("job".into(), "node".into())]);
+///     }
+/// }
+/// # Ok::<(), ParseError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Parser<'a> {
     source: Source<'a>,

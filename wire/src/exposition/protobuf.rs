@@ -79,7 +79,7 @@ enum Step {
     Type,
     Unit,
     Float { value: f64, exemplar: Option<(f64, Option<Timestamp>)> },
-    Native { histogram: Histogram, exemplars: Vec<Exemplar> },
+    Native { histogram: Box<Histogram>, exemplars: Vec<Exemplar> },
     End,
 }
 
@@ -139,13 +139,13 @@ impl<'a> Protobuf<'a> {
                 kind: self.family.kind,
                 name_len: 0,
             }),
-            Step::Native { histogram, exemplars } => Entry::Histogram(HistogramEntry {
+            Step::Native { histogram, exemplars } => Entry::Histogram(Box::new(HistogramEntry {
                 raw: &self.text.raw,
-                histogram,
+                histogram: *histogram,
                 timestamp: self.timestamp,
                 exemplars,
                 started: self.points.started,
-            }),
+            })),
         }))
     }
 
@@ -253,7 +253,7 @@ impl<'a> Protobuf<'a> {
                 let gauge = self.family.kind == MetricType::GaugeHistogram;
                 let (histogram, exemplars) = native::decode(message, gauge)?;
                 self.text.finish(name, "", None);
-                return Ok(Some(Step::Native { histogram, exemplars }));
+                return Ok(Some(Step::Native { histogram: Box::new(histogram), exemplars }));
             }
             Next::Count => {
                 points.next = Next::Sum;

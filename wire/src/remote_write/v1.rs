@@ -2,6 +2,25 @@
 //!
 //! Decoding walks the message in place: a series whose label bytes the receiver has seen before
 //! needs no label work. Encoding appends to buffers that are kept from request to request.
+//!
+//! ```
+//! use stint_model::sample::Sample;
+//! use stint_model::time::Timestamp;
+//! use stint_wire::remote_write::v1::{self, Item};
+//!
+//! let sample = Sample::float(Timestamp(1000), 1.0);
+//! let mut encoder = v1::Encoder::new();
+//! encoder.series([("__name__", "up"), ("job", "node")]).sample(&sample);
+//!
+//! for item in v1::decode(encoder.body()) {
+//!     let Item::Series(series) = item? else { continue };
+//!     let mut labels = Vec::new();
+//!     series.labels_into(&mut labels)?;
+//!     assert_eq!(labels, [("__name__", "up"), ("job", "node")]);
+//!     assert_eq!(series.samples().next(), Some(Ok(sample.clone())));
+//! }
+//! # Ok::<(), stint_wire::remote_write::DecodeError>(())
+//! ```
 
 use std::borrow::Cow;
 
