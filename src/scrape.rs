@@ -13,6 +13,8 @@ mod run;
 mod schedule;
 pub mod status;
 pub mod target;
+#[cfg(test)]
+mod testing;
 
 pub use fetch::{FetchError, FetchFuture, Fetched, Fetcher, HttpFetcher};
 pub use manager::{Manager, Parts};

@@ -279,7 +279,7 @@ fn mistakes_in_the_retention_file_are_told_with_their_place() {
         3:10: `budget.series`: 0 is neither a number above 0 nor "unlimited"; `enabled = false` lifts all limits
         4:1: `reserve` is a part of `series`, from 0 to below 1
         5:10: a class needs a `name`
-        5:21: `up{`: a label name is expected
+        5:21: `up{`: 1:4: parse error: unexpected end of input inside braces
         5:45: a class needs `match`, a list of series selectors
         6:11: no remote_write endpoint is named `b`; there is: a
         "##

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stint_model::{Appender, Clock, Metadata};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -76,7 +76,8 @@ impl Manager {
     }
 
     /// Makes the jobs of `config` the ones that run. Jobs that are the same go on undisturbed;
-    /// those that changed keep what they know of their targets.
+    /// those that changed keep what they know of their targets. When this returns, the targets that can
+    /// be found at once are there.
     ///
     /// # Errors
     /// What keeps a job's client from being made, each with the job's name. Nothing has changed
@@ -97,6 +98,7 @@ impl Manager {
                 self.retiring.lock().push(pool);
             }
         }
+        let mut synced = Vec::new();
         for setup in setups {
             let name = setup.job.job_name.clone();
             let before = match drivers.remove(&name) {
@@ -108,7 +110,13 @@ impl Manager {
                 None => Pool::new(setup.clone(), Arc::clone(&self.parts)),
             };
             self.views.lock().insert(name.clone(), pool.view());
-            drivers.insert(name, Driver::start(setup, pool, &self.parts.clock));
+            let (driver, ready) = Driver::start(setup, pool, &self.parts.clock);
+            drivers.insert(name, driver);
+            synced.push(ready);
+        }
+        for ready in synced {
+            // A driver that ends before it was ready has told why.
+            let _ = ready.await;
         }
         self.retiring.lock().retain(|pool| !pool.is_finished());
         Ok(())
@@ -194,10 +202,12 @@ impl Manager {
 }
 
 impl Driver {
-    fn start(setup: Setup, pool: Pool, clock: &Arc<dyn Clock>) -> Self {
+    /// Starts feeding `pool`; the receiver hears when its first targets are there.
+    fn start(setup: Setup, pool: Pool, clock: &Arc<dyn Clock>) -> (Self, oneshot::Receiver<()>) {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(drive(pool, Arc::clone(clock), stopped));
-        Self { setup, stop, task }
+        let (ready, synced) = oneshot::channel();
+        let task = tokio::spawn(drive(pool, Arc::clone(clock), stopped, ready));
+        (Self { setup, stop, task }, synced)
     }
 
     /// Ends the feeding and hands back the pool, whose loops go on.
@@ -215,7 +225,12 @@ impl Driver {
 }
 
 /// Feeds `pool` with what its job discovers until stopped.
-async fn drive(mut pool: Pool, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) -> Pool {
+async fn drive(
+    mut pool: Pool,
+    clock: Arc<dyn Clock>,
+    mut stopped: watch::Receiver<bool>,
+    ready: oneshot::Sender<()>,
+) -> Pool {
     let job = pool.job();
     let name = job.job_name.clone();
     let fixed: Vec<TargetGroup> = job
@@ -226,7 +241,7 @@ async fn drive(mut pool: Pool, clock: Arc<dyn Clock>, mut stopped: watch::Receiv
         .collect();
     let mut sources: Vec<_> =
         job.file_sd_configs.iter().map(|config| FileSource::new(config.clone())).collect();
-    let mut first = true;
+    let mut ready = Some(ready);
     loop {
         let now = clock.monotonic();
         let polled = tokio::task::spawn_blocking(move || {
@@ -246,11 +261,14 @@ async fn drive(mut pool: Pool, clock: Arc<dyn Clock>, mut stopped: watch::Receiv
         for problem in polled.iter().flat_map(|polled| &polled.problems) {
             tracing::warn!(job = name, problem, "discovery file is not usable, targets are kept");
         }
-        if first || polled.iter().any(|polled| polled.changed) {
+        if ready.is_some() || polled.iter().any(|polled| polled.changed) {
             let found = sources.iter().flat_map(FileSource::groups);
             let groups: Vec<_> = fixed.iter().cloned().chain(found).collect();
             pool.sync(&groups);
-            first = false;
+            if let Some(ready) = ready.take() {
+                // Nobody listens when the configuration was given up meanwhile.
+                let _ = ready.send(());
+            }
         }
         let wait = async {
             if sources.is_empty() {

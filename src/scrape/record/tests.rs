@@ -1,1 +1,355 @@
+use super::super::target::Built;
+use super::super::testing::{Store, text};
+use super::*;
+use crate::config::tests_support::job;
+use crate::discovery::{ADDRESS, TargetGroup};
+use stint_model::Labels;
+use stint_model::clock::SimClock;
 
+struct Bench {
+    store: Arc<Store>,
+    clock: Arc<SimClock>,
+    recorder: Recorder,
+    now: i64,
+}
+
+fn target(job: &ScrapeConfig) -> Arc<Target> {
+    let labels = Labels::from_pairs([("zone", "z")]);
+    let group = TargetGroup { source: String::new(), targets: Vec::new(), labels };
+    match Target::build(job, &group, &Labels::from_pairs([(ADDRESS, "a:1")])) {
+        Built::Active(target) => Arc::new(*target),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bench(keys: &str) -> Bench {
+    // The job's and the target's labels are kept out of the way where they do not matter.
+    let job = Arc::new(job(keys));
+    let store = Arc::new(Store::default());
+    let clock = Arc::new(SimClock::at(Timestamp(0)));
+    let appender = Arc::clone(&store) as Arc<dyn Appender>;
+    let recorder = Recorder::new(
+        Arc::clone(&job),
+        target(&job),
+        appender,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        Span::ZERO,
+    );
+    Bench { store, clock, recorder, now: 0 }
+}
+
+impl Bench {
+    fn outcome(&mut self, outcome: Result<Fetched, FetchError>) -> Option<String> {
+        self.now += 1000;
+        let began = self.clock.monotonic();
+        self.clock.advance(Span(250));
+        let scrape = Scrape { at: Timestamp(self.now), began, outcome };
+        self.recorder.record(&scrape).error
+    }
+
+    fn scrape(&mut self, body: &str) -> Option<String> {
+        self.outcome(Ok(text(body)))
+    }
+
+    /// Scrapes, and returns what was stored of the target's own series, its labels left out.
+    fn samples(&mut self, body: &str) -> Vec<String> {
+        assert_eq!(self.scrape(body), None);
+        self.stored()
+    }
+
+    fn stored(&self) -> Vec<String> {
+        let strip = |row: String| {
+            let row = row.replace(", instance=\"a:1\", job=\"j\"", "").replace(", zone=\"z\"", "");
+            row.replace("__name__=", "")
+        };
+        self.store.samples().into_iter().map(strip).collect()
+    }
+}
+
+#[test]
+fn a_scrape_is_one_batch_with_its_report() {
+    let mut bench = bench("extra_scrape_metrics: true\nsample_limit: 9");
+    assert_eq!(bench.scrape("# TYPE x counter\n# HELP x help\nx{a=\"b\"} 1\ny 2\n"), None);
+    let target = "instance=\"a:1\", job=\"j\", zone=\"z\"}";
+    let batches = bench.store.take_batches();
+    assert_eq!(batches.len(), 1);
+    let (family, metadata) = &batches[0].metadata[0];
+    assert_eq!((&**family, metadata.kind, &*metadata.help), ("x", MetricType::Counter, "help"));
+    assert_eq!(batches[0].metadata.len(), 9, "all families of the report are described");
+    assert_eq!(
+        bench.store.take(),
+        [
+            format!("{{__name__=\"scrape_body_size_bytes\", {target} 46 @1000"),
+            format!("{{__name__=\"scrape_duration_seconds\", {target} 0.25 @1000"),
+            format!("{{__name__=\"scrape_sample_limit\", {target} 9 @1000"),
+            format!("{{__name__=\"scrape_samples_post_metric_relabeling\", {target} 2 @1000"),
+            format!("{{__name__=\"scrape_samples_scraped\", {target} 2 @1000"),
+            format!("{{__name__=\"scrape_series_added\", {target} 2 @1000"),
+            format!("{{__name__=\"scrape_timeout_seconds\", {target} 10 @1000"),
+            format!("{{__name__=\"up\", {target} 1 @1000"),
+            format!("{{__name__=\"x\", a=\"b\", {target} 1 @1000"),
+            format!("{{__name__=\"y\", {target} 2 @1000"),
+        ]
+    );
+}
+
+#[test]
+fn known_series_are_sent_by_handle() {
+    let mut bench = bench("");
+    bench.scrape("x 1\ny 2\n");
+    bench.store.take_batches();
+    bench.scrape("x 3\ny 4\n");
+    let batches = bench.store.take_batches();
+    let by_handle = |row: &stint_model::Row| matches!(row.series, stint_model::SeriesKey::Known(_));
+    assert!(batches[0].rows.iter().all(by_handle), "{batches:?}");
+    assert_eq!(batches[0].rows.len(), 7);
+    assert!(batches[0].metadata.is_empty());
+}
+
+#[test]
+fn what_vanishes_ends_once() {
+    let mut bench = bench("");
+    assert_eq!(bench.samples("x 1\ny 2\n"), [r#"{"x"} 1"#, r#"{"y"} 2"#]);
+    assert_eq!(bench.samples("x 1\n"), [r#"{"x"} 1"#, r#"{"y"} stale"#]);
+    assert_eq!(bench.samples("x 1\n"), [r#"{"x"} 1"#]);
+    assert_eq!(bench.samples("x 1\ny 5\n"), [r#"{"x"} 1"#, r#"{"y"} 5"#]);
+}
+
+#[test]
+fn a_failed_scrape_ends_everything() {
+    let mut bench = bench("");
+    bench.samples("x 1\ny 2\n");
+    let error = bench.outcome(Err(FetchError::Status("404 Not Found".into())));
+    assert_eq!(error.as_deref(), Some("server returned HTTP status 404 Not Found"));
+    let rows = bench.store.take();
+    assert!(rows.iter().any(|row| row.contains("\"up\"") && row.contains(" 0 @2000")), "{rows:?}");
+    assert_eq!(rows.iter().filter(|row| row.contains(" stale ")).count(), 2);
+    bench.outcome(Err(FetchError::BodyTooLarge));
+    assert_eq!(bench.stored(), Vec::<String>::new());
+    assert_eq!(bench.samples("x 3\n"), [r#"{"x"} 3"#]);
+}
+
+#[test]
+fn a_faulty_body_is_taken_as_none() {
+    let mut bench = bench("");
+    bench.samples("x 1\n");
+    let error = bench.scrape("x 2\nnew 1\n{oops\n").expect("the body is faulty");
+    assert!(error.contains("line 3"), "{error}");
+    assert_eq!(bench.stored(), [r#"{"x"} stale"#]);
+    assert_eq!(bench.samples("x 2\nnew 1\n"), [r#"{"new"} 1"#, r#"{"x"} 2"#]);
+}
+
+#[test]
+fn a_body_of_unknown_type_needs_a_fallback() {
+    let html = || Ok(Fetched { content_type: "text/html".into(), body: b"x 1\n".to_vec() });
+    let error = bench("").outcome(html()).expect("the type is unknown");
+    assert!(error.contains("no fallback_scrape_protocol"), "{error}");
+    let mut bench = bench("fallback_scrape_protocol: PrometheusText0.0.4");
+    assert_eq!(bench.outcome(html()), None);
+    assert_eq!(bench.stored(), [r#"{"x"} 1"#]);
+}
+
+#[test]
+fn exposed_labels_give_way_or_win() {
+    let body = "x{job=\"own\",exported_job=\"old\",zone=\"\"} 1\n";
+    let mut bench = bench("");
+    bench.scrape(body);
+    assert_eq!(
+        bench.store.samples(),
+        [
+            r#"{__name__="x", exported_exported_job="own", exported_job="old", instance="a:1", job="j", zone="z"} 1"#
+        ]
+    );
+    let mut bench = super::tests::bench("honor_labels: true");
+    bench.scrape(body);
+    assert_eq!(
+        bench.store.samples(),
+        [r#"{__name__="x", exported_job="old", instance="a:1", job="own", zone="z"} 1"#]
+    );
+}
+
+#[test]
+fn exposed_times_count_only_when_honoured() {
+    let mut bench = bench("");
+    bench.scrape("x 1 500\n");
+    assert!(bench.store.take().iter().any(|row| row.contains("\"x\"") && row.ends_with("@500")));
+    // A series with its own time is not ended, unless that is asked for.
+    assert_eq!(bench.samples(""), Vec::<String>::new());
+
+    let mut bench = super::tests::bench("honor_timestamps: false");
+    bench.scrape("x 1 500\n");
+    assert!(bench.store.take().iter().any(|row| row.contains("\"x\"") && row.ends_with("@1000")));
+    assert_eq!(bench.samples(""), [r#"{"x"} stale"#]);
+
+    let mut bench = super::tests::bench("track_timestamps_staleness: true");
+    bench.samples("x 1 500\n");
+    assert_eq!(bench.samples(""), [r#"{"x"} stale"#]);
+}
+
+#[test]
+fn metric_relabelling_drops_and_renames() {
+    let mut bench = bench(
+        "metric_relabel_configs:
+- {source_labels: [__name__], regex: go_.*, action: drop}
+- {source_labels: [__name__], regex: (.*)_old, target_label: __name__, replacement: $1}",
+    );
+    for value in [1, 2] {
+        let body = format!("go_x {value}\nx_old {value}\n");
+        assert_eq!(bench.samples(&body), [format!("{{\"x\"}} {value}")]);
+    }
+    bench.scrape("go_x 1\nx_old 1\n");
+    let rows = bench.store.take();
+    let value = |name: &str| {
+        let row = rows.iter().find(|row| row.contains(&format!("\"{name}\"")));
+        row.and_then(|row| row.rsplit(' ').nth(1)).map(str::to_owned)
+    };
+    assert_eq!(value("scrape_samples_scraped").as_deref(), Some("2"));
+    assert_eq!(value("scrape_samples_post_metric_relabeling").as_deref(), Some("1"));
+    assert_eq!(value("scrape_series_added").as_deref(), Some("0"));
+}
+
+#[test]
+fn the_same_series_under_another_text_does_not_end() {
+    let mut bench = bench("");
+    assert_eq!(bench.samples("x{a=\"1\",b=\"2\"} 1\n"), [r#"{"x", a="1", b="2"} 1"#]);
+    assert_eq!(bench.samples("x{b=\"2\",a=\"1\"} 2\n"), [r#"{"x", a="1", b="2"} 2"#]);
+    assert_eq!(bench.samples("x{b=\"2\", a=\"1\"} 3\nx{b=\"2\",a=\"1\"} 3\n").len(), 1);
+    assert_eq!(bench.samples(""), [r#"{"x", a="1", b="2"} stale"#]);
+}
+
+#[test]
+fn a_series_that_comes_twice_counts_once() {
+    let mut bench = bench("");
+    for _ in 0..2 {
+        assert_eq!(bench.samples("x 1\nx 2\n"), [r#"{"x"} 1"#]);
+    }
+    bench.scrape("y 1 100\ny 2 200\n");
+    let rows = bench.store.take();
+    assert_eq!(rows.iter().filter(|row| row.contains("\"y\"")).count(), 2, "{rows:?}");
+}
+
+#[test]
+fn limits_fail_the_whole_scrape() {
+    let fail = |keys: &str, body: &str, text: &str| {
+        let mut bench = bench(keys);
+        assert_eq!(bench.scrape(body).as_deref(), Some(text));
+        assert_eq!(bench.stored(), Vec::<String>::new());
+    };
+    fail("sample_limit: 2", "a 1\nb 1\nc 1\n", "sample limit exceeded");
+    fail(
+        "label_limit: 4",
+        "a{b=\"c\"} 1\n",
+        "label_limit exceeded (metric: a, number of labels: 5, limit: 4)",
+    );
+    fail(
+        "label_name_length_limit: 8",
+        "a{b23456789=\"c\"} 1\n",
+        "label_name_length_limit exceeded (metric: a, label name: b23456789, length: 9, limit: 8)",
+    );
+    fail(
+        "label_value_length_limit: 3",
+        "a{b=\"cdef\"} 1\n",
+        "label_value_length_limit exceeded (metric: a, label name: b, value: \"cdef\", length: 4, \
+         limit: 3)",
+    );
+    fail(
+        "metric_relabel_configs: [{regex: __name__, action: labeldrop}]",
+        "a 1\n",
+        "missing metric name (__name__ label)",
+    );
+    let mut bench = bench("sample_limit: 2");
+    bench.samples("a 1\nb 1\n");
+    bench.scrape("a 1\nb 1\nc 1\n");
+    assert_eq!(bench.stored(), [r#"{"a"} stale"#, r#"{"b"} stale"#]);
+}
+
+#[test]
+fn a_forgetful_store_is_told_again() {
+    let mut bench =
+        bench("metric_relabel_configs: [{source_labels: [__name__], regex: d, action: drop}]");
+    bench.samples("x 1\ny 1\nd 1\n");
+    bench.store.forget();
+    assert_eq!(
+        bench.samples("x 2\ny 2\nd 2\nnew 2\n"),
+        [r#"{"new"} 2"#, r#"{"x"} 2"#, r#"{"y"} 2"#]
+    );
+    bench.store.take_batches();
+    assert_eq!(bench.samples("x 3\ny 3\nd 3\n").len(), 3);
+    let batches = bench.store.take_batches();
+    assert_eq!(batches.len(), 1, "all handles are known again");
+    assert_eq!(batches[0].rows.len(), 8);
+    // The report's handles are forgotten even when nothing else is there.
+    bench.samples("");
+    bench.store.forget();
+    bench.scrape("");
+    assert_eq!(bench.store.take().len(), 5);
+}
+
+#[test]
+fn nothing_is_believed_stored_when_the_store_fails() {
+    let mut bench = bench("");
+    bench.samples("x 1\n");
+    bench.store.set_broken(true);
+    let error = bench.scrape("x 2\ny 2\n");
+    assert_eq!(error.as_deref(), Some("cannot store the scrape: broken"));
+    bench.store.set_broken(false);
+    assert_eq!(bench.samples("y 3\n"), [r#"{"x"} stale"#, r#"{"y"} 3"#]);
+}
+
+#[test]
+fn bounds_are_normalised_by_type() {
+    let mut bench = bench("");
+    let histogram = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\n";
+    assert_eq!(bench.samples(histogram), [r#"{"h_bucket", le="1.0"} 1"#]);
+    // The same text without the type is another series; the old one ends.
+    assert_eq!(
+        bench.samples("h_bucket{le=\"1\"} 2\n"),
+        [r#"{"h_bucket", le="1"} 2"#, r#"{"h_bucket", le="1.0"} stale"#]
+    );
+}
+
+#[test]
+fn exemplars_go_with_their_row() {
+    let mut bench = bench("");
+    let long = "v".repeat(128);
+    let body = format!(
+        "# TYPE x counter\nx_total 1 # {{trace_id=\"t\"}} 0.5 12.5\nx_total{{a=\"b\"}} 1 # {{a=\"{long}\"}} 1\n# EOF\n"
+    );
+    let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
+    let fetched = Fetched { content_type, body: body.into_bytes() };
+    assert_eq!(bench.outcome(Ok(fetched)), None);
+    let batch = bench.store.take_batches().remove(0);
+    assert_eq!(batch.exemplars.len(), 1);
+    assert_eq!(
+        (batch.exemplars[0].row, batch.exemplars[0].exemplars[0].at),
+        (0, Timestamp(12_500))
+    );
+}
+
+#[test]
+fn a_new_configuration_ends_what_it_does_not_show_again() {
+    let mut bench = bench("");
+    bench.samples("x 1\ny 1\n");
+    let rules = "metric_relabel_configs: [{source_labels: [__name__], regex: y, target_label: __name__, replacement: z}]";
+    let new = Arc::new(job(rules));
+    bench.recorder.adopt(Arc::clone(&new), target(&new), Span::ZERO);
+    assert_eq!(bench.samples("x 2\ny 2\n"), [r#"{"x"} 2"#, r#"{"y"} stale"#, r#"{"z"} 2"#]);
+    // A change that touches no label keeps all handles.
+    let new = Arc::new(job(&format!("scrape_interval: 5s\n{rules}")));
+    bench.store.take_batches();
+    bench.recorder.adopt(Arc::clone(&new), target(&new), Span::ZERO);
+    assert_eq!(bench.samples("x 3\ny 3\n").len(), 2);
+    assert_eq!(bench.store.take_batches().len(), 1);
+}
+
+#[test]
+fn the_end_of_a_target_ends_its_report_too() {
+    let mut bench = bench("");
+    bench.samples("x 1\n");
+    bench.recorder.end(Timestamp(5000));
+    let rows = bench.store.take();
+    assert_eq!(rows.len(), 6);
+    assert!(rows.iter().all(|row| row.ends_with(" stale @5000")), "{rows:?}");
+    bench.recorder.end(Timestamp(6000));
+    assert!(bench.store.take().is_empty());
+}
