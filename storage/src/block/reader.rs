@@ -173,9 +173,7 @@ impl Block {
         range: TimeRange,
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
-        let entry = self.in_index(self.inner.index.entry(series))?;
-        let mut list = entry.chunks;
-        let mut offset = entry.chunk_start;
+        let (mut offset, mut list) = self.in_index(self.inner.index.chunks(series))?;
         let count = self.in_index(list.varint_up_to(list.rest().len()))?;
         for number in 0..count {
             let chunk = self.in_index(ChunkRef::take(&mut list))?;

@@ -62,13 +62,36 @@ fn load(bytes: &[u8], at: usize) -> u64 {
 fn unpack(bytes: &[u8], width: u32, out: &mut [u64]) {
     match width {
         0 => out.fill(0),
-        8 => {
-            for (slot, byte) in out.iter_mut().zip(bytes) {
-                *slot = u64::from(*byte);
-            }
-        }
-        1..=56 => unpack_narrow(bytes, width, out),
+        1 => unpack_octets::<1>(bytes, out),
+        2 => unpack_octets::<2>(bytes, out),
+        3 => unpack_octets::<3>(bytes, out),
+        4 => unpack_octets::<4>(bytes, out),
+        5 => unpack_octets::<5>(bytes, out),
+        6 => unpack_octets::<6>(bytes, out),
+        7 => unpack_octets::<7>(bytes, out),
+        8 => unpack_octets::<8>(bytes, out),
+        9..=56 => unpack_narrow(bytes, width, out),
         _ => unpack_wide(bytes, width, out),
+    }
+}
+
+/// Eight numbers of `WIDTH` bits fill `WIDTH` bytes, of which there are at most eight: one word,
+/// taken apart by shifts that are known when this is compiled.
+#[inline]
+fn unpack_octets<const WIDTH: usize>(bytes: &[u8], out: &mut [u64]) {
+    let mask = (1_u64 << WIDTH) - 1;
+    let mut octets = out.chunks_exact_mut(8);
+    let mut at = 0;
+    for octet in &mut octets {
+        let word = load(bytes, at);
+        for (place, slot) in octet.iter_mut().enumerate() {
+            *slot = (word >> (place * WIDTH)) & mask;
+        }
+        at += WIDTH;
+    }
+    let word = load(bytes, at);
+    for (place, slot) in octets.into_remainder().iter_mut().enumerate() {
+        *slot = (word >> (place * WIDTH)) & mask;
     }
 }
 

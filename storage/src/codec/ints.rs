@@ -206,26 +206,12 @@ pub fn take(
         let now = left.min(BLOCK);
         let (raw, block) = (&mut raw[..now], &mut block[..now]);
         bits::take_block(reader, raw)?;
-        unfold(raw, signed, factor, block);
-        match order {
-            Order::Minimum => {
-                for slot in block.iter_mut() {
-                    *slot = value.wrapping_add(*slot);
-                }
-            }
-            Order::Delta => {
-                for slot in block.iter_mut() {
-                    value = value.wrapping_add(*slot);
-                    *slot = value;
-                }
-            }
-            Order::DeltaOfDelta => {
-                for slot in block.iter_mut() {
-                    delta = delta.wrapping_add(*slot);
-                    value = value.wrapping_add(delta);
-                    *slot = value;
-                }
-            }
+        let state = (&mut value, &mut delta);
+        match (signed, factor) {
+            (true, 1) => fold(raw, order, state, unzigzag, block),
+            (true, _) => fold(raw, order, state, |raw| unzigzag(raw).wrapping_mul(factor), block),
+            (false, 1) => fold(raw, order, state, |raw| raw as i64, block),
+            (false, _) => fold(raw, order, state, |raw| (raw as i64).wrapping_mul(factor), block),
         }
         each(block);
         left -= now;
@@ -233,15 +219,39 @@ pub fn take(
     Ok(())
 }
 
-/// Undoes zigzag and division.
+/// Residuals, as stored, to integers. `unfold` undoes zigzag and division.
 #[inline]
-fn unfold(raw: &[u64], signed: bool, factor: i64, block: &mut [i64]) {
+fn fold(
+    raw: &[u64],
+    order: Order,
+    (value, delta): (&mut i64, &mut i64),
+    unfold: impl Fn(u64) -> i64,
+    block: &mut [i64],
+) {
     let pairs = block.iter_mut().zip(raw);
-    match (signed, factor) {
-        (true, 1) => pairs.for_each(|(slot, raw)| *slot = unzigzag(*raw)),
-        (true, _) => pairs.for_each(|(slot, raw)| *slot = unzigzag(*raw).wrapping_mul(factor)),
-        (false, 1) => pairs.for_each(|(slot, raw)| *slot = *raw as i64),
-        (false, _) => pairs.for_each(|(slot, raw)| *slot = (*raw as i64).wrapping_mul(factor)),
+    match order {
+        Order::Minimum => {
+            for (slot, raw) in pairs {
+                *slot = value.wrapping_add(unfold(*raw));
+            }
+        }
+        Order::Delta => {
+            let mut sum = *value;
+            for (slot, raw) in pairs {
+                sum = sum.wrapping_add(unfold(*raw));
+                *slot = sum;
+            }
+            *value = sum;
+        }
+        Order::DeltaOfDelta => {
+            let (mut sum, mut step) = (*value, *delta);
+            for (slot, raw) in pairs {
+                step = step.wrapping_add(unfold(*raw));
+                sum = sum.wrapping_add(step);
+                *slot = sum;
+            }
+            (*value, *delta) = (sum, step);
+        }
     }
 }
 

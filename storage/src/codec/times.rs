@@ -20,6 +20,10 @@ pub fn put(times: &[Timestamp], out: &mut Vec<u8>) {
         return;
     }
     let raw: Vec<i64> = times.iter().map(|time| time.0).collect();
+    if let Some(grid) = Grid::gapless(&raw) {
+        grid.put(out);
+        return;
+    }
     let start = out.len();
     out.push(PLAIN);
     ints::put(&raw, out);
@@ -41,6 +45,30 @@ struct Grid {
 }
 
 impl Grid {
+    /// The grid with one time near each place, which is the usual case and needs no division.
+    fn gapless(times: &[i64]) -> Option<Self> {
+        let (first, last) = (*times.first()?, *times.last()?);
+        let steps = i64::try_from(times.len()).ok()? - 1;
+        if steps < 2 {
+            return None;
+        }
+        let interval = round_div(last.checked_sub(first)?, steps)?;
+        // All places must be representable.
+        first.checked_add(interval.checked_mul(steps)?)?;
+        let near = interval / 2;
+        let mut off = Vec::with_capacity(times.len());
+        let mut place = first;
+        for time in times {
+            let distance = time.checked_sub(place)?;
+            if distance.unsigned_abs() > near.unsigned_abs() {
+                return None;
+            }
+            off.push(distance);
+            place = place.wrapping_add(interval);
+        }
+        (interval > 0).then(|| Self { first, interval, gaps: Vec::new(), off })
+    }
+
     /// The grid on which `times` lie; `None` where there is none, or numbers would overflow.
     fn of(times: &[i64]) -> Option<Self> {
         let (first, last) = (*times.first()?, *times.last()?);

@@ -237,6 +237,31 @@ impl Index {
 
     /// Series number `series` as stored.
     pub fn entry(&self, series: u32) -> Result<Entry<'_>, Corruption> {
+        let (group_start, mut item) = self.item(series)?;
+        let mut names = self.schema(item.varint_up_to(u32::MAX as usize)? as u32)?;
+        let mut labels = Vec::new();
+        for _ in 0..names.varint_up_to(LABELS_MAX)? {
+            let name = names.varint_up_to(u32::MAX as usize)? as u32;
+            let value = item.varint_up_to(u32::MAX as usize)? as u32;
+            labels.push((name, value));
+        }
+        let chunk_start = group_start.saturating_add(item.varint()?);
+        Ok(Entry { labels, chunk_start, chunks: Reader::new(item.rest()) })
+    }
+
+    /// The place of the first chunk of series number `series`, and the block's list of its chunks.
+    pub fn chunks(&self, series: u32) -> Result<(u64, Reader<'_>), Corruption> {
+        let (group_start, mut item) = self.item(series)?;
+        let mut names = self.schema(item.varint_up_to(u32::MAX as usize)? as u32)?;
+        for _ in 0..names.varint_up_to(LABELS_MAX)? {
+            item.varint()?;
+        }
+        let chunk_start = group_start.saturating_add(item.varint()?);
+        Ok((chunk_start, Reader::new(item.rest())))
+    }
+
+    /// The place of the first chunk of the series' group, and a reader of what is stored of it.
+    fn item(&self, series: u32) -> Result<(u64, Reader<'_>), Corruption> {
         if series >= self.series {
             return Err(self.corrupt("a series that does not exist"));
         }
@@ -248,17 +273,7 @@ impl Index {
             reader.take(length)?;
         }
         let length = reader.varint_up_to(usize::MAX)?;
-        let mut item = Reader::new(reader.take(length)?);
-        let schema = item.varint_up_to(u32::MAX as usize)? as u32;
-        let mut labels = Vec::new();
-        let mut names = self.schema(schema)?;
-        for _ in 0..names.varint_up_to(LABELS_MAX)? {
-            let name = names.varint_up_to(u32::MAX as usize)? as u32;
-            let value = item.varint_up_to(u32::MAX as usize)? as u32;
-            labels.push((name, value));
-        }
-        let chunk_start = group_start.saturating_add(item.varint()?);
-        Ok(Entry { labels, chunk_start, chunks: Reader::new(item.rest()) })
+        Ok((group_start, Reader::new(reader.take(length)?)))
     }
 
     /// A reader at schema number `number`: how many names, and their numbers.
