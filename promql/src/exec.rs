@@ -225,7 +225,8 @@ impl Evaluator<'_> {
             return Ok(());
         }
         let weight = series.column.weight();
-        self.shared.hold(weight.saturating_sub(series.column.charged))?;
+        self.shared.release(series.column.charged);
+        self.shared.hold(weight)?;
         series.column.charged = weight;
         sink(series)
     }

@@ -374,7 +374,91 @@ mod tests {
         assert_eq!(sum.add(&exponential(0, 0, &[1.0])), Err(IncompatibleLayout));
     }
 
+    /// Any histogram with whole counts, so that sums are exact in every order.
+    fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
+        let counts = || proptest::collection::vec(0_u32..50, 0..8);
+        let thresholds = prop_oneof![Just(0.0), Just(0.001), Just(0.7), Just(3.0)];
+        (counts(), counts(), -6_i32..6, -6_i32..6, -2_i32..5, thresholds, 0_u32..9).prop_map(
+            |(positive, negative, at, negative_at, schema, zero_threshold, zero)| {
+                let floats = |v: &[u32]| v.iter().map(|n| f64::from(*n)).collect::<Vec<_>>();
+                let span = |offset, counts: &[u32]| {
+                    let length = counts.len() as u32;
+                    if length == 0 { vec![] } else { vec![BucketSpan { offset, length }] }
+                };
+                let total: u32 = positive.iter().chain(&negative).sum();
+                let mut histogram = FloatHistogram {
+                    schema,
+                    zero_threshold,
+                    zero_count: f64::from(zero),
+                    count: f64::from(total + zero),
+                    sum: f64::from(total),
+                    positive_spans: span(at, &positive),
+                    positive_buckets: floats(&positive),
+                    negative_spans: span(negative_at, &negative),
+                    negative_buckets: floats(&negative),
+                    ..FloatHistogram::default()
+                };
+                // No buckets inside the zero bucket.
+                histogram.zero_threshold = 0.0;
+                histogram.widen_zero(zero_threshold);
+                histogram
+            },
+        )
+    }
+
+    fn in_buckets(histogram: &FloatHistogram) -> f64 {
+        histogram.zero_count
+            + histogram.positive_buckets.iter().sum::<f64>()
+            + histogram.negative_buckets.iter().sum::<f64>()
+    }
+
     proptest! {
+        #[test]
+        fn sums_do_not_depend_on_the_order(a in any_histogram(), b in any_histogram()) {
+            let (mut ab, mut ba) = (a.clone(), b.clone());
+            ab.add(&b).unwrap();
+            ba.add(&a).unwrap();
+            prop_assert!(ab.same_values(&ba), "{} {}", ab, ba);
+            prop_assert_eq!(in_buckets(&ab), ab.count);
+        }
+
+        #[test]
+        fn compensated_sums_of_whole_numbers_are_plain_sums(
+            all in proptest::collection::vec(any_histogram(), 1..6)
+        ) {
+            let mut plain = all[0].clone();
+            let mut compensated = crate::histogram::HistogramSum::new(all[0].clone());
+            for histogram in &all[1..] {
+                plain.add(histogram).unwrap();
+                compensated.add(histogram).unwrap();
+            }
+            let compensated = compensated.finish();
+            prop_assert!(compensated.same_values(&plain), "{} {}", compensated, plain);
+        }
+
+        #[test]
+        fn a_lower_resolution_loses_no_observation(mut a in any_histogram(), by in 0_i32..4) {
+            a.reduce_resolution(a.schema - by);
+            prop_assert_eq!(in_buckets(&a), a.count);
+        }
+
+        #[test]
+        fn growing_is_no_reset(a in any_histogram(), b in any_histogram()) {
+            let b = FloatHistogram { schema: a.schema, zero_threshold: a.zero_threshold, ..b };
+            let mut sum = a.clone();
+            sum.add(&b).unwrap();
+            prop_assert!(!sum.is_reset_after(&a), "{} after {}", sum, a);
+            prop_assert_eq!(a.is_reset_after(&sum), b.count > 0.0, "{} after {}", a, sum);
+        }
+
+        #[test]
+        fn what_is_cut_off_and_what_remains_are_everything(a in any_histogram(), at in -9.0..9.0_f64) {
+            let (mut below, mut above) = (a.clone(), a.clone());
+            below.trim_above(at);
+            above.trim_below(at);
+            prop_assert!((below.count + above.count - a.count).abs() < 1e-9);
+        }
+
         #[test]
         fn adding_and_subtracting_comes_back(
             a in proptest::collection::vec(0_u32..99, 1..9), at_a in -9_i32..9,

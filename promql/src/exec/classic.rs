@@ -57,13 +57,13 @@ impl Evaluator<'_> {
                 let quantile = self.checked_quantile(arg(0)?)?;
                 let all = self.vector(arg(1)?)?;
                 let question = Question::Quantile(quantile);
-                self.ask(&all, arg(1)?.pos(), &question, None, &mut results);
+                self.ask(&all, arg(1)?.pos(), &question, None, &mut results)?;
                 self.recycle_all(all);
             }
             "histogram_fraction" => {
                 let question = Question::Fraction(self.scalar(arg(0)?)?, self.scalar(arg(1)?)?);
                 let all = self.vector(arg(2)?)?;
-                self.ask(&all, arg(2)?.pos(), &question, None, &mut results);
+                self.ask(&all, arg(2)?.pos(), &question, None, &mut results)?;
                 self.recycle_all(all);
             }
             _ => {
@@ -74,7 +74,7 @@ impl Evaluator<'_> {
                     let value = open_metrics_float(quantile.at(0));
                     let question = Question::Quantile(quantile);
                     let label = Some((label.as_str(), value.as_str()));
-                    self.ask(&all, arg(0)?.pos(), &question, label, &mut results);
+                    self.ask(&all, arg(0)?.pos(), &question, label, &mut results)?;
                 }
                 self.recycle_all(all);
             }
@@ -106,10 +106,11 @@ impl Evaluator<'_> {
         question: &Question,
         label: Option<(&str, &str)>,
         results: &mut Vec<Series>,
-    ) {
+    ) -> Result<(), QueryError> {
         let (order, groups) = self.group_histograms(all, pos);
         let mut forcings: HashMap<String, Forcing, foldhash::fast::FixedState> = HashMap::default();
         for (labels, group) in order.iter().zip(&groups) {
+            self.shared.check()?;
             let name = labels.metric_name().unwrap_or_default();
             let mut column = Column::new(self.steps.count);
             let mut drop_name = false;
@@ -155,6 +156,7 @@ impl Evaluator<'_> {
         for (name, forcing) in &forcings {
             self.note_forcing(name, forcing, pos);
         }
+        Ok(())
     }
 
     fn group_histograms(&self, all: &[Series], pos: PosRange) -> (Vec<Labels>, Vec<Group>) {

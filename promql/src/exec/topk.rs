@@ -44,6 +44,7 @@ impl Evaluator<'_> {
                 if *limit < 1.0 {
                     continue;
                 }
+                self.shared.check()?;
                 let picked = self.pick(aggregate, &all, members, at, *limit as usize);
                 for member in &picked {
                     if let (Some(point), Some(column)) =
@@ -180,6 +181,7 @@ impl Evaluator<'_> {
         for members in group(aggregate, &all) {
             let mut column = self.shared.column(self.steps.count);
             for at in 0..self.steps.count {
+                self.shared.check()?;
                 values.clear();
                 for series in members.iter().filter_map(|member| all.get(*member)) {
                     match series.column.get(at) {
