@@ -28,6 +28,7 @@ use crate::receive::remote_write::RemoteWrite;
 use crate::scrape;
 
 mod admin;
+mod budget;
 pub mod error;
 mod exemplars;
 pub mod extract;
@@ -204,6 +205,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/rules", get(rules::rules))
         .route("/api/v1/alerts", get(rules::alerts))
         .route("/api/v1/alertmanagers", get(rules::alertmanagers))
+        .route("/api/v1/status/budget", get(budget::budget))
         .route("/api/v1/status/buildinfo", get(status::build_info))
         .route("/api/v1/status/config", get(status::config))
         .route("/api/v1/status/flags", get(status::flags))

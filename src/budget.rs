@@ -4,7 +4,9 @@
 //! A series counts for 20 minutes after its last arrival at the server. So sending is governed by
 //! leases ([`ledger`]): a series is sent only while it holds one, a lease is granted before the
 //! first byte leaves, survives a restart, and comes back only when the server has certainly
-//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them.
+//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, [`admission`]
+//! puts both together for one endpoint, [`full`] reacts when the server refuses nevertheless, and
+//! [`report`] explains all of it.
 
 pub mod admission;
 pub mod full;
@@ -13,3 +15,4 @@ pub mod history;
 pub mod ledger;
 pub mod limits;
 pub mod policy;
+pub mod report;

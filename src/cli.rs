@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 pub mod flags;
 
+mod budget;
 mod compat;
 mod serve;
 
@@ -27,7 +28,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Budget(budget::BudgetArgs),
+}
 
 /// Runs the command line that the process was started with.
 pub fn main() -> ExitCode {
@@ -44,7 +47,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(EXIT_USAGE));
         }
     };
-    serve::run(&cli.flags, &sifted.warnings)
+    let outcome = match &cli.command {
+        None => return serve::run(&cli.flags, &sifted.warnings),
+        Some(Command::Budget(args)) => budget::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("{error:#}")),
+    }
 }
 
 /// Tells on standard error why the process ends.

@@ -158,7 +158,6 @@ struct State {
     active: HashMap<Labels, i64>,
     active_most: usize,
     stored: BTreeMap<String, Vec<(i64, u64)>>,
-    samples: u64,
     requests: Vec<(Duration, u32)>,
     metadata: BTreeMap<String, Metadata>,
 }
@@ -176,7 +175,6 @@ impl Mimir {
                 active: HashMap::new(),
                 active_most: 0,
                 stored: BTreeMap::new(),
-                samples: 0,
                 requests: Vec::new(),
                 metadata: BTreeMap::new(),
             }),
@@ -203,11 +201,6 @@ impl Mimir {
     /// The most series that were ever active at once.
     pub(super) fn active_most(&self) -> usize {
         self.state.lock().active_most
-    }
-
-    /// Samples that arrived, repeated ones included.
-    pub(super) fn samples(&self) -> u64 {
-        self.state.lock().samples
     }
 
     /// Time and attempt number of each request.
@@ -284,7 +277,6 @@ impl State {
             }
             let stored = self.stored.entry(labels.to_string()).or_default();
             for sample in samples {
-                self.samples += 1;
                 let bits = match sample.value {
                     Value::Float(value) => value.to_bits(),
                     _ => stint_model::STALE_NAN_BITS,
