@@ -33,6 +33,9 @@ const POWERS: [f64; 14] =
 /// Integers below this are exact as floats.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Floats of this and above have no halves.
+const HALVES_MAX: f64 = EXACT_MAX / 2.0;
+
 /// Exponents tried for sums: of nanoseconds in seconds, of microseconds.
 const DRIFT_EXPONENTS: [u8; 2] = [9, 6];
 
@@ -65,13 +68,18 @@ pub fn put(values: &[f64], out: &mut Vec<u8>) {
 /// The integer `m` with `m / power` equal to `value` bit for bit.
 #[inline]
 fn scaled(value: f64, power: f64) -> Option<i64> {
-    let integer = (value * power).round_ties_even();
+    let product = value * power;
+    let size = product.abs();
     // Not a number and infinite fail the comparison.
-    let fits = integer.abs() < EXACT_MAX;
-    let same = (integer / power).to_bits() == value.to_bits();
-    // Minus zero would come back as zero.
-    let signed_zero = integer == 0.0 && value.to_bits() != 0;
-    (fits && same && !signed_zero).then_some(integer as i64)
+    if size.is_nan() || size >= EXACT_MAX {
+        return None;
+    }
+    // Any candidate will do, since the check below is exact; this one needs no library call.
+    let half = if size < HALVES_MAX { 0.5_f64.copysign(product) } else { 0.0 };
+    let integer = (product + half) as i64;
+    let same = (integer as f64 / power).to_bits() == value.to_bits();
+    // Minus zero fails too: it would come back as zero.
+    same.then_some(integer)
 }
 
 /// A column as integers over a power of ten.
