@@ -1,4 +1,5 @@
 //! End-to-end tests, one binary.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod forward;
 mod query_api;

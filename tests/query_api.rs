@@ -1,5 +1,7 @@
 //! The query API over HTTP: forms, answers, errors.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value as Json, json};
 
 use crate::support::{NOW, TestDir, TestServer};
@@ -57,7 +59,7 @@ async fn answers_look_as_prometheus_gives_them() {
         "/api/v1/status/tsdb".to_owned(),
     ] {
         let answer = server.get(&path).await;
-        all.push_str(&format!("GET {path}\n{} {}\n\n", answer.status, answer.text));
+        let _ = write!(all, "GET {path}\n{} {}\n\n", answer.status, answer.text);
     }
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r#""chunkCount":\d+"#, r#""chunkCount":"[chunks]""#);
@@ -90,7 +92,7 @@ async fn errors_look_as_prometheus_gives_them() {
         "/api/v1/query?query=%zz",
     ] {
         let answer = server.get(path).await;
-        all.push_str(&format!("GET {path}\n{} {}\n\n", answer.status, answer.text));
+        let _ = write!(all, "GET {path}\n{} {}\n\n", answer.status, answer.text);
     }
     insta::assert_snapshot!(all);
     server.stop().await;

@@ -15,13 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Where the clocks of test servers stand at first: 2026-01-01T00:00:00Z.
-pub const NOW: Timestamp = Timestamp(1_767_225_600_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
 
 /// A directory that is removed with its owner.
-pub struct TestDir(PathBuf);
+pub(crate) struct TestDir(PathBuf);
 
 impl TestDir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("stint-e2e-{}-{number}", std::process::id()));
@@ -29,7 +29,7 @@ impl TestDir {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -41,10 +41,13 @@ impl Drop for TestDir {
     }
 }
 
+/// Labels of a series, and its samples by seconds from [`NOW`].
+pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
+
 /// A running server.
-pub struct TestServer {
-    pub url: String,
-    pub clock: Arc<SimClock>,
+pub(crate) struct TestServer {
+    pub(crate) url: String,
+    pub(crate) clock: Arc<SimClock>,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
@@ -53,19 +56,19 @@ pub struct TestServer {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The body, which must be JSON.
-    pub fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// `data` of a successful answer.
-    pub fn data(&self) -> Json {
+    pub(crate) fn data(&self) -> Json {
         let mut json = self.json();
         assert_eq!((self.status, &json["status"]), (200, &Json::from("success")), "{self:?}");
         json["data"].take()
@@ -74,19 +77,19 @@ impl Answer {
 
 impl TestServer {
     /// Starts a server on `dir` that reads `config` as its `prometheus.yml`.
-    pub async fn start(dir: &TestDir, config: &str, flags: &[&str]) -> Self {
+    pub(crate) async fn start(dir: &TestDir, config: &str, flags: &[&str]) -> Self {
         let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
         Self::start_with(dir, config, flags, &data).await
     }
 
     /// The same with another data directory.
-    pub async fn start_with(dir: &TestDir, config: &str, flags: &[&str], data: &str) -> Self {
+    pub(crate) async fn start_with(dir: &TestDir, config: &str, flags: &[&str], data: &str) -> Self {
         let all = [flags, &[data, "--web.listen-address=127.0.0.1:0"]].concat();
         Self::start_plain(dir, config, &all).await
     }
 
     /// Without jobs, where the flag `listen` says.
-    pub async fn start_at(dir: &TestDir, flags: &[&str], listen: &str) -> Self {
+    pub(crate) async fn start_at(dir: &TestDir, flags: &[&str], listen: &str) -> Self {
         let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
         Self::start_plain(dir, "", &[flags, &[&data, listen]].concat()).await
     }
@@ -113,18 +116,18 @@ impl TestServer {
     }
 
     /// Stops it and waits until its directory is free.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         drop(self.client);
         self.stop.send(()).unwrap();
         self.running.await.unwrap();
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         Self::answer(self.client.get(format!("{}{path}", self.url))).await
     }
 
     /// Asks until the answer's `data` is what is waited for.
-    pub async fn wait_for(&self, path: &str, is_it: impl Fn(&Json) -> bool) -> Json {
+    pub(crate) async fn wait_for(&self, path: &str, is_it: impl Fn(&Json) -> bool) -> Json {
         for _ in 0..10_000 {
             let data = self.get(path).await.data();
             if is_it(&data) {
@@ -134,22 +137,22 @@ impl TestServer {
         panic!("{path} never became what was waited for");
     }
 
-    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         Self::answer(self.client.post(format!("{}{path}", self.url)).form(form)).await
     }
 
-    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    pub(crate) async fn answer(request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         Answer { status, text: response.text().await.unwrap() }
     }
 
     /// Sends samples by remote write 1.0. Times are seconds from [`NOW`].
-    pub async fn write(&self, series: &[(&[(&str, &str)], &[(i64, f64)])]) -> Answer {
+    pub(crate) async fn write(&self, series: &[Series<'_>]) -> Answer {
         let mut encoder = v1::Encoder::new();
         for (labels, samples) in series {
             let mut encoded = encoder.series(labels.iter().copied());

@@ -32,9 +32,8 @@ pub(super) async fn snapshot(
 ) -> Result<Reply, ApiError> {
     allowed(&api)?;
     let skip_head = match params.get("skip_head") {
-        None => false,
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+        None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
         Some(other) => {
             let cause = format!("unable to parse boolean \"{other}\"");
             return Err(ApiError::invalid_parameter("skip_head", cause));

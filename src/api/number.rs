@@ -8,7 +8,7 @@ use stint_model::Timestamp;
 /// float, with an exponent below 1e-6 and from 1e21 on, `NaN`, `+Inf` and `-Inf`.
 pub fn push_value(out: &mut Vec<u8>, value: f64) {
     let magnitude = value.abs();
-    if magnitude != 0.0 && (magnitude < 1e-6 || magnitude >= 1e21) && value.is_finite() {
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) && value.is_finite() {
         push_exponent(out, value);
     } else {
         push_decimal(out, value);

@@ -132,6 +132,7 @@ struct StatsJson {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 struct TimingsJson {
     eval_total_time: f64,
     result_sort_time: f64,
@@ -173,10 +174,11 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
             QueryError::Parse(cause) => return Self::invalid_parameter("query", cause),
-            QueryError::Execution(_) | QueryError::TooManySamples(_) => ErrorKind::Execution,
+            QueryError::Execution(_)
+            | QueryError::TooManySamples(_)
+            | QueryError::Storage(stint_model::QueryError::Limit(_)) => ErrorKind::Execution,
             QueryError::Timeout(_) => ErrorKind::Timeout,
             QueryError::Canceled(_) => ErrorKind::Canceled,
-            QueryError::Storage(stint_model::QueryError::Limit(_)) => ErrorKind::Execution,
             QueryError::Storage(_) => ErrorKind::Internal,
         };
         Self::new(kind, error.to_string())

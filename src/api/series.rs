@@ -1,6 +1,6 @@
 //! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -85,7 +85,7 @@ pub(super) async fn series(
         let shown = if question.limit == 0 { found.len() } else { question.limit };
         let mut data = Vec::with_capacity(found.len().min(shown) * 128 + 2);
         data.push(b'[');
-        for (position, labels) in found.keys().take(shown).enumerate() {
+        for (position, labels) in found.iter().take(shown).enumerate() {
             if position > 0 {
                 data.push(b',');
             }
@@ -101,16 +101,16 @@ pub(super) async fn series(
 fn find_series(
     store: &dyn Queryable,
     question: &Question,
-) -> Result<BTreeMap<Labels, ()>, ApiError> {
+) -> Result<BTreeSet<Labels>, ApiError> {
     let querier = store.querier(question.range)?;
     let hints =
         Hints { func: "series".into(), limit: question.limit_and_one(), ..Hints::default() };
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for selector in &question.selectors {
         let set = querier.select(selector, &hints)?;
         let wanted = if question.limit == 0 { set.len() } else { question.limit_and_one() };
         for index in 0..set.len().min(wanted) {
-            found.insert(set.labels(index), ());
+            found.insert(set.labels(index));
         }
     }
     Ok(found)

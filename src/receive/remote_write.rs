@@ -4,6 +4,7 @@
 //! answer is 400, after which no sender tries again. Only what may succeed later is a 5xx.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -282,15 +283,16 @@ impl Tally {
     }
 
     fn answer(self, request: &Request<'_>) -> Answer {
+        // Writing to a string cannot fail.
         let mut text = String::new();
         for (reason, series, at) in &self.named {
             let labels = request.series.get(*series).and_then(|series| series.labels().ok());
             let labels = labels.unwrap_or_default();
-            text.push_str(&format!("{reason}: series {labels} at {at}\n"));
+            let _ = writeln!(text, "{reason}: series {labels} at {at}");
         }
         let unnamed = self.refused - self.named.len();
         if unnamed > 0 {
-            text.push_str(&format!("and {unnamed} more samples that were not stored\n"));
+            let _ = writeln!(text, "and {unnamed} more samples that were not stored");
         }
         for problem in self.named_invalid.iter().chain(&request.problems) {
             // Prometheus skips these without a word in 1.0, and senders rely on the 2xx.
