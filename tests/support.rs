@@ -83,7 +83,12 @@ impl TestServer {
     }
 
     /// The same with another data directory.
-    pub(crate) async fn start_with(dir: &TestDir, config: &str, flags: &[&str], data: &str) -> Self {
+    pub(crate) async fn start_with(
+        dir: &TestDir,
+        config: &str,
+        flags: &[&str],
+        data: &str,
+    ) -> Self {
         let all = [flags, &[data, "--web.listen-address=127.0.0.1:0"]].concat();
         Self::start_plain(dir, config, &all).await
     }

@@ -98,10 +98,7 @@ pub(super) async fn series(
     Ok(outcome.await?.0)
 }
 
-fn find_series(
-    store: &dyn Queryable,
-    question: &Question,
-) -> Result<BTreeSet<Labels>, ApiError> {
+fn find_series(store: &dyn Queryable, question: &Question) -> Result<BTreeSet<Labels>, ApiError> {
     let querier = store.querier(question.range)?;
     let hints =
         Hints { func: "series".into(), limit: question.limit_and_one(), ..Hints::default() };

@@ -28,7 +28,8 @@ pub(super) async fn index(State(api): State<Arc<Api>>) -> Html<String> {
         "/-/healthy",
         "/-/ready",
     ];
-    let items = links.map(|path| format!("<li><a href=\"{prefix}{path}\">{path}</a></li>")).concat();
+    let items =
+        links.map(|path| format!("<li><a href=\"{prefix}{path}\">{path}</a></li>")).concat();
     Html(format!(
         "<!doctype html><meta charset=\"utf-8\"><title>Stint</title><h1>Stint {}</h1>\
          <p>Add this address to Grafana as a Prometheus data source.</p><ul>{items}</ul>",
