@@ -185,6 +185,9 @@ impl FloatHistogram {
     /// The zero count if the zero bucket were widened to `threshold`, and the threshold that is
     /// then really needed so that no populated bucket is cut.
     pub(super) fn zero_count_at(&self, threshold: f64) -> (f64, f64) {
+        if threshold == self.zero_threshold {
+            return (self.zero_count, threshold);
+        }
         let positive = self.positive_indexed();
         let negative = self.negative_indexed();
         let mut threshold = threshold;

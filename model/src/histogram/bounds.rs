@@ -111,20 +111,19 @@ impl FloatHistogram {
     pub fn buckets(&self) -> Vec<Bucket> {
         let mut buckets =
             Vec::with_capacity(self.positive_buckets.len() + self.negative_buckets.len() + 1);
+        // A bucket into which the zero bucket reaches begins where that one ends.
+        let zero = self.zero_threshold;
         for (index, count) in self.negative_indexed().into_iter().rev() {
+            let upper = -exponential_bound(index.wrapping_sub(1), self.schema);
             buckets.push(Bucket {
                 lower: -exponential_bound(index, self.schema),
-                upper: -exponential_bound(index.wrapping_sub(1), self.schema),
+                upper: if upper > -zero { -zero } else { upper },
                 lower_inclusive: true,
                 upper_inclusive: false,
                 count,
             });
         }
-        let mut zero_left = self.zero_count > 0.0;
-        if zero_left && self.is_custom() {
-            zero_left = false;
-        }
-        if zero_left {
+        if self.zero_count != 0.0 && !self.is_custom() {
             buckets.push(Bucket {
                 lower: -self.zero_threshold,
                 upper: self.zero_threshold,
@@ -134,7 +133,11 @@ impl FloatHistogram {
             });
         }
         for (index, count) in self.positive_indexed() {
-            buckets.push(self.positive_bucket(index, count));
+            let mut bucket = self.positive_bucket(index, count);
+            if !self.is_custom() && bucket.lower < zero {
+                bucket.lower = zero;
+            }
+            buckets.push(bucket);
         }
         buckets
     }

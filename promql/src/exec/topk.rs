@@ -227,13 +227,19 @@ impl Evaluator<'_> {
         let mut index: HashMap<Labels, usize, foldhash::fast::FixedState> = HashMap::default();
         let mut results: Vec<Series> = Vec::new();
         self.stream(&aggregate.expr, &mut |series| {
-            let base = group_labels(aggregate, &series.labels);
             for (at, point) in series.column.points() {
                 let text = match point {
                     Point::Float(value) => fixed(value),
                     Point::Histogram(histogram) => histogram.to_string(),
                 };
-                let labels = base.to_builder().set(name, &text).build();
+                // As any other label, that of the value goes when it is named in `without`.
+                let labels = if aggregate.without {
+                    let valued = series.labels.to_builder().set(name, &text).build();
+                    group_labels(aggregate, &valued)
+                } else {
+                    let group = group_labels(aggregate, &series.labels);
+                    group.to_builder().set(name, &text).build()
+                };
                 let slot = *index.entry(labels.clone()).or_insert_with(|| {
                     results.push(Series::new(labels, Column::new(self.steps.count)));
                     results.len() - 1

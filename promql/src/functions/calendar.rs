@@ -15,8 +15,8 @@ pub(crate) struct Civil {
 }
 
 /// The civil time of seconds since 1970.
-pub(crate) fn civil(seconds: i64) -> Civil {
-    let days = seconds.div_euclid(86_400);
+pub(crate) fn civil(seconds: i128) -> Civil {
+    let days = seconds.div_euclid(86_400) as i64;
     let second = seconds.rem_euclid(86_400) as u32;
     // Years that begin in March put the leap day at their end; 146 097 days are 400 years.
     let shifted = days + 719_468;
@@ -67,14 +67,17 @@ pub(crate) fn calendar_function(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// Whole seconds, within some hundred million years.
-fn whole(seconds: f64) -> i64 {
-    (seconds as i64).clamp(-(1 << 53), 1 << 53)
+/// Whole seconds as Go has them: what fits into no 64-bit integer is the least of them, and the
+/// first years of the range lie beyond its end.
+fn whole(seconds: f64) -> i128 {
+    let fits = seconds > i64::MIN as f64 && seconds < i64::MAX as f64;
+    let seconds = i128::from(if fits { seconds as i64 } else { i64::MIN });
+    if seconds < -9_223_371_966_579_724_800 { seconds + (1 << 64) } else { seconds }
 }
 
 /// RFC 3339 with as many digits of a second as are needed.
 pub(crate) fn rfc3339(ms: i64) -> String {
-    let at = civil(ms.div_euclid(1000));
+    let at = civil(i128::from(ms.div_euclid(1000)));
     let (hour, minute, second) = (at.second / 3600, at.second / 60 % 60, at.second % 60);
     let fraction = match ms.rem_euclid(1000) {
         0 => String::new(),
@@ -96,5 +99,7 @@ mod tests {
         let day_of_year = calendar_function("day_of_year").unwrap();
         assert_eq!(day_of_year(1_735_603_200.0), 366.0);
         assert_eq!(calendar_function("day_of_week").unwrap()(0.0), 4.0);
+        assert_eq!(calendar_function("year").unwrap()(1e300), 292_277_026_596.0);
+        assert_eq!(calendar_function("hour").unwrap()(f64::NAN), 15.0);
     }
 }
