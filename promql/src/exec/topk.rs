@@ -130,6 +130,8 @@ impl Evaluator<'_> {
         pos: PosRange,
     ) -> Result<Vec<f64>, QueryError> {
         let mut limits = Vec::with_capacity(self.steps.count);
+        let highest =
+            (0..self.steps.count).map(|at| param.at(at)).fold(f64::NEG_INFINITY, f64::max);
         for at in 0..self.steps.count {
             let value = param.at(at);
             if op == AggregateOp::LimitRatio {
@@ -149,6 +151,11 @@ impl Evaluator<'_> {
             }
             if value.is_nan() {
                 return Err(QueryError::execution("Parameter value is NaN"));
+            }
+            if highest < 1.0 {
+                // Nothing is wanted at any step, so how little does not matter.
+                limits.push(0.0);
+                continue;
             }
             if value < i64::MIN as f64 {
                 let text = format!("Scalar value {} underflows int64", go(value));
