@@ -67,9 +67,9 @@ pub(super) struct Group {
 }
 
 /// An evicted group is not considered again before this has passed, lest it flap.
-const EVICTED_FOR: Duration = Duration::from_secs(3600);
+const EVICTED_FOR: Duration = Duration::from_hours(1);
 /// A group that asked for nothing this long does not take part in a plan.
-const WANTED_FOR: Duration = Duration::from_secs(180);
+const WANTED_FOR: Duration = Duration::from_mins(3);
 
 /// How an endpoint's budget begins.
 #[derive(Debug)]
@@ -181,13 +181,12 @@ impl Admission {
     pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
         let class = self.policy.class_of(labels);
         let place = membership(labels);
-        let number = match self.index.get(&(place.group, class)) {
-            Some(number) => *number,
-            None => {
-                let family = self.intern(&place.family);
-                let job = self.intern(&place.job);
-                self.add_group(Rank { class, family, job, group: place.group })
-            }
+        let number = if let Some(number) = self.index.get(&(place.group, class)) {
+            *number
+        } else {
+            let family = self.intern(&place.family);
+            let job = self.intern(&place.job);
+            self.add_group(Rank { class, family, job, group: place.group })
         };
         let group = GroupIndex(number);
         if let Some(entry) = self.group_mut(group) {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::limits::HOLD;
 
-const QUIET: Duration = Duration::from_secs(120);
-const MINUTE: Duration = Duration::from_secs(60);
-const RECOVER_EVERY: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(2);
+const MINUTE: Duration = Duration::from_mins(1);
+const RECOVER_EVERY: Duration = Duration::from_mins(10);
 const EXAMPLES_MAX: usize = 8;
 
 /// Where an endpoint stands.
@@ -67,11 +67,9 @@ impl ServerFull {
     pub fn advance(&mut self, now: Duration, target: u64) {
         let quiet = now.saturating_sub(self.refused_at);
         match self.state {
-            State::Normal => {}
             State::Full if quiet >= QUIET => {
                 self.state = State::Probing { minute: now, granted: 0 };
             }
-            State::Full => {}
             State::Probing { .. } if quiet >= hold() => {
                 self.state = State::Normal;
                 self.examples.clear();
@@ -79,7 +77,7 @@ impl ServerFull {
             State::Probing { minute, .. } if now >= minute + MINUTE => {
                 self.state = State::Probing { minute: now, granted: 0 };
             }
-            State::Probing { .. } => {}
+            State::Normal | State::Full | State::Probing { .. } => {}
         }
         if let Some(lowered) = self.lowered
             && self.state == State::Normal

@@ -98,7 +98,7 @@ impl History {
         let minutes = left / per_minute;
         // A year from now is as good as never.
         let soon = per_minute > 0.0 && minutes < 365.0 * 24.0 * 60.0;
-        let exhausted_in = soon.then(|| Span((minutes * 60_000.0) as i64));
+        let exhausted_in = soon.then_some(Span((minutes * 60_000.0) as i64));
         Some(Trend { slots_per_hour: per_minute * 60.0, exhausted_in })
     }
 }

@@ -81,7 +81,7 @@ pub struct Ledger {
 /// Expired leases are looked for this often; until then they merely keep their slots.
 const PURGE_EVERY: Duration = Duration::from_secs(5);
 /// A checkpoint is written at most this often.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 impl Ledger {
     /// A ledger that is kept in memory only, for an endpoint without a budget.

@@ -589,7 +589,7 @@ fn announce(config: &RemoteWrite, admission: &Admission) {
     tracing::info!(endpoint, series = limits.contract, target = limits.target, %interval, "forwarding within a series budget: {origin}");
     match admission.found() {
         Found::Leases(series) => {
-            tracing::info!(endpoint, series, "series of the last run hold their slots")
+            tracing::info!(endpoint, series, "series of the last run hold their slots");
         }
         Found::Missing => tracing::info!(
             endpoint,

@@ -96,7 +96,7 @@ impl Manager {
             }
             match HttpTransport::new(endpoint) {
                 Ok(transport) => {
-                    endpoints.push((endpoint.clone(), Arc::new(transport) as Arc<dyn Transport>))
+                    endpoints.push((endpoint.clone(), Arc::new(transport) as Arc<dyn Transport>));
                 }
                 Err(error) => errors.push(format!("remote_write {:?}: {error}", endpoint.name)),
             }

@@ -131,13 +131,13 @@ pub fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// No server's wish keeps a queue waiting longer than this.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(15 * 60);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 
 /// First wait after an answer that only a person can change.
-pub const MISCONFIGURED_BACKOFF_MIN: Duration = Duration::from_secs(60);
+pub const MISCONFIGURED_BACKOFF_MIN: Duration = Duration::from_mins(1);
 
 /// Longest wait after an answer that only a person can change.
-pub const MISCONFIGURED_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+pub const MISCONFIGURED_BACKOFF_MAX: Duration = Duration::from_mins(5);
 
 /// A small generator of jitter: the same seed gives the same waits (`SplitMix64`).
 #[derive(Clone, Debug)]
@@ -202,7 +202,7 @@ impl Backoff {
         if let Some(asked) = asked {
             self.next = asked.saturating_mul(2).clamp(min, max);
             // A whole fleet got the same answer at once: come back spread out, never early.
-            return asked + (asked - self.jitter.apply(asked)) / 4;
+            return asked + asked.saturating_sub(self.jitter.apply(asked)) / 4;
         }
         let wait = self.next.clamp(min, max);
         self.next = wait.saturating_mul(2).min(max);

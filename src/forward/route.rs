@@ -113,8 +113,8 @@ pub struct Rules {
 /// Label values that Grafana Cloud does not shorten have at most this many bytes.
 const VALUE_BYTES_MAX: usize = 2048;
 /// A series that was not seen this long is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
-const FORGET_EVERY: Duration = Duration::from_secs(600);
+const FORGET_AFTER: Duration = Duration::from_hours(1);
+const FORGET_EVERY: Duration = Duration::from_mins(10);
 
 struct Route {
     /// Where it goes, or why nowhere.

@@ -133,18 +133,15 @@ impl Sender {
         if piece.items.is_empty() {
             return Next::Done;
         }
-        let body = match &piece.body {
-            Some(body) => body.clone(),
-            None => {
-                let families = self.families.lock();
-                let encoded = encode::samples(&piece.items, self.settings.version, &families);
-                let Some(encoded) = encoded else {
-                    drop(families);
-                    return self.split(piece, "too_large");
-                };
-                piece.exemplars = encoded.exemplars;
-                piece.body.insert(encoded.body).clone()
-            }
+        let body = if let Some(body) = &piece.body {
+            body.clone()
+        } else {
+            let families = self.families.lock();
+            let encoded = encode::samples(&piece.items, self.settings.version, &families);
+            drop(families);
+            let Some(encoded) = encoded else { return self.split(piece, "too_large") };
+            piece.exemplars = encoded.exemplars;
+            piece.body.insert(encoded.body).clone()
         };
         let keys = piece.keys();
         let points = piece.items.iter().filter(|i| !matches!(i.payload, Payload::Exemplar(_)));

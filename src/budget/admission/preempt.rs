@@ -8,7 +8,7 @@ use super::{Admission, GroupIndex, State};
 use crate::budget::policy::{Demand, Rank, Reason};
 
 /// Decisions of this kind are made at most this often, so that what users see is stable.
-const PREEMPT_EVERY: Duration = Duration::from_secs(600);
+const PREEMPT_EVERY: Duration = Duration::from_mins(10);
 
 impl Admission {
     /// Stops sending whole metrics of the least important classes until what is withheld from

@@ -156,7 +156,7 @@ fn a_lost_ledger_leaves_only_what_is_beside_the_target() {
     let now = Duration::from_secs(5);
     let admission = open(&SimDisk::new(), limits(100, 0), true, now);
     assert_eq!(admission.slots(now), 10);
-    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60)), 100);
+    assert_eq!(admission.slots(now + Duration::from_mins(22)), 100);
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn doubt_outlives_restarts_until_the_hold_time_is_over() {
     let disk = SimDisk::new();
     let mut now = Duration::from_secs(5);
     for _ in 0..3 {
-        now += Duration::from_secs(600);
+        now += Duration::from_mins(10);
         let admission = open(&disk, limits(100, 0), true, now);
         assert_eq!(admission.slots(now), 10);
     }
     let mut admission = open(&disk, limits(100, 0), true, now);
-    now += Duration::from_secs(22 * 60);
+    now += Duration::from_mins(22);
     admission.advance(now, WALL);
     assert_eq!(admission.slots(now), 100);
     assert_eq!(open(&disk, limits(100, 0), true, now).slots(now), 100);
@@ -181,8 +181,8 @@ fn a_first_start_ramps_up() {
     let ramp = Limits { missing_ledger: MissingLedger::Ramp, ..limits(100, 0) };
     let admission = open(&SimDisk::new(), ramp, false, now);
     assert_eq!(admission.slots(now), 50);
-    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60 * 3 / 4)), 75);
-    assert_eq!(admission.slots(now + Duration::from_secs(22 * 60)), 100);
+    assert_eq!(admission.slots(now + Duration::from_secs(990)), 75);
+    assert_eq!(admission.slots(now + Duration::from_mins(22)), 100);
 }
 
 #[test]

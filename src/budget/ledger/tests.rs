@@ -83,7 +83,7 @@ fn a_checkpoint_forgets_what_ended() {
     let (mut ledger, _) = open(&disk, secs(0));
     ledger.grant(&keys(0..100), 200, secs(0)).unwrap();
     let later = secs(22 * 60);
-    ledger.grant(&keys(100..110), 200, later - secs(1)).unwrap();
+    ledger.grant(&keys(100..110), 200, secs(22 * 60 - 1)).unwrap();
     ledger.advance(later).unwrap();
     let (ledger, found) = open(&disk, secs(0));
     assert_eq!(found, Found::Leases(10));

@@ -268,9 +268,8 @@ async fn a_restart_goes_on_where_the_last_run_stopped() {
     for n in 0..60 {
         match n {
             15 => world.stop().await,
-            20 => world.start(),
+            20 | 35 => world.start(),
             30 => world.kill().await,
-            35 => world.start(),
             // Nothing was ever acknowledged by this run.
             40 => {
                 world.mimir.set_mood(Mood::Unreachable);
@@ -397,7 +396,7 @@ async fn the_server_is_asked_again_when_it_wants_to_be() {
     let requests = world.mimir.requests();
     assert!(requests.len() >= 4 && requests.len() <= 6, "{requests:?}");
     for pair in requests.windows(2) {
-        assert!(pair[1].0 - pair[0].0 >= Duration::from_secs(40));
+        assert!(pair[1].0.saturating_sub(pair[0].0) >= Duration::from_secs(40));
         assert_eq!(pair[1].1, pair[0].1 + 1, "the attempt is counted");
     }
     world.mimir.set_mood(Mood::Well);
