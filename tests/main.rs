@@ -1,6 +1,7 @@
 //! End-to-end tests, one binary.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cli;
 mod forward;
 mod query_api;
 mod remote_write;
