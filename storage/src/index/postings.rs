@@ -217,6 +217,15 @@ impl<'a> Lists<'a> {
         &self.groups
     }
 
+    /// How many series list `number` has.
+    pub fn count(&self, number: u32) -> Result<u64, Corruption> {
+        let lists = self.group(number / GROUP as u32)?;
+        match lists.get(number as usize % GROUP).copied().flatten() {
+            Some(body) => Reader::new(body).varint().map(|head| head >> 2),
+            None => Err(Corruption::new(0, "a list beyond its group")),
+        }
+    }
+
     /// Adds the lists of `numbers`, which rise, to `union`.
     pub fn add_to(&self, union: &mut Union, numbers: &[u32]) -> Result<(), Corruption> {
         let mut numbers = numbers.iter().peekable();
@@ -282,6 +291,9 @@ mod tests {
             let expected: BTreeSet<u32> =
                 picks.iter().flat_map(|pick| lists[*pick as usize].iter().copied()).collect();
             prop_assert_eq!(union.finish().iter().collect::<BTreeSet<_>>(), expected);
+            for (number, list) in lists.iter().enumerate() {
+                prop_assert_eq!(read.count(number as u32).unwrap(), list.len() as u64);
+            }
         }
 
         #[test]

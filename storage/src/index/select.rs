@@ -9,9 +9,9 @@ use super::reader::{Index, Name};
 use super::regex;
 use crate::codec::Corruption;
 
-/// When a label has this many values per series still in question, looking at the series' own
-/// labels is cheaper than walking the values.
-const VALUES_PER_SERIES: u64 = 64;
+/// When there are this many values to walk, or series to decode, per series still in question,
+/// looking at those series' own labels is cheaper.
+const WORK_PER_SERIES: u64 = 64;
 
 /// The numbers of the series that meet all conditions of `selector`.
 pub fn select(index: &Index, selector: &Selector) -> Result<RoaringBitmap, Corruption> {
@@ -51,8 +51,7 @@ fn narrow(
         return Ok(if all { found.unwrap_or_else(|| index.all()) } else { RoaringBitmap::new() });
     };
     if let Some(found) = &found
-        && found.len().saturating_mul(VALUES_PER_SERIES) < u64::from(name.values.len())
-        && !matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual)
+        && found.len().saturating_mul(WORK_PER_SERIES) < work(&name, matcher)?
     {
         return filter(index, matcher, &name, found);
     }
@@ -73,6 +72,17 @@ fn narrow(
             from(found) - others
         }
     })
+}
+
+/// How many values a condition walks, or how many series its one value has.
+fn work(name: &Name<'_>, matcher: &Matcher) -> Result<u64, Corruption> {
+    if matches!(matcher.op(), MatchOp::Regex | MatchOp::NotRegex) {
+        return Ok(u64::from(name.values.len()));
+    }
+    match name.values.find(matcher.value())? {
+        Some(number) => name.lists.count(number),
+        None => Ok(0),
+    }
 }
 
 /// The series with a non-empty value that the matcher names.
@@ -96,12 +106,17 @@ fn filter(
     found: &RoaringBitmap,
 ) -> Result<RoaringBitmap, Corruption> {
     let Some(number) = index.name_number(matcher.name())? else { return Ok(found.clone()) };
+    let wanted = name.values.find(matcher.value())?;
     let mut kept = Vec::new();
     for series in found {
         let entry = index.entry(series)?;
         let value = entry.labels.iter().find(|(name, _)| *name == number);
         let passes = match value {
-            Some((_, value)) => matcher.matches(&name.values.get(*value)?),
+            Some((_, value)) => match matcher.op() {
+                MatchOp::Equal => wanted == Some(*value),
+                MatchOp::NotEqual => wanted != Some(*value),
+                MatchOp::Regex | MatchOp::NotRegex => matcher.matches(&name.values.get(*value)?),
+            },
             None => matcher.matches_empty(),
         };
         if passes {

@@ -87,7 +87,11 @@ fn few_series_are_tested_one_by_one() {
     let mut series: Vec<Labels> = (0..2000)
         .map(|i| {
             let metric = if i % 1000 == 7 { "rare" } else { "common" };
-            Labels::from_pairs([("__name__", metric.to_owned()), ("id", format!("{i:04}"))])
+            Labels::from_pairs([
+                ("__name__", metric.to_owned()),
+                ("id", format!("{i:04}")),
+                ("all", "same".to_owned()),
+            ])
         })
         .collect();
     series.sort_by(series_order);
@@ -102,6 +106,15 @@ fn few_series_are_tested_one_by_one() {
     check(MatchOp::Regex, ".*7", &["0007", "1007"]);
     check(MatchOp::Regex, "1.*7", &["1007"]);
     check(MatchOp::NotRegex, "1.*7", &["0007"]);
+    let equal = |op, value, expected: &[&str]| {
+        let rare = Matcher::equal("__name__", "rare");
+        let selector = Selector::new(vec![rare, Matcher::new(op, "all", value).unwrap()]);
+        assert_eq!(label_values(&index, "id", &[selector]).unwrap(), expected, "{op:?} {value}");
+    };
+    equal(MatchOp::Equal, "same", &["0007", "1007"]);
+    equal(MatchOp::NotEqual, "same", &[]);
+    equal(MatchOp::Equal, "other", &[]);
+    equal(MatchOp::NotEqual, "other", &["0007", "1007"]);
 }
 
 #[test]
