@@ -162,7 +162,9 @@ fn parse(
     let retention = match node::toml::parse(texts.retention.unwrap_or_default()) {
         Ok(root) => RetentionFile::read(&cx, &root),
         Err(errors) => {
-            errors.into_iter().for_each(|error| cx.syntax(error));
+            for error in errors {
+                cx.syntax(error);
+            }
             RetentionFile::default()
         }
     };

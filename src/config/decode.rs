@@ -330,14 +330,14 @@ impl<'a> Section<'a> {
             if self.known.contains(&key.text.as_str()) {
                 continue;
             }
-            let mut message = format!("unknown key `{}`", key.text);
-            if !self.path.is_empty() {
-                message.push_str(&format!(" in `{}`", self.path));
-            }
-            if let Some(near) = nearest(&key.text, &self.known) {
-                message.push_str(&format!("; did you mean `{near}`?"));
-            }
-            self.cx.error(key.at, message);
+            let place = match &*self.path {
+                "" => String::new(),
+                path => format!(" in `{path}`"),
+            };
+            let hint = nearest(&key.text, &self.known)
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
+            self.cx.error(key.at, format!("unknown key `{}`{place}{hint}", key.text));
         }
     }
 }

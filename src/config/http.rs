@@ -119,6 +119,17 @@ pub struct HttpHeader {
 }
 
 impl HttpConfig {
+    /// Every secret of a request's headers.
+    pub fn credentials(&self) -> Vec<&Credential> {
+        let mut credentials = match &self.auth {
+            Auth::None => Vec::new(),
+            Auth::Basic { username, password } => vec![username, password],
+            Auth::Scheme { credentials, .. } => vec![credentials],
+        };
+        credentials.extend(self.headers.iter().flat_map(|header| &header.values));
+        credentials
+    }
+
     /// Reads the keys that stand inline in the sections of scrape jobs and endpoints.
     pub(super) fn read(section: &mut Section<'_>, http2: bool) -> Self {
         let config = Self {

@@ -156,9 +156,10 @@ fn stamps(config: &HttpConfig) -> Stamps {
 }
 
 fn build(config: &HttpConfig, user_agent: &str) -> Result<reqwest::Client, ClientError> {
-    let redirects = match config.follow_redirects {
-        true => reqwest::redirect::Policy::limited(10),
-        false => reqwest::redirect::Policy::none(),
+    let redirects = if config.follow_redirects {
+        reqwest::redirect::Policy::limited(10)
+    } else {
+        reqwest::redirect::Policy::none()
     };
     let mut builder = reqwest::Client::builder().user_agent(user_agent).redirect(redirects);
     if !config.enable_http2 {

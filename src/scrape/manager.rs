@@ -272,7 +272,7 @@ async fn drive(
         }
         let wait = async {
             if sources.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 tokio::time::sleep(FILES_EVERY).await;
             }

@@ -162,12 +162,11 @@ impl Recorder {
             Ok(fetched) => self.read(fetched, scrape.at, Pass::All),
             Err(error) => (Counts::default(), Err(error.to_string())),
         };
-        let ended = match &read {
-            Ok(()) => Ended::Whole,
-            Err(_) => {
-                self.batch.clear();
-                Ended::Failed
-            }
+        let ended = if read.is_ok() {
+            Ended::Whole
+        } else {
+            self.batch.clear();
+            Ended::Failed
         };
         for series in self.cache.ending(ended) {
             self.batch.push_known(series, Sample::stale(scrape.at));
@@ -290,10 +289,10 @@ impl Recorder {
             self.batch.metadata.extend(families.finish());
         }
         let limit = self.job.limits.samples;
-        let read = read.and_then(|()| match limit > 0 && counts.kept > limit {
-            true => Err("sample limit exceeded".to_owned()),
-            false => Ok(()),
-        });
+        let read = match read {
+            Ok(()) if limit > 0 && counts.kept > limit => Err("sample limit exceeded".to_owned()),
+            read => read,
+        };
         (counts, read)
     }
 

@@ -70,12 +70,11 @@ impl Report {
         for (((name, help), series), value) in SERIES.iter().zip(self.refs).zip(values).take(wanted)
         {
             let sample = Sample::float(at, value);
-            match series {
-                Some(series) => batch.push_known(series, sample),
-                None => {
-                    let mut labels = target.labels.to_builder();
-                    batch.push(labels.set(METRIC_NAME, name).build(), sample);
-                }
+            if let Some(series) = series {
+                batch.push_known(series, sample);
+            } else {
+                let mut labels = target.labels.to_builder();
+                batch.push(labels.set(METRIC_NAME, name).build(), sample);
             }
             if !self.described {
                 let (kind, help) = (MetricType::Gauge, (*help).to_owned());

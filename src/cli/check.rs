@@ -1,0 +1,221 @@
+//! `stint check`: reads both configuration files as the server would, and everything they point
+//! to, without starting anything.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig};
+use crate::discovery::TargetGroup;
+use crate::discovery::file::FileSource;
+use crate::http::Client;
+use crate::scrape::target::{Built, Target};
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// For people, ending with a line break.
+    pub report: String,
+    /// Whether the server would start and scrape everything it is told to.
+    pub is_valid: bool,
+}
+
+impl Checked {
+    /// The exit code: 0 when all is well, else 1.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.is_valid)
+    }
+}
+
+/// Checks the files; `None` stands for the one that the server would do without.
+pub fn check(prometheus: Option<&Path>, retention: Option<&Path>) -> Checked {
+    let files = Files { prometheus, retention, own_address: "localhost:9090" };
+    let config = match config::load(files) {
+        Ok(config) => config,
+        Err(errors) => {
+            let number = errors.0.len();
+            let report = format!("{errors}\n{}\n", mistakes(number));
+            return Checked { report, is_valid: false };
+        }
+    };
+    let mut report = String::new();
+    let mut problems = Vec::new();
+    for warning in &config.warnings {
+        line(&mut report, &format!("warning: {warning}"));
+    }
+    describe(&config, &mut report, &mut problems);
+    for problem in &problems {
+        line(&mut report, &format!("error: {problem}"));
+    }
+    let is_valid = problems.is_empty();
+    line(
+        &mut report,
+        &if is_valid { "the configuration is valid".to_owned() } else { mistakes(problems.len()) },
+    );
+    Checked { report, is_valid }
+}
+
+fn mistakes(number: usize) -> String {
+    if number == 1 { "1 mistake".to_owned() } else { format!("{number} mistakes") }
+}
+
+fn line(report: &mut String, text: &str) {
+    report.push_str(text);
+    report.push('\n');
+}
+
+fn describe(config: &Config, report: &mut String, problems: &mut Vec<String>) {
+    for job in &config.scrape_configs {
+        let name = format!("scrape job `{}`", job.job_name);
+        check_client(&job.http, &name, problems);
+        let (active, dropped) = count_targets(job, &name, problems);
+        let every = job.scrape_interval;
+        let fewer = match dropped {
+            0 => String::new(),
+            _ => format!(", {dropped} dropped by relabelling"),
+        };
+        line(report, &format!("{name}: {active} targets every {every}{fewer}"));
+    }
+    for remote in &config.remote_write {
+        let name = format!("endpoint `{}`", remote.name);
+        check_client(&remote.http, &name, problems);
+        line(report, &format!("{name}: {} to {}", budget(&remote.budget), remote.url));
+    }
+    let retention = config.retention;
+    let time = match retention.time.0 {
+        0 => "without end".to_owned(),
+        _ => format!("for {}", retention.time),
+    };
+    let size = match retention.size_bytes {
+        0 => String::new(),
+        bytes => format!(", {bytes} bytes at most"),
+    };
+    line(report, &format!("samples are kept {time}{size}"));
+}
+
+fn budget(budget: &Budget) -> String {
+    let mut parts = Vec::new();
+    if let Some(series) = budget.series {
+        parts.push(format!("at most {series} series"));
+    }
+    if let Some(points) = budget.points_per_minute {
+        parts.push(format!("at most {points} samples a minute"));
+    }
+    if let Some(interval) = budget.interval {
+        parts.push(format!("one scrape per {interval}"));
+    }
+    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+}
+
+/// Makes the client as the server would, and looks at the files it will read later.
+fn check_client(http: &HttpConfig, owner: &str, problems: &mut Vec<String>) {
+    if let Err(error) = Client::new(http, "stint") {
+        problems.push(format!("{owner}: {error}"));
+    }
+    for credential in http.credentials() {
+        if let Credential::File(path) = credential
+            && let Err(error) = std::fs::metadata(path)
+        {
+            problems.push(format!("{owner}: cannot read {}: {error}", path.display()));
+        }
+    }
+}
+
+/// How many targets are known now, and how many of them relabelling drops.
+fn count_targets(job: &ScrapeConfig, owner: &str, problems: &mut Vec<String>) -> (usize, usize) {
+    let fixed = job.static_configs.iter();
+    let mut groups: Vec<_> =
+        fixed.map(|group| TargetGroup::fixed("static_configs".to_owned(), group)).collect();
+    for config in &job.file_sd_configs {
+        let mut source = FileSource::new(config.clone());
+        let polled = source.poll(Duration::ZERO);
+        problems.extend(polled.problems.into_iter().map(|problem| format!("{owner}: {problem}")));
+        groups.extend(source.groups());
+    }
+    let (mut active, mut dropped) = (0, 0);
+    for group in &groups {
+        for found in &group.targets {
+            match Target::build(job, group, found) {
+                Built::Active(_) => active += 1,
+                Built::Dropped(_) => dropped += 1,
+                Built::Invalid(error) => {
+                    let source = &group.source;
+                    problems.push(format!("{owner}: target {found} of {source}: {error}"));
+                }
+            }
+        }
+    }
+    (active, dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(name: &str, prometheus: &str, retention: &str) -> Checked {
+        let directory =
+            std::env::temp_dir().join(format!("stint-check-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (yml, toml) = (directory.join("prometheus.yml"), directory.join("retention.toml"));
+        std::fs::write(&yml, prometheus).unwrap();
+        std::fs::write(&toml, retention).unwrap();
+        std::fs::write(directory.join("t.yml"), "- targets: ['c:1', 'd:1']\n").unwrap();
+        let mut checked = check(Some(&yml), Some(&toml));
+        std::fs::remove_dir_all(&directory).unwrap();
+        checked.report = checked.report.replace(&format!("{}/", directory.display()), "");
+        checked
+    }
+
+    #[test]
+    fn a_valid_configuration_is_described() {
+        let found = checked(
+            "valid",
+            "scrape_configs:
+- job_name: a
+  static_configs: [{targets: ['a:1', 'b:1']}]
+  file_sd_configs: [{files: ['t.yml']}]
+  relabel_configs: [{source_labels: [__address__], regex: 'b.*', action: drop}]
+remote_write: [{url: 'http://r/', name: r}]
+",
+            "retention.size = '1KB'\nbudget.series = 5\n",
+        );
+        assert_eq!(
+            found.report,
+            "scrape job `a`: 3 targets every 1m, 1 dropped by relabelling\n\
+             endpoint `r`: at most 5 series, one scrape per 1m to http://r/\n\
+             samples are kept for 1w, 1024 bytes at most\n\
+             the configuration is valid\n"
+        );
+        assert_eq!(found.exit_code(), 0);
+    }
+
+    #[test]
+    fn mistakes_of_both_files_are_listed() {
+        let found = checked("both", "global: {scrape_intervall: 1s}\n", "[budget]\nserie = 1\n");
+        assert_eq!(
+            found.report,
+            "prometheus.yml:1:10: unknown key `scrape_intervall` in `global`; did you mean \
+             `scrape_interval`?\n\
+             retention.toml:2:1: unknown key `serie` in `budget`; did you mean `series`?\n\
+             2 mistakes\n"
+        );
+        assert_eq!(found.exit_code(), 1);
+    }
+
+    #[test]
+    fn what_the_files_point_to_is_checked_too() {
+        let found = checked(
+            "beyond",
+            "scrape_configs:
+- job_name: a
+  bearer_token_file: missing
+  static_configs: [{targets: ['a:1']}]
+  relabel_configs: [{target_label: __scheme__, replacement: ftp}]
+",
+            "",
+        );
+        assert_eq!(found.exit_code(), 1);
+        for text in ["cannot read missing", "\"ftp\" is neither http nor https", "2 mistakes"] {
+            assert!(found.report.contains(text), "{text}: {}", found.report);
+        }
+    }
+}
