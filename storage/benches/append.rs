@@ -83,7 +83,10 @@ fn append(criterion: &mut Criterion) {
     group.bench_function("by_labels", |bencher| {
         bencher.iter(|| fixture.round(&mut batches));
     });
+    // The batches carry the times of the last round.
+    let at = fixture.at;
     let mut fixture = Fixture::new("known");
+    fixture.at = at;
     let mut known = Vec::new();
     for batch in &batches {
         let appended = fixture.db.append(batch).expect("append");
