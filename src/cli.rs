@@ -31,6 +31,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Budget(budget::BudgetArgs),
+    /// Checks both configuration files and what they point to, and starts nothing.
+    Check(check::CheckArgs),
 }
 
 /// Runs the command line that the process was started with.
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         None => return serve::run(&cli.flags, &sifted.warnings),
         Some(Command::Budget(args)) => budget::run(args),
+        Some(Command::Check(args)) => return check::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

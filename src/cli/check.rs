@@ -1,7 +1,9 @@
 //! `stint check`: reads both configuration files as the server would, and everything they point
 //! to, without starting anything.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig};
@@ -9,6 +11,29 @@ use crate::discovery::TargetGroup;
 use crate::discovery::file::FileSource;
 use crate::http::Client;
 use crate::scrape::target::{Built, Target};
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// `prometheus.yml`; without one, the built-in configuration is checked.
+    #[arg(long = "config.file", value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// `retention.toml`; without one, its defaults are.
+    #[arg(long = "retention.file", value_name = "FILE")]
+    retention_file: Option<PathBuf>,
+}
+
+/// Checks, and prints the report: to standard output when all is well, else to standard error.
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
+    let checked = check(args.config_file.as_deref(), args.retention_file.as_deref());
+    // Where the report cannot be written, the exit code still tells.
+    let _ = if checked.is_valid {
+        std::io::stdout().write_all(checked.report.as_bytes())
+    } else {
+        std::io::stderr().write_all(checked.report.as_bytes())
+    };
+    ExitCode::from(checked.exit_code())
+}
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
