@@ -1,11 +1,17 @@
 //! From the text of a series to its handle, between the scrapes of one target.
 //!
-//! A series that was there in the previous scrape costs one look-up; its labels are not decoded
-//! again. The cache also knows which series a target has shown last, and so which have ended.
+//! Targets show their series in the same order every time. One that comes where the previous
+//! scrape had it costs a comparison of its text; one that comes elsewhere costs one look-up. In
+//! neither case are its labels decoded again. The cache also knows which series a target has shown
+//! last, and so which have ended.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::BuildHasher as _;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use stint_model::SeriesRef;
+use stint_wire::exposition::Format;
 
 /// What is known of a series' text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,27 +22,47 @@ pub(super) enum Handle {
     Pending(usize),
     /// Relabelling dropped it.
     Dropped,
+    /// The store does not know the series any more; it is in the present body.
+    Forgotten,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    raw: Box<str>,
     pub(super) handle: Handle,
     /// Whether bucket bounds were normalised when the labels were decoded: with another type the
     /// same text means other labels.
-    pub(super) bounded: bool,
+    bounded: bool,
     /// The scrape that saw it last.
     pub(super) seen: u64,
     /// Whether it is to get a staleness marker when it ends, as of the scrape that saw it last.
     pub(super) tracked: bool,
     /// Whether it was there, and tracked, after the previous scrape.
     live: bool,
+    /// Where it stands in the order of the last whole scrape.
+    place: usize,
 }
 
 /// All series of one target.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    entries: HashMap<Box<str>, Entry, foldhash::fast::RandomState>,
+    slots: Vec<Option<Entry>>,
+    /// Slots without a series.
+    free: Vec<usize>,
+    /// From the hash of a text to its slot, for what does not come where it is expected.
+    index: HashTable<usize>,
+    hasher: RandomState,
     scrape: u64,
+    /// The slots of the last whole scrape, sample by sample.
+    order: Vec<usize>,
+    /// The format that `order` was read in: only there are its texts known to be sound.
+    format: Option<Format>,
+    /// The place in `order` of the sample that is expected next.
+    at: usize,
+    /// The slots of the present scrape so far.
+    present: Vec<usize>,
+    /// Whether a body is read for the second time, to find some series in it.
+    again: bool,
     /// Series of a former configuration, to be ended unless they come again.
     orphans: Vec<SeriesRef>,
 }
@@ -61,19 +87,113 @@ impl Cache {
         self.scrape
     }
 
-    /// What is known of `raw`.
+    /// Begins a body: its series are expected in the order of the last one of this format.
+    pub(super) fn begin_body(&mut self, format: Format) {
+        if self.format.replace(format) != Some(format) {
+            self.order.clear();
+        }
+        self.present.clear();
+        (self.at, self.again) = (0, false);
+    }
+
+    /// Begins the present scrape's body once more.
+    pub(super) fn begin_again(&mut self) {
+        (self.at, self.again) = (usize::MAX, true);
+    }
+
+    /// The text of the series that is expected next; empty when none is.
+    pub(super) fn expected(&self) -> &str {
+        let slot = self.order.get(self.at).and_then(|slot| self.slots.get(*slot));
+        slot.and_then(Option::as_ref).map_or("", |entry| &entry.raw)
+    }
+
+    /// What is known of `raw`, which the body shows now.
     pub(super) fn find(&mut self, raw: &str, bounded: bool) -> Option<&mut Entry> {
-        self.entries.get_mut(raw).filter(|entry| entry.bounded == bounded)
+        let expected = self.order.get(self.at).copied();
+        let slot = if let Some(slot) = expected
+            && self.expected() == raw
+        {
+            self.at += 1;
+            slot
+        } else {
+            let slot = self.slot(raw)?;
+            let entry = self.slots.get(slot)?.as_ref()?;
+            // The order goes on behind it, whatever has vanished before.
+            if !self.again && entry.seen != self.scrape {
+                self.at = entry.place + 1;
+            }
+            slot
+        };
+        let entry = self.slots.get_mut(slot)?.as_mut()?;
+        if entry.bounded != bounded || entry.handle == Handle::Forgotten {
+            return None;
+        }
+        if !self.again {
+            self.present.push(slot);
+        }
+        Some(entry)
+    }
+
+    fn slot(&self, raw: &str) -> Option<usize> {
+        let is_it = |slot: &usize| self.entry(*slot).is_some_and(|entry| &*entry.raw == raw);
+        self.index.find(self.hasher.hash_one(raw), is_it).copied()
+    }
+
+    fn entry(&self, slot: usize) -> Option<&Entry> {
+        self.slots.get(slot).and_then(Option::as_ref)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flatten()
     }
 
     /// Remembers `raw`, which the present scrape shows for the first time. A series that the same
     /// text meant before is ended with the former configuration's.
     pub(super) fn insert(&mut self, raw: &str, handle: Handle, bounded: bool, tracked: bool) {
-        let entry = Entry { handle, bounded, seen: self.scrape, tracked, live: false };
-        if let Some(old) = self.entries.insert(raw.into(), entry)
-            && let (Handle::Known(series), true) = (old.handle, old.live)
-        {
-            self.orphans.push(series);
+        // A new series is expected after the one before it, which is no place of its own.
+        let place = self.at.min(self.order.len()).saturating_sub(1);
+        let (seen, raw) = (self.scrape, Box::from(raw));
+        let entry = Entry { raw, handle, bounded, seen, tracked, live: false, place };
+        let slot = if let Some(slot) = self.slot(&entry.raw) {
+            let old = self.slots.get_mut(slot).and_then(|old| old.replace(entry));
+            if let Some(old) = old
+                && let (Handle::Known(series), true) = (old.handle, old.live)
+            {
+                self.orphans.push(series);
+            }
+            slot
+        } else {
+            let hash = self.hasher.hash_one(&*entry.raw);
+            let slot = self.free.pop().unwrap_or(self.slots.len());
+            match self.slots.get_mut(slot) {
+                Some(empty) => *empty = Some(entry),
+                None => self.slots.push(Some(entry)),
+            }
+            let (slots, hasher) = (&self.slots, &self.hasher);
+            self.index.insert_unique(hash, slot, |slot| {
+                let entry = slots.get(*slot).and_then(Option::as_ref);
+                entry.map_or(0, |entry| hasher.hash_one(&*entry.raw))
+            });
+            slot
+        };
+        if !self.again {
+            self.present.push(slot);
+        }
+    }
+
+    /// Keeps the entries that `keep` says.
+    fn retain(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
+        for (slot, place) in self.slots.iter_mut().enumerate() {
+            let Some(entry) = place else { continue };
+            if keep(entry) {
+                continue;
+            }
+            let hash = self.hasher.hash_one(&*entry.raw);
+            if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+                found.remove();
+            }
+            *place = None;
+            self.free.push(slot);
         }
     }
 
@@ -83,16 +203,15 @@ impl Cache {
             |entry: &&Entry| entry.live && (ended == Ended::Failed || entry.seen != self.scrape);
         let known = |entry: &Entry| match entry.handle {
             Handle::Known(series) => Some(series),
-            Handle::Pending(_) | Handle::Dropped => None,
+            Handle::Pending(_) | Handle::Dropped | Handle::Forgotten => None,
         };
-        let mut ending: Vec<_> = self.entries.values().filter(over).filter_map(known).collect();
+        let mut ending: Vec<_> = self.entries().filter(over).filter_map(known).collect();
         if ended == Ended::Failed {
             ending.extend(&self.orphans);
         } else if !ending.is_empty() {
             // The same series may be there under another text.
             let present: HashSet<_> = self
-                .entries
-                .values()
+                .entries()
                 .filter(|entry| entry.seen == self.scrape)
                 .filter_map(known)
                 .collect();
@@ -106,10 +225,10 @@ impl Cache {
     /// Ends a scrape whose batch was stored; `refs` are the handles of its rows.
     pub(super) fn finish(&mut self, ended: Ended, refs: &[Option<SeriesRef>]) {
         let scrape = self.scrape;
-        self.entries.retain(|_, entry| {
+        self.retain(|entry| {
             if ended == Ended::Failed {
                 entry.live = false;
-                return !matches!(entry.handle, Handle::Pending(_));
+                return matches!(entry.handle, Handle::Known(_) | Handle::Dropped);
             }
             if entry.seen != scrape {
                 return false;
@@ -123,12 +242,19 @@ impl Cache {
         });
         if ended == Ended::Failed {
             self.orphans.clear();
+        } else if !self.again && self.present != self.order {
+            std::mem::swap(&mut self.order, &mut self.present);
+            for (place, slot) in self.order.iter().enumerate() {
+                if let Some(Some(entry)) = self.slots.get_mut(*slot) {
+                    entry.place = place;
+                }
+            }
         }
     }
 
     /// Ends a scrape whose batch could not be stored: nothing of it happened.
     pub(super) fn abandon(&mut self) {
-        self.entries.retain(|_, entry| !matches!(entry.handle, Handle::Pending(_)));
+        self.retain(|entry| matches!(entry.handle, Handle::Known(_) | Handle::Dropped));
     }
 
     /// The orphans that have not come again; none are left.
@@ -136,21 +262,25 @@ impl Cache {
         if self.orphans.is_empty() {
             return Vec::new();
         }
-        let present: HashSet<_> = self.entries.values().map(|entry| entry.handle).collect();
+        let present: HashSet<_> = self.entries().map(|entry| entry.handle).collect();
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|series| !present.contains(&Handle::Known(*series)));
         orphans
     }
 
-    /// Forgets the texts whose handle the store does not know any more, and returns them.
+    /// Forgets the handles that the store does not know any more. Returns the texts of those that
+    /// the present body shows: they are to be looked up in it again.
     pub(super) fn forget(&mut self, unknown: &HashSet<SeriesRef>) -> HashSet<Box<str>> {
         let mut texts = HashSet::new();
-        self.entries.retain(|raw, entry| match entry.handle {
+        let scrape = self.scrape;
+        self.retain(|entry| match entry.handle {
             Handle::Known(series) if unknown.contains(&series) => {
-                if entry.seen == self.scrape {
-                    texts.insert(raw.clone());
+                if entry.seen != scrape {
+                    return false;
                 }
-                false
+                texts.insert(entry.raw.clone());
+                entry.handle = Handle::Forgotten;
+                true
             }
             _ => true,
         });
@@ -159,10 +289,16 @@ impl Cache {
 
     /// Forgets all texts, since they mean other labels under a new configuration.
     pub(super) fn orphan_all(&mut self) {
-        for entry in std::mem::take(&mut self.entries).into_values() {
+        for entry in std::mem::take(&mut self.slots).into_iter().flatten() {
             if let (Handle::Known(series), true) = (entry.handle, entry.live) {
                 self.orphans.push(series);
             }
         }
+        self.index.clear();
+        self.free.clear();
+        self.order.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use stint_model::{
     Timestamp, Value,
 };
 use stint_wire::exposition::{
-    Entry, Format, HistogramEntry, Label, Options, Parser, Protocol, SeriesEntry,
+    Entry, Format, HistogramEntry, Label, Options, ParseError, Parser, Protocol, SeriesEntry,
 };
 
 use super::cache::{Cache, Ended, Handle};
@@ -225,7 +225,14 @@ impl Recorder {
                 unknown.insert(series);
             }
         }
-        let texts = if unknown.is_empty() { HashSet::new() } else { self.cache.forget(&unknown) };
+        let mut texts = HashSet::new();
+        if !unknown.is_empty() {
+            texts = self.cache.forget(&unknown);
+        }
+        // Of a body that was not taken, nothing is stored in the second attempt either.
+        if ended == Ended::Failed {
+            texts.clear();
+        }
         self.batch.clear();
         if let (Ok(fetched), false) = (&scrape.outcome, texts.is_empty()) {
             // The body was read to its end before, so it is read without fault again.
@@ -312,8 +319,13 @@ impl Recorder {
             classic_too: self.target.classic_too,
             ..Options::default()
         };
+        match pass {
+            Pass::All => self.cache.begin_body(format),
+            Pass::Only(_) => self.cache.begin_again(),
+        }
         let mut parser = Parser::with_options(format, &fetched.body, options);
-        while let Some(entry) = parser.next().map_err(|error| error.to_string())? {
+        let failed = |error: ParseError| error.to_string();
+        while let Some(entry) = parser.next_expecting(self.cache.expected()).map_err(failed)? {
             match entry {
                 Entry::Type { name, kind } => families.set_kind(&name, kind),
                 Entry::Help { name, text } => families.set_help(&name, &text),
@@ -429,7 +441,7 @@ fn entry_handle(handle: Handle) -> Result<stint_model::SeriesRef, usize> {
     match handle {
         Handle::Known(series) => Ok(series),
         Handle::Pending(row) => Err(row),
-        Handle::Dropped => Err(usize::MAX),
+        Handle::Dropped | Handle::Forgotten => Err(usize::MAX),
     }
 }
 

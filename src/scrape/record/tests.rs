@@ -353,3 +353,48 @@ fn the_end_of_a_target_ends_its_report_too() {
     bench.recorder.end(Timestamp(6000));
     assert!(bench.store.take().is_empty());
 }
+
+#[test]
+fn a_bad_body_is_not_told_to_a_forgetful_store() {
+    let mut bench = bench("");
+    bench.samples("x 1\n");
+    bench.store.forget();
+    assert!(bench.scrape("x 2\n{oops\n").is_some());
+    assert_eq!(bench.stored(), Vec::<String>::new());
+    assert_eq!(bench.samples("x 3\n"), [r#"{"x"} 3"#]);
+}
+
+proptest::proptest! {
+    /// Whatever the order, what is there is stored, and what has vanished ends once.
+    #[test]
+    fn order_does_not_matter(
+        scrapes in proptest::collection::vec(
+            (proptest::collection::vec(0..6_u8, 0..9), 0..8_u8),
+            1..12,
+        ),
+    ) {
+        let mut bench = bench("metric_relabel_configs: [{source_labels: [i], regex: '5', action: drop}]");
+        let mut live = std::collections::BTreeSet::new();
+        for (series, fate) in scrapes {
+            let lines: Vec<_> = series.iter().map(|i| format!("x{{i=\"{i}\"}} {i}\n")).collect();
+            let mut body = lines.concat();
+            let mut present: std::collections::BTreeSet<u8> =
+                series.into_iter().filter(|i| *i != 5).collect();
+            if fate == 0 {
+                body.push_str("{oops\n");
+                present.clear();
+            } else if fate == 1 {
+                // A store that forgets takes no marker of what has vanished.
+                bench.store.forget();
+                live.clear();
+            }
+            let mut expected: Vec<String> =
+                present.iter().map(|i| format!("{{\"x\", i=\"{i}\"}} {i}")).collect();
+            expected.extend(live.difference(&present).map(|i| format!("{{\"x\", i=\"{i}\"}} stale")));
+            expected.sort();
+            proptest::prop_assert_eq!(bench.scrape(&body).is_some(), fate == 0);
+            proptest::prop_assert_eq!(bench.stored(), expected);
+            live = present;
+        }
+    }
+}
