@@ -1,8 +1,10 @@
 //! End-to-end tests, one binary.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod architecture;
 mod cli;
 mod forward;
+mod peers;
 mod query_api;
 mod remote_write;
 mod scrape;

@@ -23,9 +23,8 @@ async fn a_real_prometheus_holds_what_was_scraped_across_a_kill() {
     };
     let folder = Folder::new();
     let (exporter_at, receiver_at, stint_at) = (free_address(), free_address(), free_address());
-    let _exporter = Running::start(
-        Command::new(exporter).arg(format!("--web.listen-address={exporter_at}")),
-    );
+    let _exporter =
+        Running::start(Command::new(exporter).arg(format!("--web.listen-address={exporter_at}")));
     let empty = folder.write("receiver.yml", "global: {}\n");
     let _receiver = Running::start(
         Command::new(prometheus)
@@ -159,7 +158,8 @@ struct Folder {
 
 impl Folder {
     fn new() -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}", std::process::id()));
         fs::create_dir_all(&path).expect("the target folder is writable");
         Self { path }
     }

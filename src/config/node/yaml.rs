@@ -174,6 +174,8 @@ fn scan_error(error: &ScanError) -> SyntaxError {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn show(node: &Node) -> String {
@@ -228,7 +230,7 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for at in 1..9 {
             let row = vec![format!("*a{}", at - 1); 10].join(", ");
-            text.push_str(&format!("a{at}: &a{at} [{row}]\n"));
+            writeln!(text, "a{at}: &a{at} [{row}]").unwrap();
         }
         let error = parse(&text).unwrap_err();
         assert!(error.message.contains("too many values"), "{error:?}");
