@@ -65,8 +65,11 @@ pub struct Server {
 pub struct Files {
     /// `prometheus.yml`, if there is one.
     pub prometheus: Option<PathBuf>,
-    /// `retention.toml`, if there is one.
+    /// The `retention.toml` that a flag names; it has to exist.
     pub retention: Option<PathBuf>,
+    /// Where `retention.toml` is looked for without the flag, anew at every load: it may be written
+    /// while the server runs.
+    pub usual_retention: PathBuf,
     /// How the server reaches itself.
     pub own_address: String,
 }
@@ -78,9 +81,9 @@ impl Files {
         let prometheus =
             flags.config_file.clone().or_else(|| usual(PathBuf::from("prometheus.yml")));
         let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let retention =
-            flags.retention_file.clone().or_else(|| usual(beside.join("retention.toml")));
-        Self { prometheus, retention, own_address }
+        let retention = flags.retention_file.clone();
+        let usual_retention = beside.join("retention.toml");
+        Self { prometheus, usual_retention, retention, own_address }
     }
 
     /// Reads and checks them.
@@ -88,9 +91,10 @@ impl Files {
     /// # Errors
     /// Every mistake, one per line.
     pub fn load(&self) -> Result<Config, String> {
+        let usual = self.usual_retention.exists().then_some(self.usual_retention.as_path());
         let files = config::Files {
             prometheus: self.prometheus.as_deref(),
-            retention: self.retention.as_deref(),
+            retention: self.retention.as_deref().or(usual),
             own_address: &self.own_address,
         };
         let config = config::load(files).map_err(|errors| errors.to_string())?;

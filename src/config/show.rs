@@ -111,9 +111,7 @@ fn scalar(text: &str) -> String {
 
 /// In double quotes, which allow every character by escapes that JSON has, too.
 fn quoted(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len() + 2);
-    crate::api::json::push_string(&mut out, text);
-    String::from_utf8_lossy(&out).into_owned()
+    serde_json::Value::from(text).to_string()
 }
 
 /// The URL with the password before its `@` replaced.

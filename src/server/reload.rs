@@ -21,8 +21,13 @@ pub struct Watch {
 impl Watch {
     /// Watches the files that exist now, with their present contents as known.
     pub fn new(files: &Files, every: Duration) -> Self {
-        let paths: Vec<PathBuf> =
-            files.prometheus.iter().chain(&files.retention).cloned().collect();
+        let paths: Vec<PathBuf> = files
+            .prometheus
+            .iter()
+            .chain(&files.retention)
+            .chain([&files.usual_retention])
+            .cloned()
+            .collect();
         let every = every.max(INTERVAL_MIN);
         let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
