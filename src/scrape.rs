@@ -1,7 +1,7 @@
 //! Scraping: a job is a *pool* of *targets*; each target has a *loop* that fetches its metrics on
 //! a fixed offset of the interval, reads them, and appends one batch per scrape.
 //!
-//! [`Manager`] keeps one pool per job, fed by discovery. A [`Recorder`](record::Recorder) turns a
+//! [`Manager`] keeps one pool per job, fed by discovery. A `Recorder` turns a
 //! body into a batch; a [`Fetcher`] gets the body and is the seam that tests replace.
 
 mod cache;

@@ -83,7 +83,7 @@ impl Files {
         let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let retention = flags.retention_file.clone();
         let usual_retention = beside.join("retention.toml");
-        Self { prometheus, usual_retention, retention, own_address }
+        Self { prometheus, retention, usual_retention, own_address }
     }
 
     /// Reads and checks them.

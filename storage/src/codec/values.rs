@@ -9,7 +9,7 @@
 //! 3. decimal and drift: sums of decimals are off their decimal by a few units in the last
 //!    place; both are integer streams;
 //! 4. ordered bits: the bit pattern as an integer that sorts as the float does;
-//! 5. differing bits ([`super::xor`]).
+//! 5. differing bits (`codec::xor`).
 
 use super::Corruption;
 use super::ints;
