@@ -239,6 +239,16 @@ impl QueueConfig {
                 section.error(key, format!("`{}` must be at least 1", section.name_of(key)));
             }
         }
+        if section.has("capacity") {
+            let text =
+                "`capacity` has no effect: the store is the queue, nothing is held in memory";
+            section.cx.warn(section.position("capacity"), text);
+        }
+        if section.has("retry_on_http_429") && !config.retry_on_http_429 {
+            let text =
+                "`retry_on_http_429: false` has no effect: a rate limit only delays what is sent";
+            section.cx.warn(section.position("retry_on_http_429"), text);
+        }
         if config.min_shards > config.max_shards {
             section.error("min_shards", "min_shards is greater than max_shards");
         }

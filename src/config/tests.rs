@@ -218,6 +218,19 @@ fn prometheus_words_are_used_for_what_prometheus_refuses() {
 }
 
 #[test]
+fn queue_keys_without_effect_are_named() {
+    let config = yml("
+remote_write:
+- url: http://a/
+  queue_config: {capacity: 5, retry_on_http_429: false}
+");
+    let told: Vec<&str> = config.warnings.iter().map(|warning| &*warning.message).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("`capacity` has no effect"), "{told:?}");
+    assert!(told[1].contains("`retry_on_http_429: false` has no effect"), "{told:?}");
+}
+
+#[test]
 fn endpoints_are_read_whole() {
     let config = yml("
 remote_write:
