@@ -23,7 +23,7 @@ use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Time
 
 use self::exemplars::ExemplarRing;
 use self::index::Index;
-use self::series::ChunkRules;
+use self::series::{ChunkRules, MemSeries};
 use self::store::{Pin, Pins, Store};
 use crate::options::Options;
 use crate::version::window;
@@ -90,7 +90,9 @@ impl Head {
 
     /// The labels of a series.
     pub(crate) fn labels_of(&self, id: SeriesRef) -> Option<Labels> {
-        let slot = self.store.read().slot_of(id)?;
+        // Held across both: a slot that is freed in between may belong to another series.
+        let store = self.store.read();
+        let slot = store.slot_of(id)?;
         self.index.read().labels(slot)
     }
 
@@ -208,8 +210,12 @@ impl Head {
         if from >= end {
             store.reclaim(self.pins.oldest());
             store.bounds = store.bounds.filter(|(_, last)| *last >= cut.before);
-            if let Some((first, _)) = &mut store.bounds {
-                *first = (*first).max(cut.before);
+            // What remains may begin much later than the cut: stepping there block by block would
+            // take a job for each.
+            let remaining = store.series.iter().flatten().filter_map(MemSeries::bounds);
+            let begin = remaining.map(|(first, _)| first).min();
+            if let Some((first, last)) = &mut store.bounds {
+                *first = begin.map_or(cut.before, |begin| begin.max(cut.before)).min(*last);
             }
             return None;
         }

@@ -61,6 +61,7 @@ pub(super) fn open(
     report.series = head.stats().series;
     let next = files.segments.last_key_value().map_or(0, |(last, _)| last + 1).max(replay_from);
     let log = Log::new(Arc::clone(&disk), options.segment_bytes, segments, next);
+    log.sync_inherited()?;
     let corruptions = (report.damage.len() + report.quarantined.len()) as u64;
     let inner = Inner {
         disk,

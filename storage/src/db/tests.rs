@@ -340,6 +340,69 @@ fn deleted_samples_are_gone_from_head_and_blocks() {
     assert_eq!(dump(&open(&disk).0), after);
 }
 
+fn late(at: i64, value: f64) -> Batch {
+    let mut batch = Batch { out_of_order_window: Span(10_000), ..Batch::default() };
+    batch.push(labels("m", 0), Sample::float(Timestamp(at), value));
+    batch
+}
+
+#[test]
+fn what_is_sent_again_after_a_deletion_is_kept() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    for at in [100, 200, 300] {
+        db.append(&batch(at, 0..1)).unwrap();
+    }
+    db.append(&late(150, 1.0)).unwrap();
+    let range = TimeRange::new(Timestamp(100), Timestamp(250));
+    db.delete_series(&[Selector::metric("m")], range).unwrap();
+    assert_eq!(dump(&db), [r#"{__name__="m", n="0"} 300=300"#]);
+    for at in [150, 200] {
+        assert!(db.append(&late(at, 2.5)).unwrap().rejected.is_empty());
+    }
+    let wanted = [r#"{__name__="m", n="0"} 150=2.5 200=2.5 300=300"#];
+    assert_eq!(dump(&db), wanted);
+    // A sample with another value for the same time is a duplicate of the new one.
+    let again = db.append(&late(150, 1.0)).unwrap().rejected;
+    assert_eq!(again[0].reason, RejectReason::DuplicateTimestamp);
+    drop(db);
+    let (db, _) = open(&disk);
+    assert_eq!(dump(&db), wanted);
+    db.append(&batch(9000, 0..1)).unwrap();
+    run_jobs(&db, 9000);
+    assert_eq!(dump(&db), [r#"{__name__="m", n="0"} 150=2.5 200=2.5 300=300 9000=9000"#]);
+}
+
+#[test]
+fn a_sample_from_long_ago_is_followed_by_few_blocks() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    db.append(&batch(1, 0..1)).unwrap();
+    db.append(&batch(1_000_000_000, 0..1)).unwrap();
+    let mut jobs = 0;
+    while let Some(job) = db.next_job(Timestamp(1_000_000_000)) {
+        job.run().unwrap();
+        jobs += 1;
+        assert!(jobs < 20, "a job for each block range that holds nothing");
+    }
+}
+
+#[test]
+fn a_sync_covers_what_a_killed_run_left() {
+    use crate::disk::sim::{Crash, Unsynced};
+    let power_cut = Crash { data: Unsynced::Dropped, names_kept: false };
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    db.sync().unwrap();
+    db.append(&batch(10, 0..2)).unwrap();
+    let before = dump(&db);
+    let killed = disk.after_crash(Crash::KILL);
+    let (db, _) = open(&killed);
+    db.sync().unwrap();
+    let (db, _) = open(&killed.after_crash(power_cut));
+    assert_eq!(dump(&db), before);
+}
+
 #[test]
 fn a_snapshot_is_a_database() {
     let root = std::env::temp_dir().join(format!("stint-snapshot-{}", std::process::id()));

@@ -165,6 +165,10 @@ impl SimDisk {
         state.crashed = false;
         state.plan = None;
         state.calls = 0;
+        if crash == Crash::KILL {
+            // The machine goes on: what was not synced is still there, and still not synced.
+            return Self::from_state(state);
+        }
         for node in &mut state.nodes {
             match node {
                 Node::File { data, durable } => {

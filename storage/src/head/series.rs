@@ -174,9 +174,10 @@ impl MemSeries {
 
     /// What is stored for the time of `sample`.
     pub(crate) fn stored(&self, sample: &Sample) -> Result<Stored, Corruption> {
-        if let Ok(place) = self.late.binary_search_by_key(&sample.at, |late| late.sample.at) {
-            let same =
-                self.late.get(place).is_some_and(|l| same_value(&l.sample.value, &sample.value));
+        let from = self.late.partition_point(|late| late.sample.at < sample.at);
+        let same_time = self.late.iter().skip(from).take_while(|late| late.sample.at == sample.at);
+        if let Some(late) = same_time.into_iter().find(|late| !self.is_deleted(late, u64::MAX)) {
+            let same = same_value(&late.sample.value, &sample.value);
             return Ok(if same { Stored::Same } else { Stored::Other });
         }
         let mut columns = Columns::default();
@@ -214,12 +215,25 @@ impl MemSeries {
         if open > 0 && self.open.first() < range.end && self.open.last() >= range.start {
             snapshot.open = Some((self.open.clone(), open));
         }
-        let late = self.late.iter().filter(|l| l.commit <= commit && range.contains(l.sample.at));
+        let late = self.late.iter().filter(|late| {
+            late.commit <= commit
+                && range.contains(late.sample.at)
+                && !self.is_deleted(late, commit)
+        });
         snapshot.late = late.map(|late| late.sample.clone()).collect();
         let deleted = self.deleted.iter();
         let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
         snapshot.deleted = joined(deleted.map(|(_, range)| *range).collect());
         snapshot
+    }
+
+    /// Whether a reader of `commit` must not see `late` because it was there when it was deleted.
+    /// One that came after the deletion is new data.
+    fn is_deleted(&self, late: &Late, commit: u64) -> bool {
+        let mut deleted = self.deleted.iter();
+        deleted.any(|(by, range)| {
+            (late.commit..=commit).contains(by) && range.contains(late.sample.at)
+        })
     }
 
     /// Drops in-order samples before `before`, and late ones that commits up to `commit` brought.
@@ -229,7 +243,7 @@ impl MemSeries {
             self.open = OpenChunk::default();
         }
         self.late.retain(|late| late.sample.at >= before || late.commit > commit);
-        self.deleted.retain(|(_, range)| range.end > before);
+        self.deleted.retain(|(by, range)| range.end > before || *by > commit);
         self.deleted.shrink_to_fit();
         self.sealed.shrink_to_fit();
         self.late.shrink_to_fit();
@@ -263,6 +277,7 @@ pub(super) struct Snapshot {
     sealed: Vec<(Sealed, usize)>,
     open: Option<(OpenChunk, u16)>,
     late: Vec<Sample>,
+    /// Hidden of the in-order samples; late ones were chosen already.
     deleted: Vec<TimeRange>,
 }
 
@@ -277,12 +292,12 @@ impl Snapshot {
         }
         let mut in_order = Columns::default();
         self.read_in_order(range, &mut in_order)?;
+        remove_ranges(&self.deleted, 0, &mut in_order);
         let mut late = Columns::default();
         for sample in self.late.iter().filter(|sample| range.contains(sample.at)) {
             push_sample(&mut late, sample);
         }
         crate::query::columns::merge(&in_order, &late, columns);
-        remove_ranges(&self.deleted, start, columns);
         Ok(())
     }
 

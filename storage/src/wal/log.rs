@@ -65,6 +65,18 @@ impl Log {
         }
     }
 
+    /// Makes what an earlier run left in its last segment survive the machine: that run may have
+    /// been killed before it synced, and nothing is written to that file again. Segments before it
+    /// were synced when they were closed.
+    pub(crate) fn sync_inherited(&self) -> DiskResult<()> {
+        let last = self.state.lock().segments.last_key_value().map(|(number, _)| *number);
+        if let Some(number) = last {
+            self.disk.open(&segment::path(number))?.sync()?;
+            self.disk.sync_dir(Path::new(super::DIR))?;
+        }
+        Ok(())
+    }
+
     /// Fails when an earlier failure made the log read-only.
     pub(crate) fn check_writable(&self) -> Result<(), AppendError> {
         match &*self.read_only.lock() {

@@ -154,6 +154,7 @@ fn it_stops_between_series() {
 fn a_crash_at_any_call_loses_and_doubles_nothing() {
     let disk = SimDisk::new();
     three_blocks(&disk);
+    disk.sync_dir(Path::new("")).unwrap();
     let before = content(&disk, false);
     let fresh = || disk.after_crash(Crash::KILL);
     for fault in [Fault::Io, Fault::Full, Fault::Crash] {
