@@ -216,6 +216,7 @@ fn read_prometheus(
         config.storage = Storage::read(section);
     }
     if let Some(section) = root.section("otlp") {
+        section.cx.warn(root.position("otlp"), "`otlp` has no effect: OTLP is not received");
         config.otlp = Otlp::read(section, config.global.name_scheme);
     }
     if let Some(mut section) = root.section("runtime") {

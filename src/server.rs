@@ -134,7 +134,6 @@ impl Server {
             Limits::default(),
             &metrics,
         );
-        let jobs = Jobs::start(&db, &clock, &metrics);
         let receiver = flags.web_enable_remote_write_receiver.then(|| {
             RemoteWrite::new(pipeline.source("remote_write"), received_late_max(&config), &metrics)
         });
@@ -154,6 +153,8 @@ impl Server {
         )));
         // Forwarding first, so that it holds the log before there is anything in it.
         forwarding.apply(endpoints).await;
+        // Only now: a job may remove the log that no forwarder holds.
+        let jobs = Jobs::start(&db, &clock, &metrics);
         scrape.apply(&config).await.map_err(refused)?;
         let engine = Engine::new(features::engine_options(flags));
         let timeout = flags.query_timeout;

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::RwLock;
 use stint_model::{Clock, Labels};
-use stint_storage::{Db, Disk};
+use stint_storage::{Db, Disk, WalPosition};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -119,6 +119,12 @@ impl Manager {
             .filter(|name| changed(name) || !prepared.names.contains(name))
             .cloned()
             .collect();
+        // Between the end of an old forwarder and the start of the new one nobody else holds the
+        // log that neither has sent. Endpoints always have a name, so this one is free.
+        let kept = self.sources.db.hold("", Some(WalPosition { segment: 0, offset: 0 }));
+        if let Err(error) = &kept {
+            tracing::error!(%error, "the log is not held while endpoints change");
+        }
         let ending = ending.into_iter().filter_map(|name| running.remove(&name));
         join_all(ending.map(|old| old.stop(self.sources.flush_deadline))).await;
         for (config, transport) in prepared.endpoints {
@@ -202,7 +208,7 @@ struct HttpTransport {
 impl HttpTransport {
     fn new(endpoint: &RemoteWrite) -> Result<Self, crate::http::ClientError> {
         Ok(Self {
-            client: Client::new(&endpoint.http, USER_AGENT)?,
+            client: Client::posting(&endpoint.http, USER_AGENT)?,
             url: endpoint.url.clone(),
             headers: endpoint.headers.clone(),
             timeout: endpoint.remote_timeout.to_std(),

@@ -47,6 +47,7 @@ pub struct Client {
 struct Shared {
     config: HttpConfig,
     user_agent: String,
+    redirects: Redirects,
     /// Swapped whole when a certificate file changes.
     built: Mutex<Built>,
 }
@@ -66,10 +67,28 @@ impl Client {
     /// # Errors
     /// A certificate or key cannot be read or is none, or a proxy is not usable.
     pub fn new(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
+        Self::with(config, user_agent, Redirects::All)
+    }
+
+    /// The same for requests with a body: only redirects that repeat the request are followed.
+    /// The others would turn it into a GET, whose success says nothing about the body.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn posting(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
+        Self::with(config, user_agent, Redirects::Repeating)
+    }
+
+    fn with(
+        config: &HttpConfig,
+        user_agent: &str,
+        redirects: Redirects,
+    ) -> Result<Self, ClientError> {
         let stamps = stamps(config);
-        let built = Built { client: build(config, user_agent)?, stamps };
+        let built = Built { client: build(config, user_agent, redirects)?, stamps };
         let (config, user_agent) = (config.clone(), user_agent.to_owned());
-        Ok(Self { shared: Arc::new(Shared { config, user_agent, built: Mutex::new(built) }) })
+        let built = Mutex::new(built);
+        Ok(Self { shared: Arc::new(Shared { config, user_agent, redirects, built }) })
     }
 
     /// A request with credentials and configured headers set.
@@ -106,7 +125,7 @@ impl Client {
         let stamps = stamps(&shared.config);
         let mut built = shared.built.lock();
         if built.stamps != stamps {
-            built.client = build(&shared.config, &shared.user_agent)?;
+            built.client = build(&shared.config, &shared.user_agent, shared.redirects)?;
             built.stamps = stamps;
         }
         Ok(built.client.clone())
@@ -155,9 +174,39 @@ fn stamps(config: &HttpConfig) -> Stamps {
     certificate_files(config).map(modified).collect()
 }
 
-fn build(config: &HttpConfig, user_agent: &str) -> Result<reqwest::Client, ClientError> {
+/// Which redirects are followed where the configuration allows any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Redirects {
+    All,
+    /// 307 and 308, which repeat method and body.
+    Repeating,
+}
+
+/// The most redirects followed for one request.
+const REDIRECTS_MAX: usize = 10;
+
+fn redirect_policy(redirects: Redirects) -> reqwest::redirect::Policy {
+    match redirects {
+        Redirects::All => reqwest::redirect::Policy::limited(REDIRECTS_MAX),
+        Redirects::Repeating => reqwest::redirect::Policy::custom(|attempt| {
+            if attempt.previous().len() > REDIRECTS_MAX {
+                attempt.error("too many redirects")
+            } else if matches!(attempt.status().as_u16(), 307 | 308) {
+                attempt.follow()
+            } else {
+                attempt.stop()
+            }
+        }),
+    }
+}
+
+fn build(
+    config: &HttpConfig,
+    user_agent: &str,
+    redirects: Redirects,
+) -> Result<reqwest::Client, ClientError> {
     let redirects = if config.follow_redirects {
-        reqwest::redirect::Policy::limited(10)
+        redirect_policy(redirects)
     } else {
         reqwest::redirect::Policy::none()
     };
@@ -259,6 +308,52 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let error = client.request(Method::GET, "http://localhost:1/").await.unwrap_err();
         assert!(error.to_string().contains("cannot read"), "{error}");
+    }
+
+    /// Answers one request at a time: `/old` with `status` and the way to `/new`, anything else
+    /// with the method that was used.
+    async fn redirecting(status: u16) -> std::net::SocketAddr {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let mut part = [0; 512];
+                    let count = stream.read(&mut part).await.unwrap();
+                    head.extend_from_slice(&part[..count]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                let method = head.split(' ').next().unwrap();
+                let answer = if head.contains(" /old ") {
+                    format!("HTTP/1.1 {status} Moved\r\nlocation: /new\r\ncontent-length: 0")
+                } else {
+                    format!("HTTP/1.1 200 OK\r\nx-method: {method}\r\ncontent-length: 0")
+                };
+                let answer = format!("{answer}\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    async fn post(client: &Client, address: std::net::SocketAddr) -> (u16, Option<String>) {
+        let url = format!("http://{address}/old");
+        let request = client.request(Method::POST, &url).await.unwrap();
+        let answer = request.send().await.unwrap();
+        let method = answer.headers().get("x-method").map(|m| m.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), method)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_never_lost_on_a_redirect() {
+        let posting = Client::posting(&HttpConfig::default(), "test/1").unwrap();
+        let any = Client::new(&HttpConfig::default(), "test/1").unwrap();
+        let (moved, kept) = (redirecting(302).await, redirecting(307).await);
+        assert_eq!(post(&posting, moved).await, (302, None));
+        assert_eq!(post(&posting, kept).await, (200, Some("POST".into())));
+        assert_eq!(post(&any, moved).await, (200, Some("GET".into())));
     }
 
     #[test]

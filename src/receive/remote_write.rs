@@ -226,17 +226,21 @@ impl Built {
                         }
                     },
                 };
+                if request.has_exemplars {
+                    row_of_key.entry(series.key).or_insert(first_row);
+                }
                 for sample in samples {
                     series_of_row.push(*at);
                     batch.rows.push(Row { series: key.clone(), sample: sample.clone() });
                 }
             }
-            if request.has_exemplars {
-                // Senders of 1.0 give exemplars as a series of their own, without samples.
-                let row = *row_of_key.entry(series.key).or_insert(first_row);
-                if !series.exemplars.is_empty() && row < batch.rows.len() {
-                    exemplars.entry(row).or_default().extend(series.exemplars.iter().cloned());
-                }
+        }
+        // Senders of 1.0 give exemplars as a series of their own, without samples, before or after
+        // the one that has them.
+        for at in wanted.iter().filter(|_| request.has_exemplars) {
+            let Some(series) = request.series.get(*at) else { continue };
+            if let (Some(row), false) = (row_of_key.get(&series.key), series.exemplars.is_empty()) {
+                exemplars.entry(*row).or_default().extend(series.exemplars.iter().cloned());
             }
         }
         batch.metadata.clone_from(&request.metadata);

@@ -193,6 +193,24 @@ fn exemplars_in_a_series_of_their_own_find_their_samples() {
 }
 
 #[test]
+fn exemplars_before_their_samples_are_not_those_of_another_series() {
+    let (store, receiver, _metrics) = receiver();
+    let exemplar = |value: f64| Exemplar {
+        labels: Labels::from_pairs([("trace_id", "x")]),
+        value,
+        at: Timestamp(1),
+    };
+    let mut encoder = v1::Encoder::new();
+    encoder.series(UP.iter().copied()).exemplar(&exemplar(0.5));
+    encoder.series(DOWN.iter().copied()).sample(&Sample::float(Timestamp(1), 1.0));
+    encoder.series(UP.iter().copied()).sample(&Sample::float(Timestamp(1), 1.0));
+    encoder.series(UP.iter().copied()).exemplar(&exemplar(0.7));
+    assert_eq!(receiver.receive(V1, "snappy", &packed(encoder.body())).status, 204);
+    let expected = [Exemplars { row: 1, exemplars: vec![exemplar(0.5), exemplar(0.7)] }];
+    assert_eq!(store.batches.lock()[0].exemplars, expected);
+}
+
+#[test]
 fn what_may_succeed_later_is_a_5xx() {
     let (store, receiver, _metrics) = receiver();
     let body = body_v1(&[(UP, &[(1, 1.0)])]);
