@@ -6,6 +6,7 @@
 //! - Segments that are replayed follow each other without gaps.
 //! - Every block opens, its index and chunks have their checksums, its samples rise and lie
 //!   inside its range ([`Block::verify`]).
+//! - The identity of the log can be read.
 //! - Nothing unknown lies in the directories.
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::disk::{Disk, DiskError, TEMPORARY_SUFFIX};
 use crate::version;
 use crate::wal::record::{self, Item};
 use crate::wal::segment::{self, SegmentReader, Step};
-use crate::wal::{self, checkpoint};
+use crate::wal::{self, checkpoint, identity};
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,10 @@ fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskE
             newest_checkpoint = newest_checkpoint.max(Some((number, entry.size)));
         } else if let Ok(number) = entry.name.parse::<u64>() {
             segments.insert(number, entry.size);
+        } else if entry.name == identity::FILE {
+            if identity::read(&**disk)?.is_none() {
+                report.found(&path, "not the identity of a log");
+            }
         } else if !entry.name.ends_with(TEMPORARY_SUFFIX) {
             report.found(&path, "unknown file");
         }

@@ -26,7 +26,7 @@ use crate::version::Blocks;
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, start_record};
 use crate::wal::record::Encoder;
-use crate::wal::{HoldError, WalHold, WalPosition};
+use crate::wal::{HoldError, WalHold, WalId, WalPosition};
 
 /// An open database. Cloning shares it; it is closed by [`Db::close`] or when the last clone,
 /// querier and hold are gone.
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) log: Log,
+    pub(crate) wal_id: WalId,
     pub(crate) head: Arc<Head>,
     pub(crate) holds: Holds,
     pub(crate) blocks: Blocks,
@@ -157,9 +158,15 @@ impl Db {
     }
 
     /// Reads the log from `from` (or from its present end) and keeps what is not released. Each
-    /// name can be held once at a time.
+    /// name can be held once at a time. A position behind the end, as a cursor may have that was
+    /// saved before a power cut took what it had read, is the end.
     pub fn hold(&self, name: &str, from: Option<WalPosition>) -> Result<WalHold, HoldError> {
         WalHold::new(Arc::clone(&self.inner), name, from)
+    }
+
+    /// Which log this is: a position saved under another identity means nothing here.
+    pub fn wal_id(&self) -> WalId {
+        self.inner.wal_id
     }
 
     /// Behind the last record of the log.

@@ -32,4 +32,7 @@ pub use index::series_order;
 pub use job::{Job, JobReport};
 pub use options::{Options, SyncPolicy};
 pub use stats::Stats;
-pub use wal::{CursorBatch, CursorEvent, HoldError, ParsePositionError, WalHold, WalPosition};
+pub use wal::{
+    CursorBatch, CursorEvent, HoldError, ParseIdError, ParsePositionError, WalHold, WalId,
+    WalPosition,
+};

@@ -5,18 +5,22 @@
 //! append is one record, so a batch is in the log whole or not at all. `wal/checkpoint.00000007`
 //! has the same form and holds what segments before number 7 defined and later ones refer to.
 //!
+//! `wal/identity` tells this log from every other.
+//!
 //! Opening never appends to an old segment: a torn tail is cut off and a new segment begun.
 
 mod bytes;
 pub(crate) mod checkpoint;
 mod histogram;
 pub(crate) mod hold;
+pub(crate) mod identity;
 pub(crate) mod log;
 mod position;
 pub(crate) mod record;
 pub(crate) mod segment;
 
 pub use hold::{CursorBatch, CursorEvent, HoldError, WalHold};
+pub use identity::{ParseIdError, WalId};
 pub use position::{ParsePositionError, WalPosition};
 
 /// Directory of the log.

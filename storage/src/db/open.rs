@@ -17,7 +17,7 @@ use crate::wal::hold::Holds;
 use crate::wal::log::{Log, SegmentInfo};
 use crate::wal::record::{self, Item};
 use crate::wal::segment::{self, SegmentReader, Step};
-use crate::wal::{self, checkpoint};
+use crate::wal::{self, checkpoint, identity};
 
 const LOCK: &str = "lock";
 
@@ -39,6 +39,7 @@ pub(super) fn open(
     let blocks = Blocks::open(&*disk, &mut report.quarantined)?;
     let head = Arc::new(Head::new(&options));
     let files = Files::list(&*disk)?;
+    let wal_id = identity::open(&*disk, &mut report.damage)?;
     let mut replay = Replay::new(&head);
     if let Some(number) = files.checkpoint {
         read_checkpoint(&disk, number, &mut replay)?;
@@ -66,6 +67,7 @@ pub(super) fn open(
     let inner = Inner {
         disk,
         log,
+        wal_id,
         head,
         holds: Holds::default(),
         blocks,

@@ -420,3 +420,27 @@ fn a_snapshot_is_a_database() {
     assert_eq!(dump(&copy), before);
     std::fs::remove_dir_all(&root).unwrap();
 }
+
+#[test]
+fn a_cursor_from_before_a_power_cut_goes_on_at_the_end() {
+    use crate::disk::sim::{Crash, Unsynced};
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    db.append(&batch(10, 0..2)).unwrap();
+    db.sync().unwrap();
+    for at in 2..5 {
+        db.append(&batch(at * 10, 0..2)).unwrap();
+    }
+    let (id, ahead) = (db.wal_id(), db.wal_end());
+    let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
+    let (db, _) = open(&left);
+    assert_eq!(db.wal_id(), id);
+    assert!(db.wal_end() < ahead);
+    let mut hold = db.hold("f", Some(ahead)).unwrap();
+    assert_eq!(hold.position(), db.wal_end());
+    assert_eq!(hold.next_event().unwrap(), CursorEvent::CaughtUp);
+    db.append(&batch(60, 0..2)).unwrap();
+    let CursorEvent::Batch(batch) = hold.next_event().unwrap() else { panic!("a batch") };
+    assert_eq!(batch.rows.len(), 2);
+    assert_ne!(open(&SimDisk::new()).0.wal_id(), id);
+}

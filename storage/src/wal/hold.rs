@@ -103,7 +103,8 @@ impl WalHold {
         name: &str,
         from: Option<WalPosition>,
     ) -> Result<Self, HoldError> {
-        let position = from.unwrap_or_else(|| db.log.end());
+        let end = db.log.end();
+        let position = from.map_or(end, |from| from.min(end));
         {
             let mut holds = db.holds.0.lock();
             if holds.contains_key(name) {
