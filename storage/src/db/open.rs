@@ -16,7 +16,7 @@ use crate::version::{self, Blocks};
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, SegmentInfo};
 use crate::wal::record::{self, Item};
-use crate::wal::segment::{self, SegmentReader, Step};
+use crate::wal::segment::{self, HEADER_BYTES, SegmentReader, Step};
 use crate::wal::{self, checkpoint, identity};
 
 const LOCK: &str = "lock";
@@ -171,35 +171,40 @@ fn replay_segment(
 ) -> Result<u64, OpenError> {
     let path = segment::path(number);
     let mut reader = SegmentReader::new(Arc::clone(disk), path.clone(), 0, size);
+    // Records behind a header that is damaged are as good as others.
+    let mut headless = check_version(reader.version()?, &path)?.is_none();
+    let mut damaged = |offset, bytes, reason: &str| {
+        let from = if std::mem::take(&mut headless) { 0 } else { offset };
+        let reason = if from < offset { "no header" } else { reason }.to_owned();
+        let bytes = offset + bytes - from;
+        (bytes > 0).then(|| Damage { path: path.clone(), offset: from, bytes, reason })
+    };
     let mut tail = None;
-    if check_version(reader.version()?, &path)?.is_none() {
-        let reason = "no header".to_owned();
-        tail = Some(Damage { path: path.clone(), offset: 0, bytes: size, reason });
-    } else {
-        let mut items: Vec<Item> = Vec::new();
-        loop {
-            let at = reader.offset();
-            match reader.step()? {
-                Step::End => break,
-                Step::Record { payload, after } => {
-                    let decoded = record::decode(payload, |item| items.push(item));
-                    if let Err(reason) = decoded {
-                        // The checksum holds, so this is not a torn write: skip it whole.
-                        items.clear();
-                        let reason = reason.to_owned();
-                        let path = path.clone();
-                        report.damage.push(Damage { path, offset: at, bytes: after - at, reason });
-                    }
-                    replay.apply(&mut items, number);
+    let mut items: Vec<Item> = Vec::new();
+    loop {
+        let at = reader.offset();
+        match reader.step()? {
+            Step::End => {
+                tail = tail.or_else(|| damaged(size, 0, "no header"));
+                break;
+            }
+            Step::Record { payload, after } => {
+                let at = at.max(HEADER_BYTES);
+                report.damage.extend(damaged(at, 0, "no header"));
+                let decoded = record::decode(payload, |item| items.push(item));
+                if let Err(reason) = decoded {
+                    // The checksum holds, so this is not a torn write: skip it whole.
+                    items.clear();
+                    report.damage.extend(damaged(at, after - at, reason));
                 }
-                Step::Damaged { offset, bytes, reason, resumes } => {
-                    let reason = reason.to_owned();
-                    let damage = Damage { path: path.clone(), offset, bytes, reason };
-                    if resumes {
-                        report.damage.push(damage);
-                    } else {
-                        tail = Some(damage);
-                    }
+                replay.apply(&mut items, number);
+            }
+            Step::Damaged { offset, bytes, reason, resumes } => {
+                let damage = damaged(offset, bytes, reason);
+                if resumes {
+                    report.damage.extend(damage);
+                } else {
+                    tail = damage;
                 }
             }
         }

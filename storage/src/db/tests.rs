@@ -444,3 +444,35 @@ fn a_cursor_from_before_a_power_cut_goes_on_at_the_end() {
     assert_eq!(batch.rows.len(), 2);
     assert_ne!(open(&SimDisk::new()).0.wal_id(), id);
 }
+
+#[test]
+fn damage_inside_the_last_segment_costs_what_it_hits_and_no_more() {
+    let disk = SimDisk::new();
+    let options = Options { segment_bytes: 1 << 20, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    db.append(&batch(10, 0..3)).unwrap();
+    let mut ends = vec![db.wal_end().offset];
+    for at in 2..6 {
+        db.append(&batch(at * 10, 0..3)).unwrap();
+        ends.push(db.wal_end().offset);
+    }
+    drop(db);
+    let first = Path::new("wal/00000000");
+    for (place, lost) in [(ends[1], Some((ends[1], ends[2] - ends[1]))), (3, Some((0, 16)))] {
+        let hurt = disk.after_crash(crate::disk::sim::Crash::KILL);
+        hurt.damage(first, place as usize, 0x40).unwrap();
+        let (db, report) = Db::open(Arc::new(hurt), options.clone()).unwrap();
+        assert_eq!(report.torn_tail, None);
+        let found = report.damage.iter().map(|damage| (damage.offset, damage.bytes));
+        assert_eq!(found.collect::<Vec<_>>(), Vec::from_iter(lost), "{report:?}");
+        let kept = if place == 3 { 15 } else { 12 };
+        assert_eq!((report.samples, report.orphaned_samples), (kept, 0));
+        assert_eq!(dump(&db).len(), 3);
+    }
+    // With nothing behind it, it is a torn tail of exactly so many bytes.
+    disk.damage(first, ends[3] as usize, 0x40).unwrap();
+    let (_, report) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    let tail = report.torn_tail.unwrap();
+    assert_eq!((tail.offset, tail.bytes), (ends[3], ends[4] - ends[3]));
+    assert_eq!(disk.size(first).unwrap(), ends[3]);
+}

@@ -39,6 +39,9 @@ pub(crate) enum Item {
     Checkpoint { next_id: u64, flushed: Timestamp },
 }
 
+/// Room for labels that is made before any was read: what claims to have more may be damaged.
+const LABELS_AT_ONCE: usize = 64;
+
 const FOLLOWS: u8 = 1 << 3;
 const SAME_TIME: u8 = 1 << 4;
 const STARTED: u8 = 1 << 5;
@@ -223,6 +226,16 @@ pub(crate) fn decode(payload: &[u8], mut sink: impl FnMut(Item)) -> Result<(), &
     Ok(())
 }
 
+/// How much of a payload is items, from the front.
+pub(crate) fn readable_bytes(payload: &[u8]) -> usize {
+    let mut decoder = Decoder { reader: Reader(payload), strings: Vec::new(), id: 0, at: 0 };
+    let mut left = payload.len();
+    while !decoder.reader.is_empty() && decoder.item().is_some() {
+        left = decoder.reader.0.len();
+    }
+    payload.len() - left
+}
+
 struct Decoder<'a> {
     reader: Reader<'a>,
     strings: Vec<&'a str>,
@@ -279,7 +292,7 @@ impl<'a> Decoder<'a> {
 
     fn labels(&mut self) -> Option<Labels> {
         let count = self.reader.count()?;
-        let mut pairs = Vec::with_capacity(count);
+        let mut pairs = Vec::with_capacity(count.min(LABELS_AT_ONCE));
         for _ in 0..count {
             pairs.push((self.string()?, self.string()?));
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::record;
 use crate::disk::{Disk, DiskResult};
 
 /// Bytes before the first record.
@@ -16,6 +17,9 @@ pub(crate) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"STINTWAL";
 const READ_BYTES: usize = 1 << 20;
+/// How many bytes are tried as records in the search for what follows damage, so that content made
+/// to look like records cannot stall the start.
+const SEARCH_BYTES_MAX: usize = if cfg!(test) { 1 << 22 } else { 1 << 28 };
 
 /// Where segment `number` lies.
 pub(crate) fn path(number: u64) -> PathBuf {
@@ -53,8 +57,8 @@ pub(crate) enum Step<'a> {
     Record { payload: &'a [u8], after: u64 },
     /// Nothing more, up to the end that was set.
     End,
-    /// Bytes that are no record. Where `resumes`, reading goes on behind them; else they reach to
-    /// the end.
+    /// Bytes that are no record. Where `resumes`, a record follows them and reading goes on there;
+    /// else they reach to the end.
     Damaged { offset: u64, bytes: u64, reason: &'static str, resumes: bool },
 }
 
@@ -111,18 +115,50 @@ impl SegmentReader {
             }
             Err((reason, length)) => {
                 let behind = length.map(|l| offset + (RECORD_HEADER_BYTES + l) as u64);
-                let behind = behind.filter(|behind| *behind < self.end);
-                if let Some(behind) = behind
-                    && self.check(behind)?.is_ok()
-                {
-                    self.offset = behind;
-                    let bytes = behind - offset;
-                    return Ok(Step::Damaged { offset, bytes, reason, resumes: true });
-                }
-                self.offset = self.end;
-                Ok(Step::Damaged { offset, bytes: left, reason, resumes: false })
+                let next = match behind.filter(|behind| *behind < self.end) {
+                    Some(behind) if self.check(behind)?.is_ok() => Some(behind),
+                    _ => self.search(offset + 1)?,
+                };
+                self.offset = next.unwrap_or(self.end);
+                let bytes = next.map_or(left, |next| next - offset);
+                Ok(Step::Damaged { offset, bytes, reason, resumes: next.is_some() })
             }
         }
+    }
+
+    /// The first record at or behind `from`, where a damaged length does not tell. It takes the
+    /// rest of the file into memory. Decoding comes before the checksum: it ends at the first
+    /// byte that makes no sense, while the checksum of what looks long would be computed at every
+    /// other byte.
+    fn search(&mut self, from: u64) -> DiskResult<Option<u64>> {
+        let left = usize::try_from(self.end.saturating_sub(from)).unwrap_or(usize::MAX);
+        self.fill(from, left)?;
+        let Some(rest) = self.bytes(from, left) else { return Ok(None) };
+        let mut tried = 0;
+        for at in 0..left {
+            let Some((header, behind)) =
+                rest.get(at..).and_then(<[u8]>::split_first_chunk::<RECORD_HEADER_BYTES>)
+            else {
+                break;
+            };
+            let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+            let length = [l0, l1, l2, l3];
+            let Some(payload) = behind.get(..u32::from_le_bytes(length) as usize) else { continue };
+            if payload.is_empty() || payload.len() > PAYLOAD_BYTES_MAX {
+                continue;
+            }
+            let readable = record::readable_bytes(payload);
+            if readable == payload.len()
+                && crc(length, payload) == u32::from_le_bytes([c0, c1, c2, c3])
+            {
+                return Ok(Some(from + at as u64));
+            }
+            tried += readable;
+            if tried > SEARCH_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Length of the payload of the record at `offset`, or why there is none and how long it
@@ -174,19 +210,23 @@ impl SegmentReader {
 mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
+    use stint_model::Timestamp;
 
-    fn file(records: &[&[u8]]) -> (SimDisk, Vec<u64>) {
+    /// A segment of records that hold one number each.
+    fn file(numbers: &[i64]) -> (SimDisk, Vec<u64>) {
         let disk = SimDisk::new();
         disk.create_dir(Path::new("wal")).unwrap();
         let writer = disk.create(&path(0)).unwrap();
         writer.append(&header()).unwrap();
         let mut starts = Vec::new();
-        for payload in records {
+        for number in numbers {
             starts.push(disk.size(&path(0)).unwrap());
-            let mut record = vec![0; RECORD_HEADER_BYTES];
-            record.extend_from_slice(payload);
-            seal(&mut record);
-            writer.append(&record).unwrap();
+            let mut encoder = record::Encoder::default();
+            encoder.reset(RECORD_HEADER_BYTES);
+            encoder.flush_begin(Timestamp(*number));
+            encoder.flush_done(Timestamp(*number));
+            seal(encoder.bytes_mut());
+            writer.append(encoder.bytes_mut()).unwrap();
         }
         (disk, starts)
     }
@@ -197,9 +237,12 @@ mod tests {
         let mut steps = Vec::new();
         loop {
             match reader.step().unwrap() {
-                Step::Record { payload, .. } => {
-                    steps.push(String::from_utf8(payload.to_vec()).unwrap());
-                }
+                Step::Record { payload, .. } => record::decode(payload, |item| {
+                    if let record::Item::FlushBegin { before } = item {
+                        steps.push(before.to_string());
+                    }
+                })
+                .unwrap(),
                 Step::Damaged { offset, bytes, resumes, .. } => {
                     steps.push(format!("damaged {offset}+{bytes} {resumes}"));
                 }
@@ -210,29 +253,46 @@ mod tests {
 
     #[test]
     fn records_come_back_in_order() {
-        let (disk, _) = file(&[b"one", b"two", b"three"]);
-        assert_eq!(read(&disk), ["one", "two", "three"]);
+        let (disk, _) = file(&[1, 2, 3]);
+        assert_eq!(read(&disk), ["1", "2", "3"]);
         let mut reader = SegmentReader::new(Arc::new(disk), path(0), 0, 1000);
         assert_eq!(reader.version().unwrap(), Some(VERSION));
     }
 
     #[test]
-    fn a_damaged_payload_costs_one_record() {
-        let (disk, starts) = file(&[b"one", b"two", b"three"]);
-        disk.damage(&path(0), starts[1] as usize + 9, 1).unwrap();
-        assert_eq!(read(&disk), ["one", "damaged 27+11 true", "three"]);
+    fn damage_costs_the_records_it_hits() {
+        let (disk, starts) = file(&[1, 2, 3, 4]);
+        assert_eq!(starts, [16, 28, 40, 52]);
+        for at in starts[1]..starts[2] {
+            for bit in 0..8 {
+                disk.damage(&path(0), at as usize, 1 << bit).unwrap();
+                assert_eq!(read(&disk), ["1", "damaged 28+12 true", "3", "4"], "{at}, bit {bit}");
+                disk.damage(&path(0), at as usize, 1 << bit).unwrap();
+            }
+        }
+        disk.damage(&path(0), starts[1] as usize, 1).unwrap();
+        disk.damage(&path(0), starts[2] as usize, 0x40).unwrap();
+        assert_eq!(read(&disk), ["1", "damaged 28+24 true", "4"]);
     }
 
     #[test]
-    fn a_damaged_length_or_end_costs_the_rest() {
-        let (disk, starts) = file(&[b"one", b"two", b"three"]);
-        disk.damage(&path(0), starts[1] as usize, 0x40).unwrap();
-        assert_eq!(read(&disk), ["one", "damaged 27+24 false"]);
-        let (disk, _) = file(&[b"one", b"two"]);
-        disk.open(&path(0)).unwrap().truncate(37).unwrap();
-        assert_eq!(read(&disk), ["one", "damaged 27+10 false"]);
-        let (disk, _) = file(&[b"one"]);
+    fn a_torn_end_is_lost_as_a_whole() {
+        let (disk, _) = file(&[1, 2]);
+        disk.open(&path(0)).unwrap().truncate(38).unwrap();
+        assert_eq!(read(&disk), ["1", "damaged 28+10 false"]);
+        let (disk, starts) = file(&[1, 2, 3]);
+        disk.damage(&path(0), starts[2] as usize, 0x40).unwrap();
+        assert_eq!(read(&disk), ["1", "2", "damaged 40+12 false"]);
+        let (disk, _) = file(&[1]);
         disk.open(&path(0)).unwrap().append(&[0; 20]).unwrap();
-        assert_eq!(read(&disk), ["one", "damaged 27+20 false"]);
+        assert_eq!(read(&disk), ["1", "damaged 28+20 false"]);
+    }
+
+    #[test]
+    fn searching_what_looks_like_records_ends() {
+        let (disk, _) = file(&[1]);
+        // Each byte begins a record as long as the rest, and every item of it can be decoded.
+        disk.open(&path(0)).unwrap().append(&vec![1; 1 << 25]).unwrap();
+        assert_eq!(read(&disk), ["1", "damaged 28+33554432 false"]);
     }
 }
