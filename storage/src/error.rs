@@ -28,16 +28,6 @@ pub enum OpenError {
     /// An option has a value that cannot work.
     #[error("option {0}")]
     Option(&'static str),
-    /// A checkpoint of the log is damaged. Without it the rest of the log has no meaning.
-    #[error("checkpoint {} is damaged at byte {offset}: {reason}; restore it or remove the wal directory to start without it", path.display())]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        offset: u64,
-        /// What does not fit.
-        reason: String,
-    },
 }
 
 /// Why a job, a sync or another step outside of appends and queries failed.
@@ -57,7 +47,7 @@ pub enum JobError {
     Append(#[from] AppendError),
 }
 
-/// A stretch of the log that could not be read when the database was opened.
+/// A stretch of the log or of its checkpoint that could not be read when the database was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file.

@@ -356,6 +356,8 @@ impl<'a> Replay<'a> {
     fn sample(&mut self, store: &mut Store, id: u64, sample: &Sample, segment: u64) {
         let Some(slot) = store.slot_of(SeriesRef(id)) else {
             self.orphans += 1;
+            // Whoever had it, nobody else may get it.
+            store.next_id = store.next_id.max(id.saturating_add(1));
             return;
         };
         let last = store.get(slot).and_then(series::MemSeries::last_time);

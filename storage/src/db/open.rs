@@ -41,10 +41,8 @@ pub(super) fn open(
     let files = Files::list(&*disk)?;
     let wal_id = identity::open(&*disk, &mut report.damage)?;
     let mut replay = Replay::new(&head);
-    if let Some(number) = files.checkpoint {
-        read_checkpoint(&disk, number, &mut replay)?;
-    }
-    let replay_from = files.checkpoint.unwrap_or(0);
+    let replay_from = files.checkpoints.last().copied().unwrap_or(0);
+    read_checkpoints(&disk, &files.checkpoints, &mut replay, &mut report)?;
     let mut segments = BTreeMap::new();
     for (number, bytes) in &files.segments {
         replay.newest = Timestamp::MIN;
@@ -95,56 +93,79 @@ fn check(options: &Options) -> Result<(), OpenError> {
 struct Files {
     /// Length by number.
     segments: BTreeMap<u64, u64>,
-    /// Number of the newest checkpoint.
-    checkpoint: Option<u64>,
+    /// Numbers of the checkpoints, in order. There is more than one only after a crash between
+    /// publishing one and removing the one before.
+    checkpoints: Vec<u64>,
 }
 
 impl Files {
     /// Lists the files; removes what interrupted steps left.
     fn list(disk: &dyn Disk) -> DiskResult<Self> {
-        let mut files = Self { segments: BTreeMap::new(), checkpoint: None };
-        let mut checkpoints = Vec::new();
+        let mut files = Self { segments: BTreeMap::new(), checkpoints: Vec::new() };
         for entry in disk.list(Path::new(wal::DIR))? {
             let path = Path::new(wal::DIR).join(&entry.name);
             if entry.name.ends_with(TEMPORARY_SUFFIX) {
                 disk.remove(&path)?;
             } else if let Some(number) = checkpoint::number_of(&entry.name) {
-                checkpoints.push(number);
+                files.checkpoints.push(number);
             } else if let Ok(number) = entry.name.parse() {
                 files.segments.insert(number, entry.size);
             }
         }
-        files.checkpoint = checkpoints.iter().max().copied();
-        for number in checkpoints.into_iter().filter(|number| Some(*number) != files.checkpoint) {
-            disk.remove(&checkpoint::path(number))?;
-        }
+        files.checkpoints.sort_unstable();
         Ok(files)
     }
 }
 
+/// Reads the newest checkpoint. What damage costs, the one before makes up for where it is still
+/// there; otherwise samples of the series that are missing are counted as orphaned.
+fn read_checkpoints(
+    disk: &Arc<dyn Disk>,
+    numbers: &[u64],
+    replay: &mut Replay<'_>,
+    report: &mut OpenReport,
+) -> Result<(), OpenError> {
+    let mut whole = false;
+    for number in numbers.iter().rev() {
+        whole = whole || read_checkpoint(disk, *number, replay, report)?;
+    }
+    for number in numbers.iter().rev().skip(1) {
+        disk.remove(&checkpoint::path(*number))?;
+    }
+    Ok(())
+}
+
+/// Applies what can be read of a checkpoint; whether that was all of it.
 fn read_checkpoint(
     disk: &Arc<dyn Disk>,
     number: u64,
     replay: &mut Replay<'_>,
-) -> Result<(), OpenError> {
+    report: &mut OpenReport,
+) -> Result<bool, OpenError> {
     let path = checkpoint::path(number);
-    let damaged = |offset, reason: &str| OpenError::Checkpoint {
-        path: path.clone(),
-        offset,
-        reason: reason.to_owned(),
-    };
     let size = disk.size(&path)?;
+    let found = report.damage.len();
+    let mut damaged = |offset, bytes, reason: &str| {
+        let (path, reason) = (path.clone(), reason.to_owned());
+        report.damage.push(Damage { path, offset, bytes, reason });
+    };
     let mut reader = SegmentReader::new(Arc::clone(disk), path.clone(), 0, size);
-    check_version(reader.version()?, &path)?.ok_or_else(|| damaged(0, "no header"))?;
+    if check_version(reader.version()?, &path)?.is_none() {
+        damaged(0, size.min(HEADER_BYTES), "no header");
+    }
     let mut items = Vec::new();
     loop {
+        let at = reader.offset().max(HEADER_BYTES);
         match reader.step()? {
             Step::Record { payload, after } => {
-                record::decode(payload, |item| items.push(item)).map_err(|r| damaged(after, r))?;
+                if let Err(reason) = record::decode(payload, |item| items.push(item)) {
+                    items.clear();
+                    damaged(at, after - at, reason);
+                }
                 replay.apply(&mut items, 0);
             }
-            Step::Damaged { offset, reason, .. } => return Err(damaged(offset, reason)),
-            Step::End => return Ok(()),
+            Step::Damaged { offset, bytes, reason, .. } => damaged(offset, bytes, reason),
+            Step::End => return Ok(report.damage.len() == found),
         }
     }
 }

@@ -476,3 +476,33 @@ fn damage_inside_the_last_segment_costs_what_it_hits_and_no_more() {
     assert_eq!((tail.offset, tail.bytes), (ends[3], ends[4] - ends[3]));
     assert_eq!(disk.size(first).unwrap(), ends[3]);
 }
+
+#[test]
+fn a_damaged_checkpoint_costs_what_it_hits_and_the_start_goes_on() {
+    let disk = SimDisk::new();
+    let db = filled(&disk, 40);
+    run_jobs(&db, 4000);
+    for at in 40..44 {
+        db.append(&batch(at * 100, 0..5)).unwrap();
+    }
+    let before = dump(&db);
+    let next = db.append(&batch(4500, 9..10)).unwrap().refs;
+    drop(db);
+    let name = disk.list(Path::new("wal")).unwrap().into_iter().map(|entry| entry.name);
+    let name = name.filter(|name| name.starts_with("checkpoint.")).collect::<Vec<_>>();
+    let path = Path::new("wal").join(&name[0]);
+    for at in 0..disk.size(&path).unwrap() {
+        let hurt = disk.after_crash(crate::disk::sim::Crash::KILL);
+        hurt.damage(&path, at as usize, 1 << (at % 8)).unwrap();
+        let (db, report) = open(&hurt);
+        assert!(report.damage.iter().any(|damage| damage.path == path), "{at}: {report:?}");
+        assert!(report.damage.iter().map(|damage| damage.bytes).sum::<u64>() > 0);
+        // Blocks and series that begin behind it are all there.
+        let after = dump(&db);
+        assert_eq!(after.len(), before.len() + 1);
+        assert_eq!(after[3..5], before[3..5]);
+        assert_eq!(after == [&before[..], &after[5..]].concat(), report.orphaned_samples == 0);
+        let born = db.append(&batch(4600, 20..21)).unwrap().refs;
+        assert!(born > next, "{at}: a handle is given twice");
+    }
+}

@@ -71,6 +71,7 @@ fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
     // Handles given from now on are in segments that are kept.
     let (next_id, flushed) = (db.head.next_id(), db.head.flushed());
     writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
+    writer.flush()?;
     for (id, labels, last_segment) in db.head.all_series() {
         writer.add(|encoder| encoder.series(id.0, last_segment, &labels))?;
     }
@@ -80,6 +81,9 @@ fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
     for (id, exemplar) in db.head.exemplars(TimeRange::new(Timestamp::MIN, Timestamp::MAX)) {
         writer.add(|encoder| encoder.exemplar(id.0, &exemplar))?;
     }
+    // Once more: without it a handle could be given twice.
+    writer.flush()?;
+    writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
     writer.publish()
 }
 

@@ -56,7 +56,8 @@ impl Writer {
         if self.encoder.bytes_mut().len() >= RECORD_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> DiskResult<()> {
+    /// Ends the record, so that damage to what follows does not touch what was added.
+    pub(crate) fn flush(&mut self) -> DiskResult<()> {
         let record = self.encoder.bytes_mut();
         if record.len() > RECORD_HEADER_BYTES {
             segment::seal(record);

@@ -34,7 +34,7 @@ pub(crate) enum Item {
     FlushDone { before: Timestamp },
     /// Samples of a series were deleted.
     Deleted { id: u64, range: TimeRange },
-    /// First item of a checkpoint: ids below `next_id` are taken, and everything before `flushed`
+    /// First and last item of a checkpoint: ids below `next_id` are taken, and everything before `flushed`
     /// that older segments held is in blocks.
     Checkpoint { next_id: u64, flushed: Timestamp },
 }
