@@ -158,25 +158,24 @@ impl Head {
         ring.inside(range).map(|(id, exemplar)| (SeriesRef(id), exemplar.clone())).collect()
     }
 
-    /// Handle, labels and last log segment of all series that exist.
-    pub(crate) fn all_series(&self) -> Vec<(SeriesRef, Labels, u64)> {
-        let mut all = Vec::new();
-        let mut from = 0;
-        loop {
-            let store = self.store.read();
-            let index = self.index.read();
-            let end = store.series.len().min(from + SLOTS_AT_ONCE);
-            let Some(part) = store.series.get(from..end).filter(|part| !part.is_empty()) else {
-                return all;
-            };
-            for (at, series) in part.iter().enumerate() {
-                let Some(series) = series else { continue };
-                if let Some(labels) = index.labels((from + at) as u32) {
-                    all.push((SeriesRef(series.id), labels, u64::from(series.last_segment)));
-                }
+    /// Handle, labels and last log segment of the series in a limited number of slots from `from`
+    /// on, a series with several handles once for each; and where to go on.
+    pub(crate) fn some_series(&self, from: usize) -> (Vec<(u64, Labels, u64)>, Option<usize>) {
+        let store = self.store.read();
+        let index = self.index.read();
+        let end = store.series.len().min(from + SLOTS_AT_ONCE);
+        let mut some = Vec::new();
+        for (slot, series) in store.series.iter().enumerate().take(end).skip(from) {
+            let Some(series) = series else { continue };
+            let slot = slot as u32;
+            let Some(labels) = index.labels(slot) else { continue };
+            let last_segment = u64::from(series.last_segment);
+            for alias in store.aliases(slot) {
+                some.push((*alias, labels.clone(), last_segment));
             }
-            from = end;
+            some.push((series.id, labels, last_segment));
         }
+        (some, (end < store.series.len()).then_some(end))
     }
 
     /// Hides samples of `series` inside `range` from readers that come later. `segment` of the log

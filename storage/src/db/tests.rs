@@ -506,3 +506,49 @@ fn a_damaged_checkpoint_costs_what_it_hits_and_the_start_goes_on() {
         assert!(born > next, "{at}: a handle is given twice");
     }
 }
+
+#[test]
+fn a_series_with_two_handles_keeps_both_in_the_checkpoint() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let gone = db.append(&batch(0, 9..10)).unwrap().refs;
+    for at in 1..40 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    // The head forgets a series, but the checkpoint that would say so cannot be written.
+    let obstacles = (0..99).map(|n| format!("wal/checkpoint.{n:08}.tmp")).collect::<Vec<_>>();
+    for dir in &obstacles {
+        disk.create_dir(Path::new(dir)).unwrap();
+    }
+    while let Some(job) = db.next_job(Timestamp(4000)) {
+        if job.run().is_err() {
+            break;
+        }
+    }
+    assert!(db.labels(gone[0].unwrap()).is_none());
+    let born = db.append(&batch(4000, 9..10)).unwrap().refs;
+    assert_ne!(born, gone);
+    for at in 41..60 {
+        let mut more = batch(at * 100, 0..3);
+        more.push_known(born[0].unwrap(), Sample::float(Timestamp(at * 100), 1.0));
+        db.append(&more).unwrap();
+    }
+    drop(db);
+    for dir in &obstacles {
+        disk.remove_dir(Path::new(dir)).unwrap();
+    }
+    let (db, _) = open(&disk);
+    assert_eq!(db.append(&batch(6000, 9..10)).unwrap().refs, gone, "both mean the same series");
+    let before = dump(&db);
+    assert!(run_jobs(&db, 6000).contains(&"truncate"));
+    drop(db);
+    let (db, report) = open(&disk);
+    assert_eq!((report.orphaned_samples, dump(&db)), (0, before));
+    for at in 61..90 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    run_jobs(&db, 9000);
+    for handle in [gone[0], born[0]] {
+        assert_eq!(db.labels(handle.unwrap()), None, "it goes with all its handles");
+    }
+}

@@ -72,6 +72,8 @@ struct Undo {
 pub(super) struct Store {
     pub(crate) series: Vec<Option<MemSeries>>,
     ids: IdMap,
+    /// Further handles of a series, where the log gave it some under the same labels.
+    aliases: HashMap<Slot, Vec<u64>>,
     free: Vec<Slot>,
     /// Slots whose series are gone, and the pin that must be gone before they are used again.
     limbo: Vec<(u64, Slot)>,
@@ -93,6 +95,7 @@ impl Store {
         Self {
             series: Vec::new(),
             ids: IdMap::default(),
+            aliases: HashMap::new(),
             free: Vec::new(),
             limbo: Vec::new(),
             next_id: 1,
@@ -135,6 +138,12 @@ impl Store {
     pub(crate) fn alias(&mut self, id: u64, slot: Slot) {
         self.ids.insert(id, slot);
         self.next_id = self.next_id.max(id + 1);
+        self.aliases.entry(slot).or_default().push(id);
+    }
+
+    /// The further handles of a series.
+    pub(crate) fn aliases(&self, slot: Slot) -> &[u64] {
+        self.aliases.get(&slot).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Begins the next commit. `pinned` is the oldest commit that a reader is pinned to.
@@ -202,6 +211,9 @@ impl Store {
     pub(crate) fn remove(&mut self, slot: Slot, pin: u64) {
         if let Some(series) = self.series.get_mut(slot as usize).and_then(Option::take) {
             self.ids.remove(series.id);
+            for id in self.aliases.remove(&slot).unwrap_or_default() {
+                self.ids.remove(id);
+            }
             self.limbo.push((pin, slot));
         }
     }

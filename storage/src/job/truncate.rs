@@ -72,8 +72,13 @@ fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
     let (next_id, flushed) = (db.head.next_id(), db.head.flushed());
     writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
     writer.flush()?;
-    for (id, labels, last_segment) in db.head.all_series() {
-        writer.add(|encoder| encoder.series(id.0, last_segment, &labels))?;
+    let mut from = Some(0);
+    while let Some(slot) = from {
+        let (series, next) = db.head.some_series(slot);
+        for (id, labels, last_segment) in series {
+            writer.add(|encoder| encoder.series(id, last_segment, &labels))?;
+        }
+        from = next;
     }
     for (family, metadata) in db.head.metadata() {
         writer.add(|encoder| encoder.metadata(&family, &metadata))?;
