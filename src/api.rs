@@ -15,7 +15,7 @@ use regex::Regex;
 use stint_model::{Clock, Queryable, Span, Timestamp};
 use stint_promql::Engine;
 use stint_storage::Db;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tower_http::compression::CompressionLayer;
 
 use self::error::ApiError;
@@ -80,14 +80,9 @@ pub enum Phase {
     Stopping = 2,
 }
 
-/// What a request may ask of the server itself.
+/// A request to read the configuration again; the outcome goes back to the client.
 #[derive(Debug)]
-pub enum Control {
-    /// Read the configuration again; the outcome goes back to the client.
-    Reload(oneshot::Sender<Result<(), String>>),
-    /// Stop.
-    Quit,
-}
+pub struct Reload(pub oneshot::Sender<Result<(), String>>);
 
 /// What exists once the store is open.
 pub struct Parts {
@@ -113,8 +108,6 @@ pub struct Parts {
     pub config_loaded_at: RwLock<Timestamp>,
     /// Damaged places that were found when the store was opened.
     pub corruptions: u64,
-    /// How long and how much is kept, as text.
-    pub retention: String,
     /// Every flag's value, as it is shown.
     pub flags: BTreeMap<&'static str, String>,
 }
@@ -142,22 +135,24 @@ pub struct Api {
     pub started_at: Timestamp,
     phase: AtomicU8,
     parts: OnceLock<Arc<Parts>>,
-    control: mpsc::Sender<Control>,
+    reload: mpsc::Sender<Reload>,
+    quit: watch::Sender<bool>,
 }
 
 impl Api {
-    /// The state of a server that is starting, and the requests that it will have to obey.
+    /// The state of a server that is starting, and the reloads that it will be asked for.
     pub fn new(
         options: Options,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
-    ) -> (Arc<Self>, mpsc::Receiver<Control>) {
-        let (control, orders) = mpsc::channel(4);
+    ) -> (Arc<Self>, mpsc::Receiver<Reload>) {
+        let (reload, reloads) = mpsc::channel(4);
+        let quit = watch::channel(false).0;
         let started_at = clock.now();
         let phase = AtomicU8::new(Phase::Starting as u8);
         let parts = OnceLock::new();
-        let api = Self { options, clock, metrics, started_at, phase, parts, control };
-        (Arc::new(api), orders)
+        let api = Self { options, clock, metrics, started_at, phase, parts, reload, quit };
+        (Arc::new(api), reloads)
     }
 
     /// Where the server is in its life.
@@ -182,6 +177,13 @@ impl Api {
         if is_starting {
             self.metrics.ready.set(1);
         }
+    }
+
+    /// Waits until a request asks the server to stop.
+    pub async fn quit_asked(&self) {
+        let mut quit = self.quit.subscribe();
+        // The sender lives as long as `self`, so this ends with a request only.
+        drop(quit.wait_for(|quit| *quit).await);
     }
 
     /// Nothing new begins from now on.

@@ -9,15 +9,14 @@ use anyhow::Context as _;
 use parking_lot::RwLock;
 use stint_model::{Appender, Clock, Queryable, Span};
 use stint_promql::Engine;
-use stint_storage::{Db, Disk, OpenReport, OsDisk};
 use tokio::sync::mpsc;
 
 use crate::api::store_metrics::StoreMetrics;
 use crate::api::work::Workers;
-use crate::api::{self, Api, Control, Parts};
+use crate::api::{self, Api, Parts, Reload};
 use crate::cli::flags::Flags;
 use crate::config::{self, Config};
-use crate::forward::manager::{Manager as Forwarding, Sources};
+use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
@@ -31,12 +30,20 @@ pub mod features;
 pub mod http;
 pub mod jobs;
 pub mod reload;
+mod store;
 pub mod url;
 
 /// How late a received sample may be when the configuration says nothing.
 const RECEIVED_LATE_MAX: Span = Span(2 * Span::HOUR.0);
 /// How long requests may take to finish when the server stops.
 const REQUESTS_FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a reload that has begun to change things may take when the server stops.
+const RELOAD_FINISHES_WITHIN: Duration = Duration::from_secs(5);
+/// How long the last scrapes may take to be stored when the server stops.
+const SCRAPES_FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a job of the store may go on when the server stops. One that is cut off leaves
+/// nothing behind but unfinished files, which the next start removes.
+const JOBS_FINISH_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +62,8 @@ pub struct Server {
     parts: Arc<Parts>,
     http: HttpServer,
     jobs: Jobs,
-    orders: mpsc::Receiver<Control>,
+    reloads: mpsc::Receiver<Reload>,
+    flags: Flags,
     files: Files,
     auto_reload: Option<Watch>,
 }
@@ -116,7 +124,7 @@ impl Server {
         let files = Files::find(flags, url::own_address(listening_on));
         let config = files.load().map_err(StartError::Config)?;
         let metrics = Metrics::new();
-        let (api, orders) =
+        let (api, reloads) =
             Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
         let options = HttpOptions {
             connections_max: flags.web_max_connections,
@@ -127,7 +135,7 @@ impl Server {
             tracing::info!(%address, "listening");
         }
 
-        let (db, disk, report) = open_store(flags, &config).await?;
+        let (db, disk, report) = store::open(flags, &config).await?;
         let pipeline = Pipeline::new(
             Arc::new(db.clone()) as Arc<dyn Appender>,
             Arc::clone(&clock),
@@ -158,8 +166,7 @@ impl Server {
         scrape.apply(&config).await.map_err(refused)?;
         let engine = Engine::new(features::engine_options(flags));
         let timeout = flags.query_timeout;
-        let retention = retention_text(&db);
-        let store_metrics = StoreMetrics::new(&metrics, db.options());
+        let store_metrics = StoreMetrics::new(&metrics);
         let parts = Arc::new(Parts {
             store: Arc::new(db.clone()) as Arc<dyn Queryable>,
             db,
@@ -177,13 +184,13 @@ impl Server {
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),
             corruptions: (report.damage.len() + report.quarantined.len()) as u64,
-            retention,
             flags: flags.to_map(),
         });
         let auto_reload = flags
             .config_auto_reload
             .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
-        let server = Self { api, parts, http, jobs, orders, files, auto_reload };
+        let flags = flags.clone();
+        let server = Self { api, parts, http, jobs, reloads, flags, files, auto_reload };
         server.reloaded();
         server.api.set_ready(Arc::clone(&server.parts));
         tracing::info!("ready");
@@ -204,54 +211,85 @@ impl Server {
         stop: impl Future<Output = ()>,
         mut hangups: mpsc::Receiver<()>,
     ) -> anyhow::Result<()> {
+        let api = Arc::clone(&self.api);
+        let stop = async move {
+            tokio::select! {
+                () = stop => {}
+                () = api.quit_asked() => {}
+            }
+        };
         let mut stop = std::pin::pin!(stop);
         loop {
-            tokio::select! {
+            let client = tokio::select! {
+                biased;
                 () = &mut stop => break,
-                order = self.orders.recv() => match order {
-                    Some(Control::Reload(done)) => {
-                        // A client that went away does not want the outcome.
-                        let _ = done.send(self.reload().await);
-                    }
-                    Some(Control::Quit) | None => break,
-                },
-                Some(()) = hangups.recv() => log_reload(&self.reload().await),
-                () = changed(self.auto_reload.as_mut()) => log_reload(&self.reload().await),
+                Some(Reload(client)) = self.reloads.recv() => Some(client),
+                Some(()) = hangups.recv() => None,
+                () = changed(self.auto_reload.as_mut()) => None,
+            };
+            // Nothing is changed while it reads: stopping need not wait for it.
+            let prepared = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                prepared = self.prepare() => prepared,
+            };
+            let reload = async {
+                match prepared {
+                    Ok((config, endpoints)) => self.apply(config, endpoints).await,
+                    Err(errors) => Err(errors),
+                }
+            };
+            let outcome = finish(reload, &mut stop, RELOAD_FINISHES_WITHIN).await;
+            let stops = outcome.stops;
+            let outcome =
+                outcome.value.unwrap_or_else(|| Err(vec!["the server is stopping".into()]));
+            match client {
+                // A client that went away does not want the outcome.
+                Some(client) => drop(client.send(self.note(outcome))),
+                None => log_reload(&self.note(outcome)),
+            }
+            if stops {
+                break;
             }
         }
         self.stop().await
     }
 
-    /// Reads the configuration again. All of it is applied, or nothing.
-    async fn reload(&mut self) -> Result<(), String> {
+    /// Reads the configuration again and makes what can fail, but changes nothing.
+    async fn prepare(&self) -> Result<(Arc<Config>, Prepared), Vec<String>> {
         let files = self.files.clone();
-        let loaded = tokio::task::spawn_blocking(move || files.load()).await;
-        let config = match loaded {
-            Ok(Ok(config)) => Arc::new(config),
-            Ok(Err(errors)) => return Err(self.not_reloaded(&[errors])),
-            Err(error) => return Err(format!("reading ended unexpectedly: {error}")),
+        let config = match tokio::task::spawn_blocking(move || files.load()).await {
+            Ok(loaded) => Arc::new(loaded.map_err(|errors| vec![errors])?),
+            Err(error) => return Err(vec![format!("reading ended unexpectedly: {error}")]),
         };
-        // Whatever can fail comes before the first change.
-        let endpoints = match self.parts.forwarding.prepare(&config).await {
-            Ok(endpoints) => endpoints,
-            Err(errors) => return Err(self.not_reloaded(&errors)),
-        };
-        if let Err(errors) = self.parts.scrape.apply(&config).await {
-            return Err(self.not_reloaded(&errors));
-        }
+        let endpoints = self.parts.forwarding.prepare(&config).await?;
+        Ok((config, endpoints))
+    }
+
+    /// Puts what was prepared in force. All of it is applied, or nothing.
+    async fn apply(&self, config: Arc<Config>, endpoints: Prepared) -> Result<(), Vec<String>> {
+        self.parts.scrape.apply(&config).await?;
         self.parts.forwarding.apply(endpoints).await;
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
         }
+        self.parts.db.set_limits(store::options(&self.flags, &config).limits());
         *self.parts.config.write() = config;
-        self.reloaded();
         Ok(())
     }
 
-    /// Notes that the configuration in force is not the one in the files.
-    fn not_reloaded(&self, errors: &[String]) -> String {
-        self.api.metrics.config_reload_successful.set(0);
-        errors.join("\n")
+    /// Notes whether the configuration in force is the one in the files.
+    fn note(&self, outcome: Result<(), Vec<String>>) -> Result<(), String> {
+        match outcome {
+            Ok(()) => {
+                self.reloaded();
+                Ok(())
+            }
+            Err(errors) => {
+                self.api.metrics.config_reload_successful.set(0);
+                Err(errors.join("\n"))
+            }
+        }
     }
 
     /// Notes that the configuration in force was just loaded.
@@ -266,12 +304,17 @@ impl Server {
     async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
         self.api.set_stopping();
-        self.parts.scrape.stop().await;
+        let in_time = tokio::time::timeout(SCRAPES_FINISH_WITHIN, self.parts.scrape.stop()).await;
+        if in_time.is_err() {
+            tracing::warn!("some scrapes could not be stored in time");
+        }
         if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
             tracing::warn!("some requests did not finish in time");
         }
         self.parts.forwarding.stop().await;
-        self.jobs.stop().await;
+        if tokio::time::timeout(JOBS_FINISH_WITHIN, self.jobs.stop()).await.is_err() {
+            tracing::warn!("a job of the store did not finish in time; a later start does it anew");
+        }
         let db = self.parts.db.clone();
         tokio::task::spawn_blocking(move || db.close())
             .await
@@ -279,6 +322,30 @@ impl Server {
             .context("cannot close the store")?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// What became of work that a stop may cut short.
+struct Finished<T> {
+    /// `None` when it was cut short.
+    value: Option<T>,
+    /// Whether the stop came meanwhile.
+    stops: bool,
+}
+
+/// Finishes `work`; once `stop` is done, within `patience` or not at all.
+async fn finish<T>(
+    work: impl Future<Output = T>,
+    stop: impl Future<Output = ()>,
+    patience: Duration,
+) -> Finished<T> {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        value = &mut work => Finished { value: Some(value), stops: false },
+        () = stop => {
+            let value = tokio::time::timeout(patience, work).await.ok();
+            Finished { value, stops: true }
+        }
     }
 }
 
@@ -337,64 +404,23 @@ fn hostname() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
-/// Opens the store with the retention that the configuration or the flags give.
-async fn open_store(
-    flags: &Flags,
-    config: &Config,
-) -> anyhow::Result<(Db, Arc<dyn Disk>, OpenReport)> {
-    let path = flags.storage_path.clone();
-    let options = storage_options(flags, config);
-    let shown = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || {
-        let disk = OsDisk::new(&path)
-            .with_context(|| format!("cannot use the data directory {}", path.display()))?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (db, report) = Db::open(Arc::clone(&disk), options)
-            .with_context(|| format!("cannot open the store in {}", path.display()))?;
-        anyhow::Ok((db, disk, report))
-    });
-    let (db, disk, report) = opened.await.context("opening the store ended unexpectedly")??;
-    if let Some(tail) = &report.torn_tail {
-        tracing::info!(
-            file = %tail.path.display(), bytes = tail.bytes,
-            "the end of the log was cut short by a crash and is repaired"
-        );
-    }
-    for damage in &report.damage {
-        tracing::error!(
-            file = %damage.path.display(), offset = damage.offset, bytes = damage.bytes,
-            reason = damage.reason, "a part of the log is damaged and was left out"
-        );
-    }
-    for block in &report.quarantined {
-        tracing::error!(
-            block = %block.path.display(), reason = block.reason,
-            "a damaged block was set aside"
-        );
-    }
-    tracing::info!(path = shown, series = report.series, samples = report.samples, "store opened");
-    Ok((db, disk, report))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The configuration file over the flags over `retention.toml`.
-fn storage_options(flags: &Flags, config: &Config) -> stint_storage::Options {
-    let mut retention = config.retention;
-    if config.storage.retention.is_none() {
-        retention.time = flags.storage_retention_time.unwrap_or(retention.time);
-        retention.size_bytes = flags.storage_retention_size.unwrap_or(retention.size_bytes);
+    #[tokio::test(start_paused = true)]
+    async fn work_is_finished_in_time_after_a_stop_or_not_at_all() {
+        let takes = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            seconds
+        };
+        let stop = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let patience = Duration::from_secs(5);
+        let done = finish(takes(3), stop(9), patience).await;
+        assert_eq!((done.value, done.stops), (Some(3), false));
+        let late = finish(takes(3), stop(1), patience).await;
+        assert_eq!((late.value, late.stops), (Some(3), true));
+        let cut = finish(takes(30), stop(1), patience).await;
+        assert_eq!((cut.value, cut.stops), (None, true));
     }
-    stint_storage::Options {
-        retention: (retention.time > Span::ZERO).then_some(retention.time),
-        retention_bytes: (retention.size_bytes > 0).then_some(retention.size_bytes),
-        exemplars_max: usize::try_from(config.storage.max_exemplars).unwrap_or(usize::MAX),
-        ..stint_storage::Options::default()
-    }
-}
-
-/// `7d or 512MiB`, as the API shows it.
-fn retention_text(db: &Db) -> String {
-    let options = db.options();
-    let time = options.retention.map(|time| time.to_string());
-    let size = options.retention_bytes.map(|bytes| format!("{}MiB", bytes >> 20));
-    time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
 }

@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod forward;
+mod lifecycle;
 mod peers;
 mod query_api;
 mod remote_write;

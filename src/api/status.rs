@@ -71,8 +71,15 @@ pub(super) async fn runtime_info(State(api): State<Arc<Api>>, Ready(parts): Read
         gomemlimit: i64::MAX,
         gogc: String::new(),
         godebug: String::new(),
-        storage_retention: parts.retention.clone(),
+        storage_retention: retention_text(&parts.db.options()),
     })
+}
+
+/// `1w or 512MiB`.
+fn retention_text(options: &stint_storage::Options) -> String {
+    let time = options.retention.map(|time| time.to_string());
+    let size = options.retention_bytes.map(|bytes| format!("{}MiB", bytes >> 20));
+    time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
 }
 
 /// As Go writes times; the beginning of its time for those outside the calendar.

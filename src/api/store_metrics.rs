@@ -8,6 +8,9 @@ use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
 
 /// Families about the store, under the names that dashboards know.
 pub struct StoreMetrics {
+    retention_seconds: IntGauge,
+    retention_bytes: IntGauge,
+    exemplars_max: IntGauge,
     head_series: IntGauge,
     head_chunks: IntGauge,
     head_bytes: IntGauge,
@@ -37,27 +40,11 @@ const REASONS: [RejectReason; 4] = [
 ];
 
 impl StoreMetrics {
-    /// Registers all families; those about `options` never change.
-    pub fn new(metrics: &Metrics, options: &Options) -> Self {
+    /// Registers all families.
+    pub fn new(metrics: &Metrics) -> Self {
         let registry = metrics.registry();
         let gauge = |name, help| int_gauge(registry, name, help);
         let count = |name, help| counter(registry, name, help);
-        let limit = |name, help, value: i64| int_gauge(registry, name, help).set(value);
-        limit(
-            "prometheus_tsdb_retention_limit_seconds",
-            "How long samples are kept.",
-            options.retention.map_or(0, |time| time.as_ms() / 1000),
-        );
-        limit(
-            "prometheus_tsdb_retention_limit_bytes",
-            "How many bytes are kept; 0 for no limit.",
-            options.retention_bytes.unwrap_or(0) as i64,
-        );
-        limit(
-            "prometheus_tsdb_exemplar_max_exemplars",
-            "How many exemplars are kept.",
-            options.exemplars_max as i64,
-        );
         let samples = counter_vec(
             registry,
             "prometheus_tsdb_head_samples_appended_total",
@@ -67,6 +54,18 @@ impl StoreMetrics {
         // Known label values exist from the start, so that rates do.
         samples.with_label_values(&["float"]);
         Self {
+            retention_seconds: gauge(
+                "prometheus_tsdb_retention_limit_seconds",
+                "How long samples are kept.",
+            ),
+            retention_bytes: gauge(
+                "prometheus_tsdb_retention_limit_bytes",
+                "How many bytes are kept; 0 for no limit.",
+            ),
+            exemplars_max: gauge(
+                "prometheus_tsdb_exemplar_max_exemplars",
+                "How many exemplars are kept.",
+            ),
             head_series: gauge("prometheus_tsdb_head_series", "Series in the head."),
             head_chunks: gauge("prometheus_tsdb_head_chunks", "Chunks in the head."),
             head_bytes: gauge("stint_storage_head_bytes", "Bytes of the head, about."),
@@ -118,7 +117,10 @@ impl StoreMetrics {
     }
 
     /// Takes over the figures.
-    pub fn refresh(&self, stats: &Stats) {
+    pub fn refresh(&self, stats: &Stats, options: &Options) {
+        self.retention_seconds.set(options.retention.map_or(0, |time| time.as_ms() / 1000));
+        self.retention_bytes.set(options.retention_bytes.unwrap_or(0) as i64);
+        self.exemplars_max.set(options.exemplars_max as i64);
         let (first, last) = stats.head_bounds.map_or((0, 0), |(first, last)| (first.0, last.0));
         self.head_series.set(stats.series as i64);
         self.head_chunks.set(stats.chunks as i64);
@@ -155,10 +157,10 @@ mod tests {
     #[test]
     fn figures_of_the_store_are_exposed() {
         let metrics = Metrics::new();
-        let store = StoreMetrics::new(&metrics, &Options::default());
+        let store = StoreMetrics::new(&metrics);
         let stats = Stats { series: 7, samples_appended: 9, ..Stats::default() };
-        store.refresh(&stats);
-        store.refresh(&stats);
+        store.refresh(&stats, &Options::default());
+        store.refresh(&stats, &Options::default());
         let text = metrics.render();
         for line in [
             "prometheus_tsdb_head_series 7\n",

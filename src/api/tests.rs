@@ -18,7 +18,7 @@ fn options() -> Options {
     }
 }
 
-fn api(options: Options) -> (Arc<Api>, mpsc::Receiver<Control>) {
+fn api(options: Options) -> (Arc<Api>, mpsc::Receiver<Reload>) {
     Api::new(options, Arc::new(SimClock::at(Timestamp(1_000))), Metrics::new())
 }
 
@@ -90,13 +90,15 @@ async fn lifecycle_requests_need_permission_and_the_right_method() {
     let refused = send(&closed, Method::POST, "/-/quit").await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert_eq!(text(refused).await, "Lifecycle API is not enabled.");
-    let (open, mut orders) = api(options());
+    let (open, _orders) = api(options());
     let wrong = send(&open, Method::GET, "/-/reload").await;
     assert_eq!(wrong.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(text(wrong).await, "Only POST or PUT requests allowed");
     let quit = send(&open, Method::PUT, "/-/quit").await;
     assert_eq!(text(quit).await, "Requesting termination... Goodbye!");
-    assert!(matches!(orders.recv().await, Some(Control::Quit)));
+    open.quit_asked().await;
+    let again = send(&open, Method::PUT, "/-/quit").await;
+    assert_eq!(text(again).await, "Termination already in progress.");
 }
 
 #[tokio::test]
@@ -104,7 +106,7 @@ async fn a_failed_reload_tells_the_client_why() {
     let (api, mut orders) = api(options());
     let server = tokio::spawn(async move {
         while let Some(order) = orders.recv().await {
-            let Control::Reload(done) = order else { panic!("unexpected {order:?}") };
+            let Reload(done) = order;
             done.send(Err("prometheus.yml:3: unknown key".into())).unwrap();
         }
     });

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::extract::Gate;
-use super::{Api, Control};
+use super::{Api, Reload};
 use crate::metrics::PROMETHEUS_VERSION;
 
 /// Content type of the text exposition format.
@@ -55,7 +55,7 @@ pub(super) async fn reload(State(api): State<Arc<Api>>, request: Request) -> Res
         let message = format!("failed to reload config: {cause}");
         (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
     };
-    if api.control.send(Control::Reload(done)).await.is_err() {
+    if api.reload.send(Reload(done)).await.is_err() {
         return failed("the server is stopping");
     }
     match outcome.await {
@@ -70,9 +70,10 @@ pub(super) async fn quit(State(api): State<Arc<Api>>, request: Request) -> Respo
     if let Some(refusal) = refuse_order(&api, &request) {
         return refusal;
     }
-    match api.control.try_send(Control::Quit) {
-        Ok(()) => "Requesting termination... Goodbye!".into_response(),
-        Err(_) => "Termination already in progress.".into_response(),
+    if api.quit.send_replace(true) {
+        "Termination already in progress.".into_response()
+    } else {
+        "Requesting termination... Goodbye!".into_response()
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     // Walking over the store's series and formatting the text take their time.
     let rendered = tokio::task::spawn_blocking(move || {
         if let Some(parts) = api.parts() {
-            parts.store_metrics.refresh(&parts.db.stats());
+            parts.store_metrics.refresh(&parts.db.stats(), &parts.db.options());
         }
         api.metrics.render()
     });

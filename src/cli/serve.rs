@@ -24,7 +24,10 @@ pub(super) fn run(flags: &Flags, warnings: &[String]) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start the runtime: {error}")),
     };
-    match runtime.block_on(serve(flags)) {
+    let outcome = runtime.block_on(serve(flags));
+    // Whatever still hangs must not keep the process: all that matters was closed or has failed.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(errors)) => fail(EXIT_USAGE, &errors),
         Err(StartError::Other(error)) => fail(1, &format!("{error:#}")),

@@ -38,7 +38,9 @@ impl Watch {
     pub async fn changed(&mut self) {
         loop {
             self.ticks.tick().await;
-            let now = fingerprint(&self.paths);
+            let paths = self.paths.clone();
+            let looked = tokio::task::spawn_blocking(move || fingerprint(&paths)).await;
+            let Ok(now) = looked else { continue };
             if now != self.seen {
                 self.seen = now;
                 return;

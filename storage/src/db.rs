@@ -18,7 +18,7 @@ use crate::head::Head;
 use crate::head::append::Plan;
 use crate::head::read::HeadQuerier;
 use crate::job::{self, Job, JobReport, Jobs};
-use crate::options::{Options, SyncPolicy};
+use crate::options::{Limits, Options, SyncPolicy};
 use crate::query::block::BlockQuerier;
 use crate::query::querier::MergedQuerier;
 use crate::stats::Stats;
@@ -38,7 +38,9 @@ pub struct Db {
 /// What is shared by clones, holds, queriers and jobs.
 pub(crate) struct Inner {
     pub(crate) disk: Arc<dyn Disk>,
+    /// As it was opened; for what may change see [`Inner::limits`].
     pub(crate) options: Options,
+    limits: RwLock<Limits>,
     pub(crate) log: Log,
     pub(crate) wal_id: WalId,
     pub(crate) head: Arc<Head>,
@@ -152,9 +154,17 @@ impl Db {
         job::snapshot(&self.inner, dir, with_head)
     }
 
-    /// The options it was opened with.
-    pub fn options(&self) -> &Options {
-        &self.inner.options
+    /// The options in force.
+    pub fn options(&self) -> Options {
+        let Limits { retention, retention_bytes, exemplars_max } = self.inner.limits();
+        Options { retention, retention_bytes, exemplars_max, ..self.inner.options.clone() }
+    }
+
+    /// Changes limits. What is too much under lower ones goes with the next jobs, exemplars at
+    /// once.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.inner.limits.write() = limits;
+        self.inner.head.set_exemplars_max(limits.exemplars_max);
     }
 
     /// Reads the log from `from` (or from its present end) and keeps what is not released. Each
@@ -245,6 +255,11 @@ fn join(
 }
 
 impl Inner {
+    /// Limits in force.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.read()
+    }
+
     /// Counts a failure that its caller can live with.
     pub(crate) fn note_failure(&self, _error: &AppendError) {
         self.counters.lock().failed += 1;

@@ -77,6 +77,11 @@ impl Head {
         }
     }
 
+    /// Changes how many exemplars are kept.
+    pub(crate) fn set_exemplars_max(&self, count: usize) {
+        self.exemplars.lock().set_capacity(count);
+    }
+
     /// A pin on what is visible now.
     pub(crate) fn pin(&self) -> Pin {
         let store = self.store.read();

@@ -169,9 +169,10 @@ fn expired(db: &Inner, now: Timestamp) -> Option<Kind> {
         .map(|block| Stored { meta: block.meta(), size_bytes: block.size_bytes() })
         .collect();
     let log_bytes = db.log.segments().values().map(|info| info.bytes).sum();
+    let limits = db.limits();
     let limits = RetentionOptions {
-        time: db.options.retention.unwrap_or(Span::ZERO),
-        size_bytes: db.options.retention_bytes.unwrap_or(0),
+        time: limits.retention.unwrap_or(Span::ZERO),
+        size_bytes: limits.retention_bytes.unwrap_or(0),
     };
     let gone = retention::expired(&stored, log_bytes, now, &limits);
     let blocks: Vec<BlockId> = gone.into_iter().map(|(id, _)| id).collect();

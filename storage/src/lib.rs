@@ -30,7 +30,7 @@ pub use disk::{Disk, DiskError, DiskFile, Mapped};
 pub use error::{Damage, JobError, OpenError, OpenReport, Quarantined};
 pub use index::series_order;
 pub use job::{Job, JobReport};
-pub use options::{Options, SyncPolicy};
+pub use options::{Limits, Options, SyncPolicy};
 pub use stats::Stats;
 pub use wal::{
     CursorBatch, CursorEvent, HoldError, ParseIdError, ParsePositionError, WalHold, WalId,

@@ -38,6 +38,28 @@ pub struct Options {
     pub hold_bytes_max: u64,
 }
 
+/// Those of the [`Options`] that may change while the database is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`Options::retention`].
+    pub retention: Option<Span>,
+    /// See [`Options::retention_bytes`].
+    pub retention_bytes: Option<u64>,
+    /// See [`Options::exemplars_max`].
+    pub exemplars_max: usize,
+}
+
+impl Options {
+    /// Those that may change while the database is open.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            retention: self.retention,
+            retention_bytes: self.retention_bytes,
+            exemplars_max: self.exemplars_max,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -74,6 +74,7 @@ pub(super) fn open(
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),
         lock: RwLock::new(Some(lock)),
+        limits: RwLock::new(options.limits()),
         options,
     };
     Ok((inner, report))

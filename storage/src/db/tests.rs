@@ -290,6 +290,21 @@ fn retention_removes_whole_blocks_and_their_series() {
 }
 
 #[test]
+fn a_shorter_retention_holds_from_the_next_job_on() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    for at in 0..100 {
+        db.append(&batch(at * 100, 0..2)).unwrap();
+        run_jobs(&db, at * 100);
+    }
+    assert_eq!(db.stats().bounds.unwrap().0, Timestamp(0));
+    db.set_limits(Limits { retention: Some(Span(2000)), ..options().limits() });
+    run_jobs(&db, 9900);
+    assert!(db.stats().bounds.unwrap().0 >= Timestamp(5000), "{:?}", db.stats().bounds);
+    assert_eq!(db.options().retention, Some(Span(2000)));
+}
+
+#[test]
 fn a_hold_keeps_the_log_up_to_its_bound() {
     let disk = SimDisk::new();
     let (db, _) = open(&disk);

@@ -40,21 +40,32 @@ impl ExemplarRing {
         if !self.accepts(id, &exemplar) {
             return;
         }
-        if self.ring.len() >= self.capacity
-            && let Some((old, _)) = self.ring.pop_front()
-        {
-            let left = self.newest.get_mut(&old).map_or(0, |(_, count)| {
-                *count -= 1;
-                *count
-            });
-            if left == 0 {
-                self.newest.remove(&old);
-            }
+        if self.ring.len() >= self.capacity {
+            self.drop_oldest();
         }
         let entry = self.newest.entry(id).or_insert_with(|| (exemplar.clone(), 0));
         entry.0 = exemplar.clone();
         entry.1 += 1;
         self.ring.push_back((id, exemplar));
+    }
+
+    /// Changes how many are kept; the oldest beyond that are dropped.
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        while self.ring.len() > capacity {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((old, _)) = self.ring.pop_front() else { return };
+        let left = self.newest.get_mut(&old).map_or(0, |(_, count)| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 {
+            self.newest.remove(&old);
+        }
     }
 
     /// All exemplars inside `range`, in order of arrival.
@@ -81,5 +92,9 @@ mod tests {
         let long = Labels::from_pairs([("trace_id", "x".repeat(LABELS_CHARS_MAX))]);
         assert!(!ring.accepts(3, &Exemplar { labels: long, ..exemplar(9) }));
         assert!(!ExemplarRing::new(0).accepts(1, &exemplar(1)));
+        ring.set_capacity(1);
+        let kept: Vec<_> = ring.inside(TimeRange::ALL).map(|(id, e)| (id, e.at.0)).collect();
+        assert_eq!(kept, [(2, 1)]);
+        assert!(ring.accepts(1, &exemplar(1)), "nothing of its series is left");
     }
 }

@@ -1,0 +1,51 @@
+//! Starting, reloading and stopping.
+
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::Method;
+
+use crate::support::{TestDir, TestServer};
+
+#[tokio::test]
+async fn a_reload_changes_how_much_is_kept() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-lifecycle"]).await;
+    let retention =
+        async || server.get("/api/v1/status/runtimeinfo").await.data()["storageRetention"].take();
+    assert_eq!(retention().await, "1w");
+    // There was no such file when the server was started.
+    std::fs::write(dir.path().join("retention.toml"), "[retention]\ntime = \"2d\"\n").unwrap();
+    let exemplars = "storage: {exemplars: {max_exemplars: 7}}\n";
+    std::fs::write(dir.path().join("prometheus.yml"), exemplars).unwrap();
+    assert_eq!(server.post("/-/reload", &[]).await.status, 200);
+    assert_eq!(retention().await, "2d");
+    let metrics = server.get("/metrics").await.text;
+    for line in [
+        "prometheus_tsdb_exemplar_max_exemplars 7\n",
+        "prometheus_tsdb_retention_limit_seconds 172800\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_a_reload_that_hangs() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-lifecycle"]).await;
+    // Reading it waits for somebody who writes.
+    let file = dir.path().join("retention.toml");
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let reload = tokio::spawn(server.request(Method::POST, "/-/reload").send());
+    // Once it can be opened for writing, the reload reads.
+    let writer = tokio::task::spawn_blocking(move || {
+        std::fs::OpenOptions::new().write(true).open(file).unwrap()
+    });
+    let writer = writer.await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), server.stop()).await.expect("it stops");
+    let answer = reload.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 500);
+    assert!(answer.text().await.unwrap().contains("the server is stopping"));
+    drop(writer);
+}
