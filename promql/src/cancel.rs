@@ -41,7 +41,10 @@ impl Cancel {
     }
 
     /// An error when the query should stop; `phase` says where it was.
-    pub(crate) fn check(&self, phase: &'static str) -> Result<(), QueryError> {
+    ///
+    /// # Errors
+    /// It was stopped from outside, or its time is up.
+    pub fn check(&self, phase: &'static str) -> Result<(), QueryError> {
         if self.is_canceled() {
             return Err(QueryError::Canceled(phase));
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use stint_model::{Hints, Labels, Queryable, Selector, TimeRange, Timestamp};
+use stint_model::{Hints, Labels, QueryError, Queryable, Selector, TimeRange, Timestamp};
+use stint_promql::Cancel;
 use stint_promql::parse::parse_selector;
 
 use super::Api;
@@ -13,6 +14,11 @@ use super::extract::Ready;
 use super::json::{Reply, push_labels, push_strings};
 use super::params::Params;
 use super::query::TRUNCATED;
+
+/// Where a request was that ended early.
+pub(super) const PHASE: &str = "looking up series";
+/// Series that are looked at before it is asked again whether the client still waits.
+pub(super) const SERIES_BETWEEN_CHECKS: usize = 256;
 
 /// What the three endpoints are asked.
 struct Question {
@@ -80,12 +86,15 @@ pub(super) async fn series(
     }
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |_cancel| {
-        let found = find_series(store.as_ref(), &question)?;
+    let outcome = parts.run(None, move |cancel| {
+        let found = find_series(store.as_ref(), &question, cancel)?;
         let shown = if question.limit == 0 { found.len() } else { question.limit };
         let mut data = Vec::with_capacity(found.len().min(shown) * 128 + 2);
         data.push(b'[');
         for (position, labels) in found.iter().take(shown).enumerate() {
+            if position % SERIES_BETWEEN_CHECKS == 0 {
+                cancel.check(PHASE)?;
+            }
             if position > 0 {
                 data.push(b',');
             }
@@ -98,19 +107,45 @@ pub(super) async fn series(
     Ok(outcome.await?.0)
 }
 
-fn find_series(store: &dyn Queryable, question: &Question) -> Result<BTreeSet<Labels>, ApiError> {
+fn find_series(
+    store: &dyn Queryable,
+    question: &Question,
+    cancel: &Cancel,
+) -> Result<BTreeSet<Labels>, ApiError> {
     let querier = store.querier(question.range)?;
     let hints =
         Hints { func: "series".into(), limit: question.limit_and_one(), ..Hints::default() };
     let mut found = BTreeSet::new();
     for selector in &question.selectors {
+        cancel.check(PHASE)?;
         let set = querier.select(selector, &hints)?;
         let wanted = if question.limit == 0 { set.len() } else { question.limit_and_one() };
         for index in 0..set.len().min(wanted) {
+            if index % SERIES_BETWEEN_CHECKS == 0 {
+                cancel.check(PHASE)?;
+            }
             found.insert(set.labels(index));
         }
     }
     Ok(found)
+}
+
+/// What `find` finds for any selector, sorted: one selector at a time, as long as the client waits.
+fn find_strings(
+    selectors: &[Selector],
+    cancel: &Cancel,
+    find: impl Fn(&[Selector]) -> Result<Vec<String>, QueryError>,
+) -> Result<Vec<String>, ApiError> {
+    cancel.check(PHASE)?;
+    if selectors.len() < 2 {
+        return Ok(find(selectors)?);
+    }
+    let mut found = BTreeSet::new();
+    for selector in selectors {
+        cancel.check(PHASE)?;
+        found.extend(find(std::slice::from_ref(selector))?);
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// The names of all labels.
@@ -121,9 +156,11 @@ pub(super) async fn labels(
 ) -> Result<Reply, ApiError> {
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |_cancel| {
+    let outcome = parts.run(None, move |cancel| {
         let querier = store.querier(question.range)?;
-        let names = querier.label_names(&question.selectors, question.limit_and_one())?;
+        let names = find_strings(&question.selectors, cancel, |selectors| {
+            querier.label_names(selectors, question.limit_and_one())
+        })?;
         Ok(question.reply_strings(names))
     });
     Ok(outcome.await?.0)
@@ -141,9 +178,11 @@ pub(super) async fn label_values(
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |_cancel| {
+    let outcome = parts.run(None, move |cancel| {
         let querier = store.querier(question.range)?;
-        let values = querier.label_values(&name, &question.selectors, question.limit_and_one())?;
+        let values = find_strings(&question.selectors, cancel, |selectors| {
+            querier.label_values(&name, selectors, question.limit_and_one())
+        })?;
         Ok(question.reply_strings(values))
     });
     Ok(outcome.await?.0)
@@ -176,7 +215,100 @@ fn unescape_name(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use stint_model::clock::SimClock;
+    use stint_model::{Columns, Querier, SeriesSet};
+
     use super::*;
+    use crate::api::error::ErrorKind;
+
+    /// A store of very many series, whose client goes away while the tenth is read.
+    struct Abandoned {
+        cancel: Cancel,
+        read: Arc<AtomicUsize>,
+    }
+
+    impl Queryable for Abandoned {
+        fn querier(&self, _range: TimeRange) -> Result<Box<dyn Querier>, QueryError> {
+            let (cancel, read) = (self.cancel.clone(), Arc::clone(&self.read));
+            Ok(Box::new(Self { cancel, read }))
+        }
+    }
+
+    impl Querier for Abandoned {
+        fn select(&self, _: &Selector, _: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
+            let (cancel, read) = (self.cancel.clone(), Arc::clone(&self.read));
+            Ok(Box::new(Self { cancel, read }))
+        }
+
+        fn label_names(&self, _: &[Selector], _: usize) -> Result<Vec<String>, QueryError> {
+            self.cancel.cancel();
+            self.read.fetch_add(1, Ordering::Relaxed);
+            Ok(vec!["a".into()])
+        }
+
+        fn label_values(
+            &self,
+            _: &str,
+            _: &[Selector],
+            _: usize,
+        ) -> Result<Vec<String>, QueryError> {
+            Ok(Vec::new())
+        }
+    }
+
+    impl SeriesSet for Abandoned {
+        fn len(&self) -> usize {
+            1_000_000
+        }
+
+        fn labels(&self, index: usize) -> Labels {
+            if index == 10 {
+                self.cancel.cancel();
+            }
+            self.read.fetch_add(1, Ordering::Relaxed);
+            Labels::from_pairs([("__name__", format!("m{index}"))])
+        }
+
+        fn read(&self, _: usize, _: TimeRange, _: &mut Columns) -> Result<(), QueryError> {
+            Ok(())
+        }
+    }
+
+    fn abandoned() -> Abandoned {
+        let cancel = Cancel::new(Arc::new(SimClock::at(Timestamp(0))));
+        Abandoned { cancel, read: Arc::default() }
+    }
+
+    #[test]
+    fn looking_up_ends_when_the_client_is_gone() {
+        let store = abandoned();
+        let selectors = vec![Selector::new(parse_selector("m").unwrap()); 2];
+        let question = Question { range: TimeRange::ALL, selectors, limit: 0 };
+        let error = find_series(&store, &question, &store.cancel).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Canceled);
+        assert!(store.read.load(Ordering::Relaxed) <= SERIES_BETWEEN_CHECKS, "{error}");
+
+        let store = abandoned();
+        let names = find_strings(&question.selectors, &store.cancel, |selectors| {
+            store.label_names(selectors, 0)
+        });
+        assert_eq!(names.unwrap_err().kind, ErrorKind::Canceled);
+        assert_eq!(store.read.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn the_counts_of_the_store_end_too() {
+        let store = abandoned();
+        let stats = stint_storage::Stats {
+            head_bounds: Some((Timestamp(0), Timestamp(1))),
+            ..stint_storage::Stats::default()
+        };
+        let error = super::super::tsdb::Census::take(&store, &stats, &store.cancel).err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Canceled);
+        assert!(store.read.load(Ordering::Relaxed) <= SERIES_BETWEEN_CHECKS);
+    }
 
     fn check(escaped: &str, plain: Option<&str>) {
         assert_eq!(unescape_name(escaped).as_deref(), plain, "{escaped}");

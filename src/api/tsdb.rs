@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use stint_model::{Hints, Labels, MatchOp, Matcher, Queryable, Selector, TimeRange};
+use stint_promql::Cancel;
 use stint_storage::Stats;
 
 use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
+use super::series::{PHASE, SERIES_BETWEEN_CHECKS};
 
 /// Entries per list when the request does not say.
 const LIMIT_DEFAULT: usize = 10;
@@ -54,9 +56,9 @@ pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, A
         }
     };
     let (store, db) = (Arc::clone(&parts.store), parts.db.clone());
-    let outcome = parts.run(None, move |_cancel| {
+    let outcome = parts.run(None, move |cancel| {
         let stats = db.stats();
-        let census = Census::take(store.as_ref(), &stats)?;
+        let census = Census::take(store.as_ref(), &stats, cancel)?;
         Ok(Reply::json(&census.into_json(&stats, limit)))
     });
     Ok(outcome.await?.0)
@@ -64,14 +66,18 @@ pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, A
 
 /// What the head's series consist of.
 #[derive(Default)]
-struct Census {
+pub(super) struct Census {
     by_metric: HashMap<String, u64>,
     /// Series by value, by label name.
     by_label: HashMap<String, HashMap<String, u64>>,
 }
 
 impl Census {
-    fn take(store: &dyn Queryable, stats: &Stats) -> Result<Self, ApiError> {
+    pub(super) fn take(
+        store: &dyn Queryable,
+        stats: &Stats,
+        cancel: &Cancel,
+    ) -> Result<Self, ApiError> {
         let mut census = Self::default();
         let Some((first, last)) = stats.head_bounds else { return Ok(census) };
         let querier = store.querier(TimeRange::closed(first, last))?;
@@ -80,6 +86,9 @@ impl Census {
         let hints = Hints { func: "series".into(), ..Hints::default() };
         let set = querier.select(&Selector::new(vec![named]), &hints)?;
         for index in 0..set.len() {
+            if index % SERIES_BETWEEN_CHECKS == 0 {
+                cancel.check(PHASE)?;
+            }
             census.add(&set.labels(index));
         }
         Ok(census)
