@@ -10,6 +10,7 @@ pub mod flags;
 
 mod budget;
 mod compat;
+mod inspect;
 mod serve;
 
 use flags::Flags;
@@ -33,6 +34,7 @@ enum Command {
     Budget(budget::BudgetArgs),
     /// Checks both configuration files and what they point to, and starts nothing.
     Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
 }
 
 /// Runs the command line that the process was started with.
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         None => return serve::run(&cli.flags, &sifted.warnings),
         Some(Command::Budget(args)) => budget::run(args),
         Some(Command::Check(args)) => return check::run(args),
+        Some(Command::Inspect(args)) => return inspect::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::TestDir;
+use crate::support::{TestDir, TestServer};
 
 /// Runs the program in `dir`; its exit code and standard error.
 fn run(dir: &TestDir, arguments: &[&str]) -> (Option<i32>, String) {
@@ -35,4 +35,52 @@ fn a_wrong_configuration_is_told_with_its_line() {
     let (code, told) = run(&dir, &["--web.listen-address=127.0.0.1:0"]);
     assert_eq!(code, Some(2));
     assert!(told.contains("prometheus.yml:2:"), "{told}");
+}
+
+#[tokio::test]
+async fn inspect_verifies_what_a_server_left_and_names_what_was_damaged_since() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-remote-write-receiver"]).await;
+    let labels: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+    assert_eq!(server.write(&[(labels, &[(0, 1.0), (15, 0.0)])]).await.status, 204);
+    let inspect = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stint"))
+            .args([&["inspect", "--storage.tsdb.path=data"], more].concat())
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (code, told) = inspect(&["--verify"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("a server has data open"), "{told}");
+    let (code, told) = inspect(&[]);
+    assert_eq!(code, Some(0), "listing needs nobody to stop: {told}");
+    server.stop().await;
+
+    let (code, told) = inspect(&["--verify", "--format=json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(report["verified"]["findings"], serde_json::json!([]));
+
+    let wal = dir.path().join("data/wal");
+    let segments = std::fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.filter(|path| path.file_name().unwrap() != "id").min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, told) = inspect(&["--verify"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("damaged: wal/"), "{told}");
+}
+
+#[test]
+fn inspect_of_a_directory_without_a_database_says_so_and_creates_nothing() {
+    let dir = TestDir::new();
+    let (code, told) = run(&dir, &["inspect", "--storage.tsdb.path=elsewhere"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("elsewhere holds no database"), "{told}");
+    assert!(!dir.path().join("elsewhere").exists());
 }
