@@ -3,9 +3,11 @@
 
 mod architecture;
 mod cli;
+mod crash;
 mod forward;
 mod lifecycle;
 mod peers;
+mod process;
 mod query_api;
 mod remote_write;
 mod scrape;

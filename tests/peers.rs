@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::process::{Running, free_address};
 
 /// Series → time in milliseconds → value as printed.
 type Stored = BTreeMap<String, BTreeMap<i64, String>>;
@@ -120,35 +121,6 @@ async fn ask(server: &str, query: &str) -> Option<Value> {
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").to_string()
-}
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(quiet.spawn().expect("the program starts"))
-    }
-
-    fn kill_9(mut self) {
-        self.0.kill().expect("still running");
-        self.0.wait().expect("a child of ours");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.0.try_wait().is_ok_and(|status| status.is_none()) {
-            let killed = self.0.kill().and_then(|()| self.0.wait().map(drop));
-            killed.expect("a child of ours can be killed");
-        }
-    }
 }
 
 /// A temporary folder that goes with the test.
