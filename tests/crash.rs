@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value as Json;
-use stint_model::{Sample, Timestamp};
+use stint_model::clock::SystemClock;
+use stint_model::{Clock as _, Sample, Timestamp};
 use stint_wire::remote_write::v1;
 use stint_wire::snappy::compress_into;
 use tokio::sync::Notify;
@@ -38,7 +39,7 @@ async fn what_was_acknowledged_survives_kill_9() {
                 .current_dir(dir.path()),
         )
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let now = SystemClock::default().now().as_ms();
     let mut oracle = Oracle { acknowledged: vec![BTreeMap::new(); CLIENTS], ..Oracle::default() };
     oracle.in_doubt.resize(CLIENTS, BTreeMap::new());
     for round in 0..rounds {
@@ -170,7 +171,7 @@ async fn wait_until_ready(address: &str) {
 async fn stored(address: &str) -> BTreeMap<(String, String), BTreeMap<i64, f64>> {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     // A quarter of an hour ahead, since the rounds write a little into the future.
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 900;
+    let at = SystemClock::default().now().as_ms() / 1000 + 900;
     let form = [("query", "crash[1h]".to_owned()), ("time", at.to_string())];
     let answer = http.post(format!("http://{address}/api/v1/query")).form(&form).send().await;
     let answer: Json = serde_json::from_str(&answer.unwrap().text().await.unwrap()).unwrap();
