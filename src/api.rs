@@ -101,7 +101,7 @@ pub struct Parts {
     /// What is forwarded.
     pub forwarding: Arc<forward::Manager>,
     /// The remote write receiver, where it is enabled.
-    pub receiver: Option<RemoteWrite>,
+    pub receiver: Option<Arc<RemoteWrite>>,
     /// The configuration in force; swapped whole by a reload.
     pub config: Arc<RwLock<Arc<Config>>>,
     /// When the configuration was last loaded; guarded by itself.

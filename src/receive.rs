@@ -1,3 +1,4 @@
 //! Receivers: what others push instead of being scraped.
 
+pub mod in_flight;
 pub mod remote_write;

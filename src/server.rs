@@ -19,7 +19,7 @@ use crate::config::{self, Config};
 use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
-use crate::receive::remote_write::RemoteWrite;
+use crate::receive::remote_write::{IN_FLIGHT_BYTES_MAX, RemoteWrite};
 use crate::scrape;
 use crate::server::http::{HttpOptions, HttpServer, Listeners};
 use crate::server::jobs::Jobs;
@@ -143,7 +143,12 @@ impl Server {
             &metrics,
         );
         let receiver = flags.web_enable_remote_write_receiver.then(|| {
-            RemoteWrite::new(pipeline.source("remote_write"), received_late_max(&config), &metrics)
+            Arc::new(RemoteWrite::new(
+                pipeline.source("remote_write"),
+                received_late_max(&config),
+                IN_FLIGHT_BYTES_MAX,
+                &metrics,
+            ))
         });
         let forwarding = Forwarding::new(Sources {
             db: db.clone(),

@@ -1,5 +1,7 @@
 //! What handlers take from a request: parameters, and the parts of a running server.
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -7,6 +9,8 @@ use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::request::Parts as RequestParts;
 use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 
 use super::params::Params;
 use super::{Api, Parts, Phase};
@@ -26,7 +30,7 @@ impl FromRequest<Arc<Api>> for Params {
         let body = if has_form {
             read_body(request.into_body(), FORM_BYTES_MAX, api).await?
         } else {
-            bytes::Bytes::new()
+            Bytes::new()
         };
         Self::parse(&body, query.as_deref()).map_err(IntoResponse::into_response)
     }
@@ -42,14 +46,46 @@ fn is_form(request: &Request<Body>) -> bool {
 ///
 /// # Errors
 /// The answer to give: 408 for a slow client, 400 for a broken or too large body.
-pub async fn read_body(body: Body, bytes_max: usize, api: &Api) -> Result<bytes::Bytes, Response> {
-    let patience = api.options.read_timeout.to_std();
-    match tokio::time::timeout(patience, axum::body::to_bytes(body, bytes_max)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => {
-            let message = format!("cannot read the body (at most {bytes_max} bytes): {error}");
-            Err((StatusCode::BAD_REQUEST, message).into_response())
+pub async fn read_body(body: Body, bytes_max: usize, api: &Api) -> Result<Bytes, Response> {
+    match read_body_within(body, bytes_max, api, |_| Ok::<(), Infallible>(())).await? {
+        Ok(body) => Ok(body),
+        Err(never) => match never {},
+    }
+}
+
+/// The same for a body whose bytes need room, for which `take` is asked as they come. The inner
+/// error is that of `take`.
+///
+/// # Errors
+/// As [`read_body`].
+pub async fn read_body_within<E>(
+    body: Body,
+    bytes_max: usize,
+    api: &Api,
+    mut take: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Result<Bytes, E>, Response> {
+    let bad = |cause: &dyn Display| {
+        let message = format!("cannot read the body (at most {bytes_max} bytes): {cause}");
+        (StatusCode::BAD_REQUEST, message).into_response()
+    };
+    let read = async {
+        let mut whole = BytesMut::new();
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| bad(&error))?;
+            if piece.len() > bytes_max - whole.len() {
+                return Err(bad(&"it is longer"));
+            }
+            if let Err(refused) = take(piece.len()) {
+                return Ok(Err(refused));
+            }
+            whole.extend_from_slice(&piece);
         }
+        Ok(Ok(whole.freeze()))
+    };
+    let patience = api.options.read_timeout.to_std();
+    match tokio::time::timeout(patience, read).await {
+        Ok(outcome) => outcome,
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long").into_response()),
     }
 }

@@ -152,3 +152,21 @@ async fn the_version_is_the_one_whose_api_is_spoken() {
     assert_eq!(version["version"], "3.14.0");
     assert!(version.get("features").is_none(), "a key by which clients recognise Mimir");
 }
+
+#[tokio::test]
+async fn a_body_is_read_as_far_as_there_is_room_for_it() {
+    let (api, _reloads) = api(options());
+    let read = async |bytes_max: usize, room: usize| {
+        let pieces = ["abc", "def"].map(Ok::<_, std::io::Error>);
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let mut left = room;
+        let take = |bytes| {
+            left = usize::checked_sub(left, bytes).ok_or("full")?;
+            Ok(())
+        };
+        extract::read_body_within(body, bytes_max, &api, take).await.map_err(|no| no.status())
+    };
+    assert_eq!(read(6, 6).await, Ok(Ok("abcdef".into())));
+    assert_eq!(read(6, 5).await, Ok(Err("full")));
+    assert_eq!(read(5, 6).await, Err(StatusCode::BAD_REQUEST));
+}

@@ -11,8 +11,8 @@ use stint_wire::remote_write::{
 };
 
 use super::Api;
-use super::extract::{Ready, read_body};
-use crate::receive::remote_write::{Answer, BODY_BYTES_MAX};
+use super::extract::{Ready, read_body_within};
+use crate::receive::remote_write::{Answer, BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
 
 /// Stores what a sender sends.
 pub(super) async fn write(
@@ -20,24 +20,24 @@ pub(super) async fn write(
     Ready(parts): Ready,
     request: Request,
 ) -> Response {
-    if parts.receiver.is_none() {
+    let Some(receiver) = parts.receiver.clone() else {
         let text = "remote write receiver needs to be enabled with \
                     --web.enable-remote-write-receiver";
         return (StatusCode::NOT_FOUND, text).into_response();
-    }
+    };
     let (head, body): (_, Body) = request.into_parts();
-    let body = match read_body(body, BODY_BYTES_MAX, &api).await {
-        Ok(body) => body,
+    let mut held = receiver.enter();
+    let body = match read_body_within(body, BODY_BYTES_MAX, &api, |bytes| held.grow(bytes)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(full)) => return respond(receiver.refuse(full)),
         Err(refusal) => return refusal,
     };
     let kind = text_of(&head.headers, &header::CONTENT_TYPE);
     let encoding = text_of(&head.headers, &header::CONTENT_ENCODING);
-    let answer = tokio::task::spawn_blocking(move || {
-        parts.receiver.as_ref().map(|receiver| receiver.receive(&kind, &encoding, &body))
-    });
+    let answer =
+        tokio::task::spawn_blocking(move || receiver.receive(&kind, &encoding, &body, held));
     match answer.await {
-        Ok(Some(answer)) => respond(answer),
-        Ok(None) => StatusCode::NOT_FOUND.into_response(),
+        Ok(answer) => respond(answer),
         Err(error) => {
             let text = format!("storing the request ended unexpectedly: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
@@ -57,6 +57,10 @@ fn respond(answer: Answer) -> Response {
     } else {
         (status, answer.text).into_response()
     };
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     if let Some(written) = answer.written {
         for (name, count) in [
             (SAMPLES_WRITTEN_HEADER, written.samples),
@@ -69,4 +73,16 @@ fn respond(answer: Answer) -> Response {
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_send_again_is_told_when() {
+        let answer = |status| respond(Answer { status, text: String::new(), written: None });
+        assert_eq!(answer(503).headers()[header::RETRY_AFTER], "5");
+        assert!(answer(400).headers().get(header::RETRY_AFTER).is_none());
+    }
 }

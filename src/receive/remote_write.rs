@@ -14,17 +14,25 @@ use stint_model::{
     Span, Timestamp, Value,
 };
 use stint_wire::remote_write::{Version, check_encoding};
-use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited};
+use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited, decompressed_bytes};
 
 use self::cache::{LabelKey, RefCache};
 use self::request::{LabelError, Request};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
+use crate::receive::in_flight::{Full, Held, InFlight};
 
 mod cache;
 mod request;
 
 /// Largest compressed body; no block that is longer can be valid.
 pub const BODY_BYTES_MAX: usize = DECOMPRESSED_BYTES_MAX;
+/// Memory for all requests that are being received: the largest one always fits.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// When a sender that was refused for want of room may try again, in seconds.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
+/// Bytes that a decoded request takes per byte of the message, the message included; a request of
+/// many samples per series takes a little more, one of long labels less.
+const DECODED_FACTOR: usize = 4;
 /// Series of one generation of the handle cache, 24 MB of memory.
 const CACHED_SERIES_MAX: usize = 1 << 20;
 /// Refusals of one kind that an answer names; the others are counted.
@@ -57,6 +65,7 @@ pub struct RemoteWrite {
     appender: Arc<dyn Appender>,
     /// In milliseconds; replaced by a reload.
     out_of_order_window: AtomicI64,
+    in_flight: Arc<InFlight>,
     cache: RefCache,
     requests: IntCounterVec,
     invalid_labels: IntCounter,
@@ -65,12 +74,18 @@ pub struct RemoteWrite {
 
 impl RemoteWrite {
     /// A receiver that stores through `appender`, samples late by at most `out_of_order_window`
-    /// among them.
-    pub fn new(appender: Arc<dyn Appender>, out_of_order_window: Span, metrics: &Metrics) -> Self {
+    /// among them, and takes `in_flight_bytes_max` of memory at most.
+    pub fn new(
+        appender: Arc<dyn Appender>,
+        out_of_order_window: Span,
+        in_flight_bytes_max: usize,
+        metrics: &Metrics,
+    ) -> Self {
         let registry = metrics.registry();
         Self {
             appender,
             out_of_order_window: AtomicI64::new(out_of_order_window.0),
+            in_flight: InFlight::new(in_flight_bytes_max, metrics),
             cache: RefCache::new(CACHED_SERIES_MAX),
             requests: counter_vec(
                 registry,
@@ -96,20 +111,53 @@ impl RemoteWrite {
         self.out_of_order_window.store(window.0, Ordering::Relaxed);
     }
 
-    /// Stores what a request holds. Blocks while it is written.
-    pub fn receive(&self, content_type: &str, content_encoding: &str, body: &[u8]) -> Answer {
-        let answer = self.store(content_type, content_encoding, body);
+    /// A place for one more request, to be grown by the bytes of its body as they come.
+    pub fn enter(&self) -> Held {
+        self.in_flight.enter()
+    }
+
+    /// The answer to a request for which there is no room.
+    pub fn refuse(&self, full: Full) -> Answer {
+        self.count(Answer::refused(503, full.to_string()))
+    }
+
+    /// Stores what a request holds, whose body is accounted for in `held`. Blocks while it is
+    /// written.
+    pub fn receive(
+        &self,
+        content_type: &str,
+        content_encoding: &str,
+        body: &[u8],
+        mut held: Held,
+    ) -> Answer {
+        self.count(self.store(content_type, content_encoding, body, &mut held))
+    }
+
+    fn count(&self, answer: Answer) -> Answer {
         self.requests.with_label_values(&[answer.status.to_string().as_str()]).inc();
         answer
     }
 
-    fn store(&self, content_type: &str, content_encoding: &str, body: &[u8]) -> Answer {
+    fn store(
+        &self,
+        content_type: &str,
+        content_encoding: &str,
+        body: &[u8],
+        held: &mut Held,
+    ) -> Answer {
         let version = match Version::from_content_type(content_type)
             .and_then(|version| check_encoding(content_encoding).map(|()| version))
         {
             Ok(version) => version,
             Err(error) => return Answer::refused(415, error.to_string()),
         };
+        let bytes = match decompressed_bytes(body, DECOMPRESSED_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) => return Answer::refused(400, error.to_string()),
+        };
+        if let Err(full) = held.grow(bytes.saturating_mul(DECODED_FACTOR)) {
+            return Answer::refused(503, full.to_string());
+        }
         let mut message = Vec::new();
         if let Err(error) = decompress_limited(body, DECOMPRESSED_BYTES_MAX, &mut message) {
             return Answer::refused(400, error.to_string());

@@ -29,14 +29,8 @@ pub fn compress_into(data: &[u8], out: &mut Vec<u8>) -> Result<(), SnappyError> 
     Ok(())
 }
 
-/// Replaces the contents of `out` by what `block` decompresses to, at most `limit` bytes. Nothing
-/// is allocated for a block that lies about its size.
-pub fn decompress_limited(
-    block: &[u8],
-    limit: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), SnappyError> {
-    out.clear();
+/// How many bytes `block` decompresses to, as it says itself and as is possible: at most `limit`.
+pub fn decompressed_bytes(block: &[u8], limit: usize) -> Result<usize, SnappyError> {
     let length = snap::raw::decompress_len(block).map_err(corrupt)?;
     if length > limit {
         return Err(SnappyError::TooLarge { limit });
@@ -45,6 +39,18 @@ pub fn decompress_limited(
         let told = format!("{} bytes cannot hold {length}", block.len());
         return Err(SnappyError::Corrupt(told));
     }
+    Ok(length)
+}
+
+/// Replaces the contents of `out` by what `block` decompresses to, at most `limit` bytes. Nothing
+/// is allocated for a block that lies about its size.
+pub fn decompress_limited(
+    block: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), SnappyError> {
+    out.clear();
+    let length = decompressed_bytes(block, limit)?;
     out.resize(length, 0);
     let decompressed = snap::raw::Decoder::new().decompress(block, out);
     if let Err(error) = decompressed {
@@ -71,6 +77,7 @@ mod tests {
         assert!(block.len() < 100);
         assert_eq!(decompress_limited(&block, 1000, &mut back), Ok(()));
         assert_eq!(back, [7; 1000]);
+        assert_eq!(decompressed_bytes(&block, 1000), Ok(1000));
         let error = decompress_limited(&block, 999, &mut back).unwrap_err();
         assert_eq!(error.to_string(), "snappy: decoded size exceeds the 999 bytes limit");
         assert!(back.is_empty());

@@ -45,11 +45,23 @@ impl Appender for Store {
     }
 }
 
+/// Bytes for all requests of a test.
+const ROOM: usize = 1 << 20;
+
 fn receiver() -> (Arc<Store>, RemoteWrite, Metrics) {
     let store = Arc::new(Store::default());
     let metrics = Metrics::new();
-    let receiver = RemoteWrite::new(store.clone(), Span(7), &metrics);
+    let receiver = RemoteWrite::new(store.clone(), Span(7), ROOM, &metrics);
     (store, receiver, metrics)
+}
+
+fn receive(
+    receiver: &RemoteWrite,
+    content_type: &str,
+    content_encoding: &str,
+    body: &[u8],
+) -> Answer {
+    receiver.receive(content_type, content_encoding, body, receiver.enter())
 }
 
 fn packed(message: &[u8]) -> Vec<u8> {
@@ -102,7 +114,7 @@ fn labels(pairs: &[(&str, &str)]) -> SeriesKey {
 fn a_known_series_is_appended_by_its_handle() {
     let (store, receiver, _metrics) = receiver();
     for at in [1, 2] {
-        let answer = receiver.receive(V1, "snappy", &body_v1(&[(UP, &[(at, 1.0)])]));
+        let answer = receive(&receiver, V1, "snappy", &body_v1(&[(UP, &[(at, 1.0)])]));
         assert_eq!(answer, Answer { status: 204, text: String::new(), written: None });
     }
     assert_eq!(keys(&store), [[labels(UP)], [SeriesKey::Known(SeriesRef(0))]]);
@@ -113,13 +125,13 @@ fn a_known_series_is_appended_by_its_handle() {
 fn a_forgotten_series_is_sent_again_with_its_labels() {
     let (store, receiver, _metrics) = receiver();
     let body = body_v1(&[(UP, &[(1, 1.0)]), (DOWN, &[(1, 1.0), (2, 2.0)])]);
-    receiver.receive(V1, "", &body);
+    receive(&receiver, V1, "", &body);
     store.series.lock().truncate(1);
-    let answer = receiver.receive(V1, "", &body);
+    let answer = receive(&receiver, V1, "", &body);
     assert_eq!(answer.status, 204, "{}", answer.text);
     let last = keys(&store).pop().unwrap();
     assert_eq!(last, [labels(DOWN), labels(DOWN)]);
-    receiver.receive(V1, "", &body);
+    receive(&receiver, V1, "", &body);
     let known = keys(&store).pop().unwrap();
     assert_eq!(known, [0, 1, 1].map(|at| SeriesKey::Known(SeriesRef(at))));
 }
@@ -128,7 +140,7 @@ fn a_forgotten_series_is_sent_again_with_its_labels() {
 fn bad_rows_are_told_and_good_rows_are_stored() {
     let (store, receiver, metrics) = receiver();
     let body = body_v1(&[(UP, &[(1, -1.0)]), (DOWN, &[(2, 1.0)])]);
-    let answer = receiver.receive(V1, "snappy", &body);
+    let answer = receive(&receiver, V1, "snappy", &body);
     assert_eq!(answer.status, 400);
     assert_eq!(answer.text, "out of order sample: series {__name__=\"up\", job=\"a\"} at 1\n");
     assert_eq!(store.batches.lock()[0].rows.len(), 2);
@@ -140,7 +152,7 @@ fn bad_rows_are_told_and_good_rows_are_stored() {
 fn many_refusals_are_counted() {
     let (_store, receiver, _metrics) = receiver();
     let samples: Vec<(i64, f64)> = (0..9).map(|at| (at, -1.0)).collect();
-    let answer = receiver.receive(V1, "snappy", &body_v1(&[(UP, &samples)]));
+    let answer = receive(&receiver, V1, "snappy", &body_v1(&[(UP, &samples)]));
     assert!(answer.text.ends_with("and 4 more samples that were not stored\n"), "{}", answer.text);
 }
 
@@ -151,7 +163,7 @@ fn version_1_skips_series_without_a_name_silently() {
     let twice: &[(&str, &str)] = &[("__name__", "x"), ("a", "1"), ("a", "2")];
     let samples: &[(i64, f64)] = &[(1, 1.0)];
     let body = body_v1(&[(nameless, samples), (twice, samples), (UP, samples)]);
-    assert_eq!(receiver.receive(V1, "snappy", &body).status, 204);
+    assert_eq!(receive(&receiver, V1, "snappy", &body).status, 204);
     assert_eq!(keys(&store), [[labels(UP)]]);
     let counted = "prometheus_api_remote_write_invalid_labels_samples_total 2\n";
     assert!(metrics.render().contains(counted));
@@ -162,18 +174,18 @@ fn version_2_tells_what_was_written_and_what_was_not() {
     let (_store, receiver, _metrics) = receiver();
     let nameless: &[(&str, &str)] = &[("job", "a")];
     let samples: &[(i64, f64)] = &[(1, 1.0), (2, -1.0)];
-    let answer = receiver.receive(V2, "snappy", &body_v2(&[(nameless, samples), (UP, samples)]));
+    let answer = receive(&receiver, V2, "snappy", &body_v2(&[(nameless, samples), (UP, samples)]));
     assert_eq!(answer.status, 400);
     assert_eq!(answer.written, Some(Written { samples: 1, histograms: 0, exemplars: 0 }));
     assert!(answer.text.contains("no metric name") && answer.text.contains("out of order"));
-    let good = receiver.receive(V2, "snappy", &body_v2(&[(UP, &[(3, 1.0)])]));
+    let good = receive(&receiver, V2, "snappy", &body_v2(&[(UP, &[(3, 1.0)])]));
     assert_eq!((good.status, good.written.map(|written| written.samples)), (204, Some(1)));
 }
 
 #[test]
 fn samples_of_a_series_are_put_in_order_of_time() {
     let (store, receiver, _metrics) = receiver();
-    receiver.receive(V1, "snappy", &body_v1(&[(UP, &[(5, 1.0), (3, 2.0), (4, 3.0)])]));
+    receive(&receiver, V1, "snappy", &body_v1(&[(UP, &[(5, 1.0), (3, 2.0), (4, 3.0)])]));
     let times: Vec<i64> = store.batches.lock()[0].rows.iter().map(|row| row.sample.at.0).collect();
     assert_eq!(times, [3, 4, 5]);
 }
@@ -187,7 +199,7 @@ fn exemplars_in_a_series_of_their_own_find_their_samples() {
     let exemplar =
         Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), value: 0.5, at: Timestamp(1) };
     encoder.series(UP.iter().copied()).exemplar(&exemplar);
-    assert_eq!(receiver.receive(V1, "snappy", &packed(encoder.body())).status, 204);
+    assert_eq!(receive(&receiver, V1, "snappy", &packed(encoder.body())).status, 204);
     let expected = [Exemplars { row: 1, exemplars: vec![exemplar] }];
     assert_eq!(store.batches.lock()[0].exemplars, expected);
 }
@@ -205,7 +217,7 @@ fn exemplars_before_their_samples_are_not_those_of_another_series() {
     encoder.series(DOWN.iter().copied()).sample(&Sample::float(Timestamp(1), 1.0));
     encoder.series(UP.iter().copied()).sample(&Sample::float(Timestamp(1), 1.0));
     encoder.series(UP.iter().copied()).exemplar(&exemplar(0.7));
-    assert_eq!(receiver.receive(V1, "snappy", &packed(encoder.body())).status, 204);
+    assert_eq!(receive(&receiver, V1, "snappy", &packed(encoder.body())).status, 204);
     let expected = [Exemplars { row: 1, exemplars: vec![exemplar(0.5), exemplar(0.7)] }];
     assert_eq!(store.batches.lock()[0].exemplars, expected);
 }
@@ -216,7 +228,7 @@ fn what_may_succeed_later_is_a_5xx() {
     let body = body_v1(&[(UP, &[(1, 1.0)])]);
     let check = |error: AppendError, status: u16| {
         *store.failure.lock() = Some(error);
-        assert_eq!(receiver.receive(V1, "snappy", &body).status, status);
+        assert_eq!(receive(&receiver, V1, "snappy", &body).status, status);
     };
     check(AppendError::Busy("x".into()), 503);
     check(AppendError::Closed, 503);
@@ -228,9 +240,25 @@ fn what_may_succeed_later_is_a_5xx() {
 fn what_is_no_remote_write_is_refused() {
     let (_store, receiver, _metrics) = receiver();
     let good = body_v1(&[(UP, &[(1, 1.0)])]);
-    assert_eq!(receiver.receive("text/plain", "snappy", &good).status, 415);
-    assert_eq!(receiver.receive(V1, "gzip", &good).status, 415);
-    assert_eq!(receiver.receive(V1, "snappy", b"garbage").status, 400);
-    assert_eq!(receiver.receive(V1, "snappy", &packed(b"\x0a\xff")).status, 400);
-    assert_eq!(receiver.receive("", "", &good).status, 204, "no headers mean 1.0");
+    assert_eq!(receive(&receiver, "text/plain", "snappy", &good).status, 415);
+    assert_eq!(receive(&receiver, V1, "gzip", &good).status, 415);
+    assert_eq!(receive(&receiver, V1, "snappy", b"garbage").status, 400);
+    assert_eq!(receive(&receiver, V1, "snappy", &packed(b"\x0a\xff")).status, 400);
+    assert_eq!(receive(&receiver, "", "", &good).status, 204, "no headers mean 1.0");
+}
+
+#[test]
+fn what_there_is_no_room_for_is_asked_to_come_again() {
+    let (store, receiver, metrics) = receiver();
+    let mut encoder = v1::Encoder::new();
+    encoder.series([("__name__", "m")]).sample(&Sample::float(Timestamp(1), 1.0));
+    let body = packed(encoder.body());
+    let mut other = receiver.enter();
+    other.grow(ROOM - 8).unwrap();
+    let answer = receive(&receiver, V1, "snappy", &body);
+    assert_eq!((answer.status, answer.text.as_str()), (503, &*Full.to_string()));
+    assert!(store.batches.lock().is_empty());
+    drop(other);
+    assert_eq!(receive(&receiver, V1, "snappy", &body).status, 204);
+    assert!(metrics.render().contains("requests_total{code=\"503\"} 1\n"));
 }
