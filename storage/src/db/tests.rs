@@ -525,6 +525,10 @@ fn a_damaged_checkpoint_costs_what_it_hits_and_the_start_goes_on() {
 #[test]
 fn a_series_with_two_handles_keeps_both_in_the_checkpoint() {
     let disk = SimDisk::new();
+    let open = |disk: &SimDisk| {
+        let options = Options { segment_bytes: 60, ..options() };
+        Db::open(Arc::new(disk.clone()), options).unwrap()
+    };
     let (db, _) = open(&disk);
     let gone = db.append(&batch(0, 9..10)).unwrap().refs;
     for at in 1..40 {
