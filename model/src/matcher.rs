@@ -170,6 +170,10 @@ impl Pattern {
             ".+" => return Ok(Self::Something),
             _ => {}
         }
+        // It must make sense by itself: `)|(` would leave the group that anchors it.
+        if pattern.contains(')') {
+            compile(pattern, pattern)?;
+        }
         // Prometheus compiles `^(?s:…)$`: the dot matches newlines, and the text is anchored.
         let regex = anchored_regex(pattern)?;
         if let Some(set) = literal_alternatives(pattern) {
@@ -213,7 +217,11 @@ impl Pattern {
 
 /// Compiles `pattern` as Prometheus does: anchored at both ends, the dot matching newlines.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
-    regex::Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| {
+    compile(&format!("^(?s:{pattern})$"), pattern)
+}
+
+fn compile(regex: &str, pattern: &str) -> Result<regex::Regex, RegexError> {
+    regex::Regex::new(regex).map_err(|error| {
         // The crate prints a picture of the expression; its last line is the cause.
         let text = error.to_string();
         let cause = text.lines().last().unwrap_or_default();
@@ -334,6 +342,7 @@ mod tests {
     fn a_broken_expression_says_what_is_wrong() {
         let error = Matcher::new(MatchOp::Regex, "l", "a(").unwrap_err();
         assert_eq!(error.to_string(), "error parsing regexp: unclosed group: `a(`");
+        assert!(Matcher::new(MatchOp::Regex, "a", ")|b(").is_err(), "it leaves its group");
     }
 
     #[test]
