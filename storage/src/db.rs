@@ -114,6 +114,7 @@ impl Db {
     pub fn delete_series(&self, selectors: &[Selector], range: TimeRange) -> Result<(), JobError> {
         let inner = &self.inner;
         let _jobs = inner.jobs.lock();
+        inner.blocks.sweep(&*inner.disk)?;
         {
             let mut writer = inner.writer();
             inner.check_open()?;

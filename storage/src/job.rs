@@ -22,7 +22,6 @@ use crate::compact::Plan;
 use crate::db::Inner;
 use crate::error::JobError;
 use crate::retention::{self, RetentionOptions, Stored};
-use crate::version;
 use crate::wal::WalPosition;
 
 /// A flush whose data are still in the head too.
@@ -39,11 +38,17 @@ pub(crate) struct Flushed {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Flush { before: Timestamp },
+    Flush {
+        before: Timestamp,
+    },
     Truncate(Flushed),
     TrimLog,
-    Remove { blocks: Vec<BlockId> },
+    Remove {
+        blocks: Vec<BlockId>,
+    },
     Compact(Plan),
+    /// Removes what an error kept from being removed.
+    Sweep,
 }
 
 /// A step of work.
@@ -77,6 +82,7 @@ impl Job {
             Kind::TrimLog => "trim_log",
             Kind::Remove { .. } => "retain",
             Kind::Compact(_) => "compact",
+            Kind::Sweep => "sweep",
         }
     }
 
@@ -100,11 +106,9 @@ impl Job {
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
             Kind::Remove { blocks } => {
                 self.db.blocks.change(blocks, Vec::new());
-                for id in blocks {
-                    version::remove(&*self.db.disk, *id)?;
-                    report.blocks_removed += 1;
-                }
+                report.blocks_removed += self.db.blocks.sweep(&*self.db.disk)?;
             }
+            Kind::Sweep => report.blocks_removed += self.db.blocks.sweep(&*self.db.disk)?,
             Kind::Compact(plan) => {
                 if let Err(error) = compaction::run(&self.db, plan, &mut report) {
                     // Blocks that cannot be merged stay as they are until the database is
@@ -143,7 +147,8 @@ pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
     let kind = next_for_head(db, jobs.flushed)
         .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
         .or_else(|| expired(db, now))
-        .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))?;
+        .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))
+        .or_else(|| db.blocks.needs_sweep().then_some(Kind::Sweep))?;
     Some(Job { db: Arc::clone(db), kind })
 }
 

@@ -47,6 +47,9 @@ impl Version {
 pub(crate) struct Blocks {
     current: RwLock<Arc<Version>>,
     next: Mutex<BlockId>,
+    /// Blocks that do not count but may still lie on the disk. Until they are gone nothing may
+    /// be deleted: they would not know, and a restart would bring them back.
+    leaving: Mutex<Vec<BlockId>>,
 }
 
 impl Blocks {
@@ -91,6 +94,7 @@ impl Blocks {
         Ok(Self {
             current: RwLock::new(Arc::new(Version { blocks })),
             next: Mutex::new(unused.max(BlockId(last + 1))),
+            leaving: Mutex::default(),
         })
     }
 
@@ -107,13 +111,41 @@ impl Blocks {
         id
     }
 
-    /// Makes the version without the blocks `gone` and with `added`.
+    /// Makes the version without the blocks `gone` and with `added`. Those that are gone leave the
+    /// disk with the next [`Blocks::sweep`].
     pub(crate) fn change(&self, gone: &[BlockId], added: Vec<Block>) {
+        let stays = |id: &BlockId| added.iter().any(|block| block.meta().id == *id);
+        self.leaving.lock().extend(gone.iter().filter(|id| !stays(id)));
         let mut current = self.current.write();
         let kept = current.blocks.iter().filter(|block| !gone.contains(&block.meta().id));
         let mut blocks: Vec<Block> = kept.cloned().chain(added).collect();
         sort(&mut blocks);
         *current = Arc::new(Version { blocks });
+    }
+}
+
+impl Blocks {
+    /// Lets the block `id`, which never came to count, leave the disk, as far as it is there.
+    pub(crate) fn give_up(&self, id: BlockId) {
+        self.leaving.lock().push(id);
+    }
+
+    /// Whether blocks are to leave the disk.
+    pub(crate) fn needs_sweep(&self) -> bool {
+        !self.leaving.lock().is_empty()
+    }
+
+    /// Removes the blocks from the disk that are to leave it; how many there were. Those that an
+    /// error keeps are tried again by the next call.
+    pub(crate) fn sweep(&self, disk: &dyn Disk) -> DiskResult<u64> {
+        let mut leaving = self.leaving.lock();
+        let mut removed = 0;
+        while let Some(id) = leaving.last() {
+            remove(disk, *id)?;
+            leaving.pop();
+            removed += 1;
+        }
+        Ok(removed)
     }
 }
 
@@ -127,7 +159,7 @@ pub(crate) fn path(id: BlockId) -> PathBuf {
 }
 
 /// Removes a block from the disk so that an interruption leaves it whole or not at all.
-pub(crate) fn remove(disk: &dyn Disk, id: BlockId) -> DiskResult<()> {
+fn remove(disk: &dyn Disk, id: BlockId) -> DiskResult<()> {
     let path = path(id);
     let going = Path::new(DIR).join(format!("{}{TEMPORARY_SUFFIX}", id.dir_name()));
     let ignore_missing = |result: Result<(), DiskError>| match result {

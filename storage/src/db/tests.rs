@@ -1,3 +1,5 @@
+mod faults;
+
 use std::sync::Arc;
 
 use stint_model::*;
@@ -428,6 +430,7 @@ fn a_snapshot_is_a_database() {
     }
     run_jobs(&db, 4000);
     db.snapshot(Path::new("snapshots/one"), true).unwrap();
+    assert!(db.snapshot(Path::new("snapshots/one"), true).is_err(), "the name is taken");
     let before = dump(&db);
     db.append(&batch(5000, 0..3)).unwrap();
     let copy = Arc::new(crate::OsDisk::new(root.join("snapshots/one")).unwrap());

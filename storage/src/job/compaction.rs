@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::JobReport;
+use super::flush::swept;
 use crate::block::{Block, BlockId};
 use crate::compact::{self, Candidate, CompactOptions, Outcome, Plan};
 use crate::db::Inner;
@@ -42,31 +43,44 @@ pub(super) fn run(db: &Inner, plan: &Plan, report: &mut JobReport) -> Result<(),
         // Removed meanwhile: the next plan knows.
         return Ok(());
     }
-    let dir = Path::new(version::DIR);
     let id = db.blocks.new_id();
-    let outcome = compact::run(&*db.disk, dir, parents, plan, id, &mut || true)?;
-    let mut added = Vec::new();
-    match outcome {
-        Outcome::Stopped => return Ok(()),
-        Outcome::Empty => {}
-        Outcome::Merged(meta) => {
-            report.blocks_written += 1;
-            report.samples_written += meta.samples;
-            added.push(Block::open(&*db.disk, &version::path(id))?);
+    let added = match merge(db, plan, parents, id) {
+        Ok(Merged::Stopped) => return Ok(()),
+        Ok(Merged::Into(added)) => added,
+        Err(error) => {
+            // It may have got its name before it failed.
+            db.blocks.give_up(id);
+            return Err(swept(db, error));
         }
-    }
-    db.blocks.change(&plan.blocks, added);
-    for parent in &plan.blocks {
-        version::remove(&*db.disk, *parent)?;
-        report.blocks_removed += 1;
-    }
+    };
+    report.blocks_written += added.iter().count() as u64;
+    report.samples_written += added.iter().map(|block| block.meta().samples).sum::<u64>();
+    db.blocks.change(&plan.blocks, added.into_iter().collect());
+    report.blocks_removed += db.blocks.sweep(&*db.disk)?;
     Ok(())
+}
+
+/// What merging brought.
+enum Merged {
+    Stopped,
+    /// None, where everything was deleted.
+    Into(Option<Block>),
+}
+
+fn merge(db: &Inner, plan: &Plan, parents: Vec<Block>, id: BlockId) -> Result<Merged, JobError> {
+    let dir = Path::new(version::DIR);
+    Ok(match compact::run(&*db.disk, dir, parents, plan, id, &mut || true)? {
+        Outcome::Stopped => Merged::Stopped,
+        Outcome::Empty => Merged::Into(None),
+        Outcome::Merged(_) => Merged::Into(Some(Block::open(&*db.disk, &version::path(id))?)),
+    })
 }
 
 /// Rewrites all blocks of which something was deleted.
 pub(crate) fn clean_tombstones(db: &Inner) -> Result<JobReport, JobError> {
     let _jobs = db.jobs.lock();
     let mut report = JobReport { job: "clean_tombstones", ..JobReport::default() };
+    db.blocks.sweep(&*db.disk)?;
     loop {
         let version = db.blocks.current();
         let Some(plan) = compact::plan_clean(&candidates(&version, &[])) else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stint_model::{Columns, Hints, Querier as _, Selector, SeriesSet, TimeRange, Timestamp};
 
 use super::{Flushed, JobReport};
-use crate::block::{Block, BlockError, BlockMeta, BlockWriter};
+use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 use crate::db::Inner;
 use crate::error::JobError;
 use crate::head::read::HeadQuerier;
@@ -43,16 +43,17 @@ pub(super) fn run(
     let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range);
     let mut blocks = Vec::new();
     for window in db.head.windows(before) {
-        match write(db, Path::new(version::DIR), &querier, window) {
+        let id = db.blocks.new_id();
+        match write(db, Path::new(version::DIR), id, &querier, window) {
             Ok(Some(block)) => blocks.push(block),
             Ok(None) => {}
             Err(error) => {
-                // All or none: what was written goes when the directory is opened again at the
-                // latest.
+                // All or none. The block at hand may have got its name before it failed.
+                db.blocks.give_up(id);
                 for block in blocks {
-                    version::remove(&*db.disk, block.meta().id)?;
+                    db.blocks.give_up(block.meta().id);
                 }
-                return Err(error);
+                return Err(swept(db, error));
             }
         }
     }
@@ -74,25 +75,28 @@ pub(super) fn run(
     Ok(Flushed { before, commit, pin, begun })
 }
 
-/// Writes what `querier` finds inside `window` as a block under `parent`.
+/// Removes at once what `error` left behind, if that can be; a job of its own does it else.
+pub(super) fn swept(db: &Inner, error: JobError) -> JobError {
+    match db.blocks.sweep(&*db.disk) {
+        Ok(_) => error,
+        Err(second) => JobError::Block(format!("{error}; then {second}")),
+    }
+}
+
+/// Writes what `querier` finds inside `window` as block `id` under `parent`.
 pub(super) fn write(
     db: &Inner,
     parent: &Path,
+    id: BlockId,
     querier: &HeadQuerier,
     window: TimeRange,
 ) -> Result<Option<Block>, JobError> {
     let head = |error: stint_model::QueryError| JobError::Head(error.to_string());
     let set = querier.select(&Selector::default(), &Hints::default()).map_err(head)?;
-    let meta = BlockMeta::new(db.blocks.new_id(), window);
+    let meta = BlockMeta::new(id, window);
     let dir = meta.dir(parent);
     let mut writer = BlockWriter::new(&*db.disk, parent, meta)?;
-    if let Err(error) = fill(&mut writer, &*set, window) {
-        // What is left of it is removed on the next start if not now.
-        return match writer.abandon() {
-            Ok(()) => Err(error),
-            Err(second) => Err(JobError::Block(format!("{error}; then {second}"))),
-        };
-    }
+    fill(&mut writer, &*set, window)?;
     if writer.series() == 0 {
         writer.abandon()?;
         return Ok(None);

@@ -1,21 +1,56 @@
 //! Copying a database without copying its bytes.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stint_model::{TimeRange, Timestamp};
 
 use super::{JobReport, flush};
 use crate::db::Inner;
+use crate::disk::{DiskError, TEMPORARY_SUFFIX};
 use crate::error::JobError;
 use crate::head::read::HeadQuerier;
 use crate::version;
 
 /// Makes `dir` a database that holds what is visible now: blocks as hard links, the head (where
-/// wanted) as further blocks.
+/// wanted) as further blocks. It gets its name when it is whole.
 pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<JobReport, JobError> {
     // No block is removed meanwhile.
     let _jobs = db.jobs.lock();
+    match db.disk.list(dir) {
+        Ok(_) => {
+            let exists = io::ErrorKind::AlreadyExists.into();
+            return Err(DiskError::new("create directory", dir, exists).into());
+        }
+        Err(error) if !error.is_not_found() => return Err(error.into()),
+        Err(_) => {}
+    }
+    let mut temporary = dir.as_os_str().to_owned();
+    temporary.push(TEMPORARY_SUFFIX);
+    let temporary = PathBuf::from(temporary);
+    let remove = || match db.disk.remove_dir(&temporary) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    };
+    remove()?;
+    let report = match fill(db, &temporary, with_head) {
+        Ok(report) => report,
+        Err(error) => {
+            return Err(match remove() {
+                Ok(()) => error,
+                Err(second) => JobError::Block(format!("{error}; then {second}")),
+            });
+        }
+    };
+    db.disk.rename(&temporary, dir)?;
+    for above in dir.ancestors().skip(1) {
+        db.disk.sync_dir(above)?;
+    }
+    Ok(report)
+}
+
+fn fill(db: &Inner, dir: &Path, with_head: bool) -> Result<JobReport, JobError> {
     let mut report = JobReport { job: "snapshot", ..JobReport::default() };
     let pin = Arc::new(db.head.pin());
     let version = db.blocks.current();
@@ -33,7 +68,7 @@ pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<JobRep
     if with_head {
         let querier = HeadQuerier::new(Arc::clone(&db.head), pin, TimeRange::ALL);
         for window in db.head.windows(Timestamp::MAX) {
-            if let Some(block) = flush::write(db, &parent, &querier, window)? {
+            if let Some(block) = flush::write(db, &parent, db.blocks.new_id(), &querier, window)? {
                 report.blocks_written += 1;
                 report.samples_written += block.meta().samples;
             }
