@@ -12,9 +12,11 @@ pub mod downsample;
 pub mod encode;
 pub mod forwarder;
 pub mod manager;
+mod piece;
 pub mod retry;
 pub mod route;
 pub mod send;
+mod shards;
 #[cfg(test)]
 mod sim;
 pub mod source;

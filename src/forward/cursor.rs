@@ -1,22 +1,37 @@
 //! The durable position of an endpoint: everything before it was dealt with.
 //!
-//! A small text file, replaced as a whole: `stint-cursor-1 <segment>:<offset> <crc32c in hex>`.
+//! A small text file, replaced as a whole: `stint-cursor-2 <log> <segment>:<offset>
+//! <segment>:<offset> <shards> <crc32c in hex>`, where the second position is the one that nothing
+//! was sent from behind of.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stint_storage::disk::{read_all, write_atomically};
-use stint_storage::{Disk, DiskError};
+use stint_storage::{Disk, DiskError, WalId};
 
 use super::source::Position;
 
-const MAGIC: &str = "stint-cursor-1";
+const MAGIC: &str = "stint-cursor-2";
+
+/// How far an endpoint has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The log in which the positions mean something.
+    pub log: WalId,
+    /// Everything before it was dealt with.
+    pub done: Position,
+    /// Nothing from behind it was sent. What lies between may have been.
+    pub reached: Position,
+    /// Requests in flight at once when that was sent: series are divided among them.
+    pub shards: usize,
+}
 
 /// What was found at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
     /// An earlier run got this far.
-    At(Position),
+    At(Place),
     /// There was no earlier run.
     Nothing,
     /// There was one, and its position cannot be read; the text says why.
@@ -28,7 +43,7 @@ pub enum Saved {
 pub struct Cursor {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    saved: Option<Position>,
+    saved: Option<Place>,
 }
 
 impl Cursor {
@@ -42,37 +57,57 @@ impl Cursor {
             Err(error) if error.is_not_found() => Saved::Nothing,
             Err(error) => Saved::Damaged(error.to_string()),
         };
-        let known = if let Saved::At(position) = saved { Some(position) } else { None };
+        let known = if let Saved::At(place) = saved { Some(place) } else { None };
         (Self { disk, path: path.to_path_buf(), saved: known }, saved)
     }
 
-    /// Makes `position` durable, unless it already is.
-    pub fn save(&mut self, position: Position) -> Result<(), DiskError> {
-        if self.saved == Some(position) {
+    /// What is durable.
+    pub fn saved(&self) -> Option<Place> {
+        self.saved
+    }
+
+    /// Makes `place` durable, unless it already is.
+    pub fn save(&mut self, place: Place) -> Result<(), DiskError> {
+        if self.saved == Some(place) {
             return Ok(());
         }
         if let Some(dir) = self.path.parent() {
             self.disk.create_dir(dir)?;
         }
-        write_atomically(&*self.disk, &self.path, print(position).as_bytes())?;
-        self.saved = Some(position);
+        write_atomically(&*self.disk, &self.path, print(place).as_bytes())?;
+        self.saved = Some(place);
         Ok(())
     }
 }
 
-fn print(position: Position) -> String {
-    let body = format!("{MAGIC} {}:{}", position.segment, position.offset);
+fn print(place: Place) -> String {
+    let Place { log, done, reached, shards } = place;
+    let body = format!(
+        "{MAGIC} {log} {}:{} {}:{} {shards}",
+        done.segment, done.offset, reached.segment, reached.offset
+    );
     let crc = crc32c::crc32c(body.as_bytes());
     format!("{body} {crc:08x}\n")
 }
 
-fn parse(bytes: &[u8]) -> Option<Position> {
+fn parse(bytes: &[u8]) -> Option<Place> {
     let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
     let (body, crc) = text.rsplit_once(' ')?;
     if u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(body.as_bytes()) {
         return None;
     }
-    let (segment, offset) = body.strip_prefix(MAGIC)?.trim_start().split_once(':')?;
+    let mut words = body.strip_prefix(MAGIC)?.split_ascii_whitespace();
+    let place = Place {
+        log: words.next()?.parse().ok()?,
+        done: position(words.next()?)?,
+        reached: position(words.next()?)?,
+        shards: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(place)
+}
+
+fn position(text: &str) -> Option<Position> {
+    let (segment, offset) = text.split_once(':')?;
     Some(Position { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
 }
 
@@ -100,25 +135,33 @@ mod tests {
         Cursor::open(Arc::new(disk.clone()), Path::new(PATH))
     }
 
+    fn place(segment: u64, offset: u64) -> Place {
+        Place {
+            log: "0123456789abcdef0123456789abcdef".parse().unwrap(),
+            done: Position { segment, offset },
+            reached: Position { segment, offset: offset + 100 },
+            shards: 3,
+        }
+    }
+
     #[test]
     fn a_saved_position_is_found_again() {
         let disk = SimDisk::new();
         let (mut cursor, saved) = open(&disk);
         assert_eq!(saved, Saved::Nothing);
-        let position = Position { segment: 7, offset: 4096 };
-        cursor.save(position).unwrap();
-        cursor.save(Position { segment: 8, ..position }).unwrap();
+        cursor.save(place(7, 4096)).unwrap();
+        cursor.save(place(8, 4096)).unwrap();
         let calls = disk.calls();
-        cursor.save(Position { segment: 8, ..position }).unwrap();
+        cursor.save(place(8, 4096)).unwrap();
         assert_eq!(disk.calls(), calls, "an unchanged position is not written again");
         let saved = open(&disk.after_crash(Crash::KILL)).1;
-        assert_eq!(saved, Saved::At(Position { segment: 8, ..position }));
+        assert_eq!(saved, Saved::At(place(8, 4096)));
     }
 
     #[test]
     fn a_damaged_cursor_is_recognised() {
         let disk = SimDisk::new();
-        open(&disk).0.save(Position { segment: 1, offset: 2 }).unwrap();
+        open(&disk).0.save(place(1, 2)).unwrap();
         disk.damage(Path::new(PATH), 16, 0x01).unwrap();
         assert!(matches!(open(&disk).1, Saved::Damaged(_)));
     }

@@ -1,7 +1,7 @@
 //! One endpoint's forwarder: reads, routes, delivers, and moves the cursor on.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,11 +12,12 @@ use stint_wire::remote_write::Version;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::cursor::{Cursor, Saved, directory};
+use super::cursor::{Cursor, Place, Saved, directory};
 use super::encode::{self, Families};
-use super::retry::{Backoff, Jitter, Verdict, classify};
+use super::retry::{Jitter, Verdict, classify};
 use super::route::{Round, Router, Rules};
 use super::send::{Delivered, Sender, Settings, is_stopping};
+use super::shards::Shards;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 use super::status::{Failure, Status};
 use super::transport::{Request, Transport};
@@ -32,14 +33,14 @@ pub const POLL: Duration = Duration::from_millis(500);
 const READ_AGAIN: Duration = Duration::from_secs(5);
 /// The cursor is written at most this often, unless everything was dealt with.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of the log by which the cursor says in advance what will be sent.
+const AHEAD: u64 = 1 << 20;
 /// Most rows that are read before they are routed: the bound of what reading keeps in memory.
 const BURST_ROWS: usize = 10_000;
 /// Families whose metadata is kept.
 const FAMILIES_MAX: usize = 50_000;
 /// A request may arrive this long after it was given up.
 const LINGER: Duration = Duration::from_secs(30);
-/// Quiet rounds after which a shard is given up.
-const QUIET_ROUNDS: u32 = 12;
 
 /// What a forwarder is made of.
 pub struct Setup<'a> {
@@ -101,6 +102,8 @@ struct Core {
     status: Arc<Mutex<Status>>,
     families: Arc<Mutex<Families>>,
     read: Position,
+    /// Everything before it was dealt with.
+    done: Position,
 }
 
 /// Forwards to one endpoint.
@@ -114,6 +117,31 @@ pub struct Forwarder {
     wake: Arc<Notify>,
     poll: Duration,
     jitter: Jitter,
+    before: Before,
+}
+
+/// What an earlier run left.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    /// What is stored before it may have been sent.
+    maybe_sent_until: Position,
+    /// How many requests were in flight at once.
+    shards: Option<usize>,
+}
+
+impl Before {
+    fn of(saved: &Saved, source: &dyn Source) -> Self {
+        match saved {
+            Saved::At(place) if place.log == source.log() => Self {
+                maybe_sent_until: place.reached.min(source.end()),
+                shards: Some(place.shards),
+            },
+            Saved::Damaged(_) => Self { maybe_sent_until: source.end(), shards: None },
+            Saved::At(_) | Saved::Nothing => {
+                Self { maybe_sent_until: Position::default(), shards: None }
+            }
+        }
+    }
 }
 
 /// Why a forwarder ended by itself.
@@ -129,7 +157,7 @@ impl Forwarder {
     /// given nothing, it starts at what is stored from now on.
     pub fn open<E>(
         setup: Setup<'_>,
-        open: impl FnOnce(Saved) -> Result<Box<dyn Source>, E>,
+        open: impl FnOnce(&Saved) -> Result<Box<dyn Source>, E>,
     ) -> Result<Self, E> {
         let Setup { config, external_labels, clock, disk, .. } = setup;
         let directory = directory(&config.name);
@@ -138,7 +166,8 @@ impl Forwarder {
             tracing::warn!(endpoint = %config.name, "the cursor cannot be read ({why}); everything that is still in the log is sent again");
         }
         let ran_before = saved != Saved::Nothing;
-        let source = open(saved)?;
+        let source = open(&saved)?;
+        let before = Before::of(&saved, &*source);
         let read = source.position();
         let limits = Limits::resolve(&config.url, &config.budget);
         let cloud = is_grafana_cloud(host_of(&config.url));
@@ -151,7 +180,10 @@ impl Forwarder {
             now: clock.monotonic(),
         });
         announce(config, &admission);
-        let rules = rules(config, external_labels, admission.limits().is_some());
+        let rules = Rules {
+            maybe_sent_until: before.maybe_sent_until,
+            ..rules(config, external_labels, admission.limits().is_some())
+        };
         let handle = Handle {
             name: config.name.as_str().into(),
             url: public_url(&config.url).into(),
@@ -176,6 +208,7 @@ impl Forwarder {
             families: Arc::clone(&families),
             clock: Arc::clone(&clock),
             success_ms: AtomicU64::new(0),
+            refused_in_row: AtomicU32::new(0),
         };
         let core = Core {
             source,
@@ -185,6 +218,7 @@ impl Forwarder {
             status: Arc::clone(&handle.status),
             families,
             read,
+            done: read,
         };
         Ok(Self {
             core: Mutex::new(Some(core)),
@@ -195,6 +229,7 @@ impl Forwarder {
             wake: setup.wake,
             poll: setup.poll,
             jitter: Jitter::seeded(setup.seed),
+            before,
         })
     }
 
@@ -205,13 +240,13 @@ impl Forwarder {
 
     /// Forwards until `stop` becomes true; then sends what is at hand once, saves, and ends.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), ForwardError> {
-        let mut shards = Shards::new(&self.queue, self.jitter.clone());
+        let mut shards = Shards::new(&self.queue, self.before.shards, self.jitter.clone());
         let mut round = Round::new(shards.count);
         let mut since: Option<Instant> = None;
         let mut saved_at = Instant::now();
         let mut metadata_at = Instant::now();
         // What is stored from now on is not missed, even if nothing can be sent before a restart.
-        self.save().await?;
+        self.save(&shards).await?;
         loop {
             let stopping = is_stopping(&stop);
             let full = shards.count * self.queue.max_samples_per_send.max(1);
@@ -227,18 +262,22 @@ impl Forwarder {
             {
                 let started = Instant::now();
                 let items = round.items;
+                self.reach(&shards).await?;
                 let delivered = self.deliver(round, &mut shards, &stop).await;
                 if delivered == Delivered::Stopped {
                     break;
                 }
                 let behind = is_full && (!filled.caught_up || items >= 2 * full);
-                shards.adapt(behind, started.elapsed(), self.queue.batch_send_deadline.to_std());
+                let took = started.elapsed();
+                if !self.was_maybe_sent() {
+                    shards.adapt(behind, took, self.queue.batch_send_deadline.to_std());
+                }
                 self.note_done(&shards);
                 round = Round::new(shards.count);
                 since = None;
                 if saved_at.elapsed() >= SAVE_EVERY || stopping {
                     saved_at = Instant::now();
-                    self.save().await?;
+                    self.save(&shards).await?;
                 }
                 if !stopping {
                     continue;
@@ -247,7 +286,7 @@ impl Forwarder {
             if round.items == 0 && saved_at.elapsed() >= SAVE_EVERY {
                 saved_at = Instant::now();
                 self.note_done(&shards);
-                self.save().await?;
+                self.save(&shards).await?;
             }
             if stopping {
                 break;
@@ -302,8 +341,22 @@ impl Forwarder {
         .await
     }
 
-    async fn save(&self) -> Result<(), ForwardError> {
-        self.blocking(Core::save).await
+    async fn save(&self, shards: &Shards) -> Result<(), ForwardError> {
+        let shards = shards.count;
+        self.blocking(move |core| core.save(shards)).await
+    }
+
+    /// Makes durable how far what is sent now reaches, unless that is known.
+    async fn reach(&self, shards: &Shards) -> Result<(), ForwardError> {
+        let count = shards.count;
+        let is_known = self.core.lock().as_ref().is_some_and(|core| core.is_reached(count));
+        if is_known { Ok(()) } else { self.save(shards).await }
+    }
+
+    /// Whether an earlier run may have sent some of the round just delivered.
+    fn was_maybe_sent(&self) -> bool {
+        let core = self.core.lock();
+        core.as_ref().is_some_and(|core| core.done < self.before.maybe_sent_until)
     }
 
     async fn deliver(
@@ -320,6 +373,9 @@ impl Forwarder {
     }
 
     fn note_done(&self, shards: &Shards) {
+        if let Some(core) = &mut *self.core.lock() {
+            core.done = core.read;
+        }
         let mut status = self.handle.status.lock();
         status.newest_done = status.newest_read;
         status.shards = shards.count;
@@ -456,10 +512,12 @@ impl Core {
         }
     }
 
-    /// Makes durable that everything read was dealt with.
-    fn save(&mut self) {
-        match self.cursor.save(self.read) {
-            Ok(()) => self.source.release(self.read),
+    /// Makes durable what was dealt with, and lets go of it.
+    fn save(&mut self, shards: usize) {
+        let ahead = Position { offset: self.read.offset.saturating_add(AHEAD), ..self.read };
+        let place = Place { log: self.source.log(), done: self.done, reached: ahead, shards };
+        match self.cursor.save(place) {
+            Ok(()) => self.source.release(self.done),
             Err(error) => {
                 tracing::warn!(
                     "cannot save the forwarding cursor: {error}; after a crash, samples are sent again"
@@ -467,65 +525,11 @@ impl Core {
             }
         }
     }
-}
 
-/// How many requests are in flight at once.
-struct Shards {
-    count: usize,
-    desired: usize,
-    min: usize,
-    max: usize,
-    quiet: u32,
-    backoffs: Vec<Backoff>,
-    queue: (Duration, Duration),
-    jitter: Jitter,
-}
-
-impl Shards {
-    fn new(queue: &QueueConfig, jitter: Jitter) -> Self {
-        let min = queue.min_shards.max(1);
-        let max = queue.max_shards.max(min);
-        let waits = (queue.min_backoff.to_std(), queue.max_backoff.to_std());
-        let mut shards = Self {
-            count: min,
-            desired: min,
-            min,
-            max,
-            quiet: 0,
-            backoffs: Vec::new(),
-            queue: waits,
-            jitter,
-        };
-        shards.fill_up();
-        shards
-    }
-
-    fn fill_up(&mut self) {
-        while self.backoffs.len() < self.count {
-            let jitter = Jitter::seeded(self.jitter.next_u64());
-            self.backoffs.push(Backoff::new(self.queue.0, self.queue.1, jitter));
-        }
-    }
-
-    /// More requests at once while full rounds leave a backlog, one less after a quiet while.
-    fn adapt(&mut self, behind: bool, took: Duration, deadline: Duration) {
-        let failing = self.backoffs.iter().any(|backoff| backoff.attempts() > 0);
-        self.desired = self.count;
-        if behind {
-            self.quiet = 0;
-            self.desired = self.count + (self.count / 2).max(1);
-        } else if took * 2 < deadline {
-            self.quiet += 1;
-            if self.quiet >= QUIET_ROUNDS {
-                self.quiet = 0;
-                self.desired = self.count.saturating_sub(1);
-            }
-        }
-        // More requests do not help an endpoint that fails.
-        if !(failing && behind) {
-            self.count = self.desired.clamp(self.min, self.max);
-            self.fill_up();
-        }
+    /// Whether everything read so far is known to be sent by so many shards.
+    fn is_reached(&self, shards: usize) -> bool {
+        let saved = self.cursor.saved();
+        saved.is_some_and(|saved| saved.reached >= self.read && saved.shards == shards)
     }
 }
 
@@ -557,6 +561,7 @@ fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rule
         histograms: config.send_native_histograms || version == Version::V2,
         exemplars: config.send_exemplars,
         shorten: budgeted,
+        maybe_sent_until: Position::default(),
     }
 }
 

@@ -11,9 +11,11 @@ use futures_util::future::{BoxFuture, join_all};
 use parking_lot::RwLock;
 use stint_model::{Clock, Labels};
 use stint_storage::{Db, Disk, WalPosition};
+use stint_wire::remote_write;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::cursor::Saved;
 use super::forwarder::{ForwardError, Forwarder, Handle, Setup};
 use super::retry::Response;
 use super::stored;
@@ -160,7 +162,7 @@ impl Manager {
             poll: POLL,
             seed: RandomState::new().hash_one(&config.name),
         };
-        let open = |saved| stored::open(&sources.db, &config.name, &saved);
+        let open = |saved: &Saved| stored::open(&sources.db, &config.name, saved);
         let forwarder = Forwarder::open(setup, open)?;
         let handle = forwarder.handle();
         let (stop, stopped) = watch::channel(false);
@@ -234,6 +236,7 @@ impl HttpTransport {
             .get(reqwest::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
+        let written = written(answer.headers());
         let mut body = Vec::new();
         // The status is known: what cannot be read of the body changes nothing.
         while body.len() < ANSWER_BYTES_MAX
@@ -243,8 +246,16 @@ impl HttpTransport {
         }
         body.truncate(ANSWER_BYTES_MAX);
         let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Response { status, retry_after, body })
+        Ok(Response { status, retry_after, body, written })
     }
+}
+
+/// What the answer says of samples that were stored.
+fn written(headers: &reqwest::header::HeaderMap) -> Option<u64> {
+    let number = |name| headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+    let samples = number(remote_write::SAMPLES_WRITTEN_HEADER);
+    let histograms = number(remote_write::HISTOGRAMS_WRITTEN_HEADER);
+    Some(samples?.saturating_add(histograms.unwrap_or(0)))
 }
 
 impl Transport for HttpTransport {

@@ -17,6 +17,8 @@ pub struct Response {
     pub retry_after: Option<String>,
     /// The start of the body; enough for an error id and a message.
     pub body: String,
+    /// Samples and histograms that were stored, where the answer says so, as 2.0 answers do.
+    pub written: Option<u64>,
 }
 
 /// What to do with the request that was answered.
@@ -29,6 +31,12 @@ pub enum Verdict {
     /// The valid rest was stored, some samples were refused for good. Never sent again.
     Refused {
         /// The error id without its prefix, or `http_<code>`.
+        id: String,
+    },
+    /// Something was refused for good, and the answer does not say that the rest was stored:
+    /// a Prometheus rolls the whole request back for one sample out of order.
+    RefusedWhole {
+        /// `http_<code>`.
         id: String,
     },
     /// The account has no room for series it does not know yet; known ones were stored.
@@ -90,9 +98,10 @@ fn by_id(id: &str, status: u16) -> Verdict {
             Verdict::Retry { id: owned }
         }
         _ => match by_status(status) {
-            Verdict::Stored | Verdict::Deduplicated | Verdict::Refused { .. } => {
-                Verdict::Refused { id: owned }
-            }
+            Verdict::Stored
+            | Verdict::Deduplicated
+            | Verdict::Refused { .. }
+            | Verdict::RefusedWhole { .. } => Verdict::Refused { id: owned },
             Verdict::ServerFull { .. } => Verdict::ServerFull { id: owned },
             Verdict::Split { .. } => Verdict::Split { id: owned },
             Verdict::Retry { .. } => Verdict::Retry { id: owned },
@@ -114,6 +123,7 @@ fn by_status(status: u16) -> Verdict {
         429 | 500 | 502..=599 => Verdict::Retry { id },
         // 300–399: redirects were followed already; what is left points to a wrong address.
         300..=399 | 401 | 403 | 404 | 405 | 407 | 415 | 501 => Verdict::Misconfigured { id },
+        400 | 409 => Verdict::RefusedWhole { id },
         _ => Verdict::Refused { id },
     }
 }
@@ -221,7 +231,7 @@ mod tests {
     use super::*;
 
     fn verdict(status: u16, body: &str) -> Verdict {
-        classify(&Response { status, retry_after: None, body: body.into() })
+        classify(&Response { status, body: body.into(), ..Response::default() })
     }
 
     fn id(text: &str) -> String {
@@ -272,7 +282,8 @@ mod tests {
     fn without_an_id_the_status_decides() {
         assert_eq!(verdict(204, ""), Verdict::Stored);
         assert_eq!(verdict(202, ""), Verdict::Deduplicated);
-        assert_eq!(verdict(400, "bad"), Verdict::Refused { id: id("http_400") });
+        assert_eq!(verdict(400, "bad"), Verdict::RefusedWhole { id: id("http_400") });
+        assert_eq!(verdict(422, "bad"), Verdict::Refused { id: id("http_422") });
         assert_eq!(verdict(401, ""), Verdict::Misconfigured { id: id("http_401") });
         assert_eq!(verdict(404, ""), Verdict::Misconfigured { id: id("http_404") });
         assert_eq!(verdict(413, ""), Verdict::Split { id: id("http_413") });

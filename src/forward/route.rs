@@ -12,7 +12,7 @@ use stint_wire::remote_write::Version;
 use stint_wire::remote_write::v1::encode_labels;
 
 use super::downsample::{Phases, Thinner};
-use super::source::StoredBatch;
+use super::source::{Position, StoredBatch};
 use super::status::Status;
 use crate::budget::admission::{Admission, GroupIndex};
 use crate::budget::group::{Key, KeyHasher, shard_of, target_of};
@@ -49,6 +49,8 @@ pub struct Item {
     pub series: Arc<Outgoing>,
     /// What it is.
     pub payload: Payload,
+    /// An earlier run may have delivered it.
+    pub maybe_sent: bool,
 }
 
 impl Item {
@@ -108,6 +110,8 @@ pub struct Rules {
     pub exemplars: bool,
     /// Whether label values are shortened here, so that the endpoint does not do it.
     pub shorten: bool,
+    /// What is stored before it may have been sent by an earlier run.
+    pub maybe_sent_until: Position,
 }
 
 /// Label values that Grafana Cloud does not shorten have at most this many bytes.
@@ -173,10 +177,11 @@ impl Router {
         admission.plan(now, wall);
         for batch in batches {
             status.counters.lost += batch.orphans;
+            let maybe_sent = batch.position_after <= self.rules.maybe_sent_until;
             for (series, _, sample) in batch.rows {
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));
-                match self.decide(series, sample, &admission) {
+                match self.decide(series, sample, maybe_sent, &admission) {
                     Decision::Send(item) => {
                         status.counters.pending += 1;
                         round.push(item);
@@ -191,7 +196,7 @@ impl Router {
             }
             for (series, _, exemplar) in batch.exemplars {
                 match self.exemplar(series, exemplar, &admission) {
-                    Some(item) => round.push(item),
+                    Some(item) => round.push(Item { maybe_sent, ..item }),
                     None => status.counters.exemplars_withheld += 1,
                 }
             }
@@ -258,7 +263,13 @@ impl Router {
         route
     }
 
-    fn decide(&mut self, series: SeriesRef, sample: Sample, admission: &Admission) -> Decision {
+    fn decide(
+        &mut self,
+        series: SeriesRef,
+        sample: Sample,
+        maybe_sent: bool,
+        admission: &Admission,
+    ) -> Decision {
         let Some(route) = self.routes.get_mut(&series) else {
             return Decision::Withhold(Reason::Relabel, None);
         };
@@ -278,14 +289,16 @@ impl Router {
             // It was sent until now: say that it ends.
             let marker = is_shown.then(|| {
                 route.thinner.taken(sample.at, &Value::Stale, route.interval);
-                Item { series: Arc::clone(outgoing), payload: Payload::Marker(sample.at) }
+                let payload = Payload::Marker(sample.at);
+                Item { series: Arc::clone(outgoing), payload, maybe_sent }
             });
             return Decision::Withhold(reason, marker);
         } else if !route.thinner.wants(sample.at, &sample.value, route.interval) {
             return Decision::Withhold(Reason::Interval, None);
         }
         route.thinner.taken(sample.at, &sample.value, route.interval);
-        Decision::Send(Item { series: Arc::clone(outgoing), payload: Payload::Sample(sample) })
+        let payload = Payload::Sample(sample);
+        Decision::Send(Item { series: Arc::clone(outgoing), payload, maybe_sent })
     }
 
     fn exemplar(
@@ -296,8 +309,11 @@ impl Router {
     ) -> Option<Item> {
         let outgoing = self.routes.get(&series)?.to.as_ref().ok()?;
         let is_sent = admission.is_settled(outgoing.group, outgoing.key);
-        (self.rules.exemplars && is_sent)
-            .then(|| Item { series: Arc::clone(outgoing), payload: Payload::Exemplar(exemplar) })
+        (self.rules.exemplars && is_sent).then(|| Item {
+            series: Arc::clone(outgoing),
+            payload: Payload::Exemplar(exemplar),
+            maybe_sent: false,
+        })
     }
 
     fn forget(&mut self, now: Duration, admission: &mut Admission) {

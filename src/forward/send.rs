@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use stint_model::{Clock, Span};
 use stint_wire::remote_write::Version;
 use tokio::sync::watch;
 
 use super::encode::{self, Families};
+use super::piece::{Piece, Refused};
 use super::retry::{Backoff, Response, Verdict, classify, retry_after};
 use super::route::{Item, Payload};
 use super::status::{Counters, Failure, Status};
@@ -51,6 +51,8 @@ pub struct Sender {
     pub clock: Arc<dyn Clock>,
     /// Monotonic milliseconds of the last accepted request.
     pub success_ms: AtomicU64,
+    /// Requests refused as a whole since the last accepted one.
+    pub refused_in_row: AtomicU32,
 }
 
 /// How a delivery ended.
@@ -67,17 +69,11 @@ const SUSPECT_AFTER: u32 = 8;
 /// How often it is taken apart while no other request succeeds either.
 const SPLITS_UNPROVEN_MAX: u32 = 2;
 
-/// Items that are sent as one request.
-struct Piece {
-    items: Vec<Item>,
-    body: Option<Bytes>,
-    exemplars: u64,
-    failures: u32,
-    splits: u32,
-    /// Monotonic milliseconds of the first failure.
-    failed_at: Option<u64>,
-    /// A following piece holds later samples of the same series.
-    pinned: bool,
+/// The state of one delivery.
+struct Way<'a> {
+    backoff: &'a mut Backoff,
+    /// Requests that the endpoint took.
+    accepted: u64,
 }
 
 /// What to do after an attempt.
@@ -97,6 +93,7 @@ impl Sender {
     ) -> Delivered {
         let mut stop = stop.clone();
         let mut pieces: VecDeque<Piece> = VecDeque::new();
+        let mut way = Way { backoff, accepted: 0 };
         loop {
             let piece = match pieces.pop_front() {
                 Some(piece) => piece,
@@ -106,7 +103,7 @@ impl Sender {
                     Piece::new(queue.drain(..count).collect())
                 }
             };
-            match self.attempt(piece, backoff).await {
+            match self.attempt(piece, &mut way).await {
                 Next::Done => {}
                 Next::Send(parts) => parts.into_iter().rev().for_each(|p| pieces.push_front(p)),
                 Next::Wait(piece, wait) => {
@@ -128,9 +125,14 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, mut piece: Piece, backoff: &mut Backoff) -> Next {
+    async fn attempt(&self, mut piece: Piece, way: &mut Way<'_>) -> Next {
         self.drop_unsendable(&mut piece);
         if piece.items.is_empty() {
+            return Next::Done;
+        }
+        if let Some(refused) = piece.refused.as_ref().filter(|it| it.accepted == way.accepted) {
+            let samples = piece.samples();
+            self.settle(&piece, |counters| counters.refuse(&refused.id, samples));
             return Next::Done;
         }
         let body = if let Some(body) = &piece.body {
@@ -157,8 +159,8 @@ impl Sender {
         }
         let request = Request { body, version: self.settings.version, attempt: piece.failures };
         match self.transport.send(request).await {
-            Ok(response) => self.answered(piece, &keys, &response, backoff),
-            Err(error) => self.unanswered(piece, &error, backoff),
+            Ok(response) => self.answered(piece, &keys, &response, way),
+            Err(error) => self.unanswered(piece, &error, way.backoff),
         }
     }
 
@@ -190,13 +192,8 @@ impl Sender {
         counters.pending -= too_old + unleased;
     }
 
-    fn answered(
-        &self,
-        piece: Piece,
-        keys: &[Key],
-        response: &Response,
-        backoff: &mut Backoff,
-    ) -> Next {
+    fn answered(&self, piece: Piece, keys: &[Key], response: &Response, way: &mut Way<'_>) -> Next {
+        let backoff = &mut *way.backoff;
         let now = self.clock.monotonic();
         let wall = self.clock.now();
         let verdict = classify(response);
@@ -214,6 +211,8 @@ impl Sender {
             Verdict::Stored | Verdict::Deduplicated => {
                 backoff.reset();
                 self.success_ms.store(now.as_millis() as u64, Ordering::Relaxed);
+                self.refused_in_row.store(0, Ordering::Relaxed);
+                way.accepted += 1;
                 self.settle(&piece, |counters| counters.sent += samples);
                 Next::Done
             }
@@ -222,6 +221,10 @@ impl Sender {
                 tracing::warn!(endpoint = %self.name, id, samples, "the endpoint refused samples for good: {}", first_line(&response.body));
                 self.settle(&piece, |counters| counters.refuse(&id, samples));
                 Next::Done
+            }
+            Verdict::RefusedWhole { id } => {
+                backoff.reset();
+                self.refused_whole(piece, &id, response, way.accepted)
             }
             Verdict::ServerFull { id } => {
                 backoff.reset();
@@ -266,6 +269,40 @@ impl Sender {
             counters.refuse(id, lost);
             counters.sent += samples - lost;
         });
+    }
+
+    /// One sample may have made the endpoint refuse the whole request. It is taken apart, by time
+    /// first, so that what is later than the cause is not lost with it; then by series, but only
+    /// where an earlier run may have delivered samples of one time for some series and not for
+    /// others. What is refused alone is refused.
+    fn refused_whole(&self, piece: Piece, id: &str, response: &Response, accepted: u64) -> Next {
+        let samples = piece.samples();
+        if let Some(written) = response.written.filter(|written| *written > 0) {
+            let written = written.min(samples);
+            self.refusal(id, samples - written, 1, &response.body);
+            self.settle(&piece, |counters| {
+                counters.sent += written;
+                counters.refuse(id, samples - written);
+            });
+            return Next::Done;
+        }
+        let in_row = self.refused_in_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let mut parts = piece.apart(in_row, Refused { id: id.to_owned(), accepted });
+        let Some(piece) = parts.pop() else { return Next::Done };
+        if !parts.is_empty() {
+            parts.push(piece);
+            return Next::Send(parts);
+        }
+        self.refusal(id, samples, in_row, &response.body);
+        self.settle(&piece, |counters| counters.refuse(id, samples));
+        Next::Done
+    }
+
+    /// Says that samples were refused at the first, second, fourth, eighth … time in a row.
+    fn refusal(&self, id: &str, samples: u64, in_row: u32, body: &str) {
+        if in_row.is_power_of_two() {
+            tracing::warn!(endpoint = %self.name, id, samples, in_row, "the endpoint refused samples for good: {}", first_line(body));
+        }
     }
 
     /// A request that fails again and again although others succeed holds something that the
@@ -338,58 +375,4 @@ pub(super) fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
 fn first_line(body: &str) -> &str {
     let line = body.trim().lines().next().unwrap_or_default();
     line.get(..line.floor_char_boundary(512)).unwrap_or(line)
-}
-
-impl Piece {
-    fn new(items: Vec<Item>) -> Self {
-        Self {
-            items,
-            body: None,
-            exemplars: 0,
-            failures: 0,
-            splits: 0,
-            failed_at: None,
-            pinned: false,
-        }
-    }
-
-    fn samples(&self) -> u64 {
-        self.items.iter().filter(|item| item.is_sample()).count() as u64
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        self.items.iter().map(|item| item.series.key).collect()
-    }
-
-    fn failed(mut self, now: Duration) -> Self {
-        self.failures = self.failures.saturating_add(1);
-        self.failed_at.get_or_insert(now.as_millis() as u64);
-        self
-    }
-
-    fn is_one_series(&self) -> bool {
-        let mut series = self.items.iter().map(|item| &item.series);
-        let first = series.next();
-        first.is_none_or(|first| series.all(|other| encode::is_same(first, other)))
-    }
-
-    /// Two pieces with half of the series each, or half of the samples where there is one series.
-    fn halves(self) -> Vec<Self> {
-        let (splits, failed_at) = (self.splits + 1, self.failed_at);
-        let one_series = self.is_one_series();
-        let pinned = self.pinned || one_series;
-        let (first, second) = if one_series {
-            let mut first = self.items;
-            let second = first.split_off(first.len() / 2);
-            (first, second)
-        } else {
-            let mut keys = self.items.iter().map(|item| item.series.key).collect::<Vec<_>>();
-            keys.sort_unstable();
-            keys.dedup();
-            let middle = keys.get(keys.len() / 2).copied();
-            self.items.into_iter().partition(|item| Some(item.series.key) < middle)
-        };
-        let piece = |items| Self { splits, failed_at, pinned, ..Self::new(items) };
-        vec![piece(first), piece(second)]
-    }
 }

@@ -1,5 +1,5 @@
 //! A world for the forwarder's tests: a stored log in memory, a clock that goes with tokio's, and an
-//! endpoint that counts series as Mimir does.
+//! endpoint that counts series as Mimir does or takes samples as Prometheus does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use stint_model::{Clock, Labels, SeriesRef, Span, Timestamp, Value};
 use stint_model::{Metadata, Sample};
+use stint_storage::WalId;
 use stint_wire::remote_write::v1::{self, Item};
 use stint_wire::snappy;
 use tokio::time::Instant;
@@ -89,17 +90,19 @@ impl Log {
 pub(super) struct LogSource {
     log: Arc<Mutex<Log>>,
     at: u64,
+    end: Position,
 }
 
 impl LogSource {
     pub(super) fn open(log: &Arc<Mutex<Log>>, saved: &Saved) -> Box<dyn Source> {
         let at = match saved {
-            Saved::At(position) => position.offset,
+            Saved::At(place) => place.done.offset,
             Saved::Nothing => log.lock().batches.len() as u64,
             Saved::Damaged(_) => 0,
         };
         assert!(at >= log.lock().released, "what was released is gone");
-        Box::new(Self { log: Arc::clone(log), at })
+        let end = Position { segment: 1, offset: log.lock().batches.len() as u64 };
+        Box::new(Self { log: Arc::clone(log), at, end })
     }
 }
 
@@ -113,6 +116,14 @@ impl Source for LogSource {
 
     fn position(&self) -> Position {
         Position { segment: 1, offset: self.at }
+    }
+
+    fn log(&self) -> WalId {
+        "000102030405060708090a0b0c0d0e0f".parse().unwrap()
+    }
+
+    fn end(&self) -> Position {
+        self.end
     }
 
     fn release(&mut self, position: Position) {
@@ -150,6 +161,8 @@ pub(super) struct Mimir {
 #[derive(Debug)]
 struct State {
     mood: Mood,
+    /// One sample out of order rolls the whole request back, as with a Prometheus.
+    rolls_back: bool,
     /// Samples of which metric make it answer 500.
     poison: Option<String>,
     partitions: u64,
@@ -168,6 +181,7 @@ impl Mimir {
             clock: Arc::clone(clock),
             state: Mutex::new(State {
                 mood: Mood::Well,
+                rolls_back: false,
                 poison: None,
                 partitions,
                 partition_max: limit / partitions,
@@ -183,6 +197,20 @@ impl Mimir {
 
     pub(super) fn set_mood(&self, mood: Mood) {
         self.state.lock().mood = mood;
+    }
+
+    /// From now on it takes samples as a Prometheus does.
+    pub(super) fn behave_as_prometheus(&self) {
+        self.state.lock().rolls_back = true;
+    }
+
+    /// It holds these series at these times already.
+    pub(super) fn hold(&self, series: &[Labels], times: &[i64]) {
+        let mut state = self.state.lock();
+        for labels in series {
+            let samples = times.iter().zip(0u32..).map(|(at, n)| (*at, f64::from(n).to_bits()));
+            state.stored.entry(labels.to_string()).or_default().extend(samples);
+        }
     }
 
     pub(super) fn set_poison(&self, metric: Option<&str>) {
@@ -215,6 +243,23 @@ impl Mimir {
 
     pub(super) fn metadata(&self) -> BTreeMap<String, Metadata> {
         self.state.lock().metadata.clone()
+    }
+}
+
+impl Mimir {
+    fn arrived(&self, request: &Request) -> Result<Response, TransportError> {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock();
+        state.requests.push((now, request.attempt));
+        match state.mood.clone() {
+            Mood::Well => Ok(state.take(&request.body, now)),
+            Mood::Unreachable => Err(TransportError("connection refused".into())),
+            Mood::Answers(response) => Ok(response),
+            Mood::Mute => {
+                state.take(&request.body, now);
+                Err(TransportError("timed out".into()))
+            }
+        }
     }
 }
 
@@ -270,19 +315,16 @@ impl State {
         if self.poison.is_some() && all.iter().any(|(labels, _)| poisoned(labels)) {
             return answer(500, "cannot digest that");
         }
+        if self.rolls_back {
+            return self.take_all_or_nothing(&all);
+        }
         for (labels, samples) in all {
             if !self.admit(&labels, now) {
                 refused = Some(labels);
                 continue;
             }
             let stored = self.stored.entry(labels.to_string()).or_default();
-            for sample in samples {
-                let bits = match sample.value {
-                    Value::Float(value) => value.to_bits(),
-                    _ => stint_model::STALE_NAN_BITS,
-                };
-                stored.push((sample.at.as_ms(), bits));
-            }
+            stored.extend(samples.iter().map(pair));
         }
         match refused {
             None => answer(200, ""),
@@ -293,26 +335,49 @@ impl State {
     }
 }
 
+impl State {
+    /// A sample older than the newest of its series, or another one for its time, is out of order
+    /// and undoes the request; the newest one again is fine and changes nothing.
+    fn take_all_or_nothing(&mut self, all: &[(Labels, Vec<Sample>)]) -> Response {
+        let mut stored = self.stored.clone();
+        for (labels, samples) in all {
+            let stored = stored.entry(labels.to_string()).or_default();
+            for pair in samples.iter().map(pair) {
+                match stored.last() {
+                    Some(newest) if *newest == pair => {}
+                    Some((newest, _)) if *newest >= pair.0 => {
+                        return answer(400, "out of order sample");
+                    }
+                    _ => stored.push(pair),
+                }
+            }
+        }
+        self.stored = stored;
+        answer(204, "")
+    }
+}
+
+/// Time and bits of a sample.
+fn pair(sample: &Sample) -> (i64, u64) {
+    let bits = match sample.value {
+        Value::Float(value) => value.to_bits(),
+        _ => stint_model::STALE_NAN_BITS,
+    };
+    (sample.at.as_ms(), bits)
+}
+
 pub(super) fn answer(status: u16, body: &str) -> Response {
-    Response { status, retry_after: None, body: body.to_owned() }
+    Response { status, body: body.to_owned(), ..Response::default() }
 }
 
 impl Transport for Mimir {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            let now = self.clock.monotonic();
-            let mut state = self.state.lock();
-            state.requests.push((now, request.attempt));
-            match state.mood.clone() {
-                Mood::Well => Ok(state.take(&request.body, now)),
-                Mood::Unreachable => Err(TransportError("connection refused".into())),
-                Mood::Answers(response) => Ok(response),
-                Mood::Mute => {
-                    state.take(&request.body, now);
-                    Err(TransportError("timed out".into()))
-                }
-            }
+            let answer = self.arrived(&request);
+            // Who is killed in here has delivered and does not know it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answer
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Where samples come from: stored batches in the order in which they were appended.
 
 use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef};
+use stint_storage::WalId;
 
 /// A place in the stored stream. Later places are greater, across restarts too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,12 @@ pub trait Source: Send {
 
     /// Where reading goes on.
     fn position(&self) -> Position;
+
+    /// Which log it is: positions of another one mean nothing here.
+    fn log(&self) -> WalId;
+
+    /// Where the stream ended when it was opened.
+    fn end(&self) -> Position;
 
     /// Says that nothing before `position` is needed any more.
     fn release(&mut self, position: Position);

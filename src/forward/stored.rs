@@ -1,35 +1,37 @@
 //! The store's log as the source of a forwarder.
 
-use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalPosition};
+use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalId, WalPosition};
 
 use super::cursor::Saved;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 
-/// Holds `db`'s log under an endpoint's name and reads it from where the last run stopped. A cursor
-/// that cannot be read, or that points behind the end because the store was replaced, means the
-/// start of what is still there.
+/// Holds `db`'s log under an endpoint's name and reads it from where the last run stopped: from the
+/// start of what is there where that cannot be told, because the cursor is damaged or belongs to a
+/// store that was replaced.
 pub fn open(db: &Db, name: &str, saved: &Saved) -> Result<Box<dyn Source>, HoldError> {
     let from = match saved {
         Saved::Nothing => None,
         Saved::Damaged(_) => Some(WalPosition::default()),
-        Saved::At(position) => {
-            let position = WalPosition { segment: position.segment, offset: position.offset };
-            if position > db.wal_end() {
-                tracing::warn!(
-                    endpoint = name,
-                    "the cursor points behind the end of the log; everything in the log is sent"
-                );
-                Some(WalPosition::default())
-            } else {
-                Some(position)
-            }
+        Saved::At(place) if place.log != db.wal_id() => {
+            tracing::warn!(
+                endpoint = name,
+                "the store is another one than the cursor was saved for; everything in its log is sent"
+            );
+            Some(WalPosition::default())
+        }
+        // A power cut may have made the log shorter than what was sent of it; then this is its end.
+        Saved::At(place) => {
+            Some(WalPosition { segment: place.done.segment, offset: place.done.offset })
         }
     };
-    Ok(Box::new(Stored { hold: db.hold(name, from)? }))
+    let (log, end) = (db.wal_id(), position(db.wal_end()));
+    Ok(Box::new(Stored { hold: db.hold(name, from)?, log, end }))
 }
 
 struct Stored {
     hold: WalHold,
+    log: WalId,
+    end: Position,
 }
 
 fn position(position: WalPosition) -> Position {
@@ -58,11 +60,88 @@ impl Source for Stored {
         position(self.hold.position())
     }
 
+    fn log(&self) -> WalId {
+        self.log
+    }
+
+    fn end(&self) -> Position {
+        self.end
+    }
+
     fn release(&mut self, until: Position) {
         self.hold.release_until(WalPosition { segment: until.segment, offset: until.offset });
     }
 
     fn lag_bytes(&self) -> u64 {
         self.hold.lag_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stint_model::{Appender as _, Batch, Labels, Sample, Timestamp};
+    use stint_storage::disk::sim::{Crash, Unsynced};
+    use stint_storage::{Options, SimDisk};
+
+    use super::*;
+    use crate::forward::cursor::Place;
+
+    fn store(disk: &SimDisk) -> Db {
+        Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0
+    }
+
+    fn append(db: &Db, at: i64) {
+        let mut batch = Batch::default();
+        let labels = Labels::from_pairs([("__name__", "a")]);
+        batch.push(labels, Sample::float(Timestamp(at), at as f64));
+        db.append(&batch).unwrap();
+    }
+
+    fn place(db: &Db) -> Saved {
+        let end = position(db.wal_end());
+        Saved::At(Place { log: db.wal_id(), done: end, reached: end, shards: 1 })
+    }
+
+    /// Batches that are read until there are no more.
+    fn read(mut source: Box<dyn Source>) -> usize {
+        std::iter::from_fn(|| match source.next().unwrap() {
+            Event::Batch(batch) => Some(batch.rows.len()),
+            Event::Lost { reason, .. } => panic!("{reason}"),
+            Event::CaughtUp => None,
+        })
+        .sum()
+    }
+
+    #[test]
+    fn a_log_cut_short_by_a_power_cut_is_not_sent_again() {
+        let disk = SimDisk::new();
+        let db = store(&disk);
+        append(&db, 1_000);
+        db.sync().unwrap();
+        for at in 2..10 {
+            append(&db, at * 1_000);
+        }
+        let saved = place(&db);
+        let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
+        let db = store(&left);
+        let source = open(&db, "a", &saved).unwrap();
+        append(&db, 20_000);
+        assert_eq!(read(source), 1, "only what came afterwards");
+    }
+
+    #[test]
+    fn a_replaced_store_is_sent_from_its_start() {
+        let saved = place(&{
+            let db = store(&SimDisk::new());
+            append(&db, 1_000);
+            db
+        });
+        let db = store(&SimDisk::new());
+        for at in 1..4 {
+            append(&db, at * 1_000);
+        }
+        assert_eq!(read(open(&db, "a", &saved).unwrap()), 3);
     }
 }

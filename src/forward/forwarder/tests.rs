@@ -1,3 +1,5 @@
+mod prometheus;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +102,7 @@ impl World {
             seed: 7,
         };
         let log = Arc::clone(&self.log);
-        let open = |saved| Ok::<_, SourceError>(LogSource::open(&log, &saved));
+        let open = |saved: &Saved| Ok::<_, SourceError>(LogSource::open(&log, saved));
         let forwarder = Forwarder::open(setup, open).unwrap();
         let handle = forwarder.handle();
         let task = tokio::spawn(forwarder.run(stopped));
