@@ -2,6 +2,7 @@
 //! hold for all of them and counts what came and what was refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::{IntCounter, IntCounterVec};
 use stint_model::{
@@ -41,6 +42,7 @@ pub struct Pipeline {
     rejected: IntCounterVec,
     failed: IntCounterVec,
     stored: Arc<Notify>,
+    trouble: Arc<Trouble>,
 }
 
 impl Pipeline {
@@ -75,6 +77,7 @@ impl Pipeline {
                 &["source"],
             ),
             stored: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Pipeline {
             rejected,
             failed: self.failed.with_label_values(&[name]),
             stored: Arc::clone(&self.stored),
+            trouble: Arc::clone(&self.trouble),
         })
     }
 }
@@ -109,6 +113,7 @@ struct Source {
     rejected: [IntCounter; RejectReason::ALL.len()],
     failed: IntCounter,
     stored: Arc<Notify>,
+    trouble: Arc<Trouble>,
 }
 
 impl Appender for Source {
@@ -131,10 +136,38 @@ impl Appender for Source {
             Ok(appended) => {
                 self.count(batch, appended);
                 self.stored.notify_waiters();
+                if self.trouble.ended() {
+                    tracing::info!("samples can be stored again");
+                }
             }
-            Err(_) => self.failed.inc(),
+            Err(error) => {
+                self.failed.inc();
+                if self.trouble.began() {
+                    tracing::error!(
+                        %error,
+                        "samples cannot be stored: scraped ones are lost, received ones refused"
+                    );
+                }
+            }
         }
         outcome
+    }
+}
+
+/// Whether the store takes anything, so that a failure that lasts is told once and not with every
+/// batch.
+#[derive(Debug, Default)]
+struct Trouble(AtomicBool);
+
+impl Trouble {
+    /// Notes a failure; whether it is the first.
+    fn began(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes a success; whether there were failures before.
+    fn ended(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -130,12 +130,14 @@ impl Server {
             connections_max: flags.web_max_connections,
             read_timeout: flags.web_read_timeout.to_std(),
         };
+        // Before anybody is answered: without a folder there will be no server.
+        let disk = store::folder(flags).await?;
         let http = listeners.serve(options, &api::router(&api));
         for address in http.addresses() {
             tracing::info!(%address, "listening");
         }
 
-        let (db, disk, report) = store::open(flags, &config).await?;
+        let (db, report) = store::open(flags, &config, &disk).await?;
         let pipeline = Pipeline::new(
             Arc::new(db.clone()) as Arc<dyn Appender>,
             Arc::clone(&clock),

@@ -84,3 +84,48 @@ fn inspect_of_a_directory_without_a_database_says_so_and_creates_nothing() {
     assert!(told.contains("elsewhere holds no database"), "{told}");
     assert!(!dir.path().join("elsewhere").exists());
 }
+
+/// The last line that the program says when it cannot start.
+fn refusal(dir: &TestDir, arguments: &[&str]) -> String {
+    let (code, told) = run(dir, arguments);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(!told.contains("listening"), "nobody is answered before: {told}");
+    told.lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_told_once_with_what_to_do() {
+    let dir = TestDir::new();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let flags = ["--web.listen-address=127.0.0.1:0", "--storage.tsdb.path=file"];
+    assert_eq!(
+        refusal(&dir, &flags),
+        "stint: error: cannot use the data folder file: create directory file: File exists (os \
+         error 17); it has to be a folder; choose another one with --storage.tsdb.path"
+    );
+}
+
+#[tokio::test]
+async fn a_second_server_needs_a_folder_and_a_port_of_its_own() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &[]).await;
+    let listen = format!("--web.listen-address={}", server.url.trim_start_matches("http://"));
+    assert_eq!(
+        refusal(&dir, &[&listen, "--storage.tsdb.path=other"]),
+        format!(
+            "stint: error: cannot listen on {}: Address already in use (os error 98); stop the \
+             server that runs there, or choose another address with --web.listen-address",
+            server.url.trim_start_matches("http://")
+        )
+    );
+    let (code, told) = run(&dir, &["--web.listen-address=127.0.0.1:0", "--storage.tsdb.path=data"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.ends_with(
+            "stint: error: cannot open the store in the data folder data: it is in use by another \
+             process; each server needs a data folder of its own (--storage.tsdb.path)\n"
+        ),
+        "{told}"
+    );
+    server.stop().await;
+}

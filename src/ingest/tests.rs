@@ -100,3 +100,12 @@ fn a_failure_of_the_store_is_returned_and_counted() {
     let text = metrics.render();
     assert!(text.contains("stint_ingest_failed_batches_total{source=\"test\"} 1\n"), "{text}");
 }
+
+#[test]
+fn a_failure_that_lasts_is_told_once() {
+    let trouble = Trouble::default();
+    assert!(!trouble.ended());
+    assert_eq!([trouble.began(), trouble.began()], [true, false]);
+    assert_eq!([trouble.ended(), trouble.ended()], [true, false]);
+    assert!(trouble.began());
+}

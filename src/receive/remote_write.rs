@@ -352,7 +352,7 @@ impl Tally {
                 text.push_str(problem);
                 text.push('\n');
             } else {
-                tracing::warn!(problem, "a series of a remote write request was skipped");
+                tracing::debug!(problem, "a series of a remote write request was skipped");
             }
         }
         let status = if text.is_empty() { 204 } else { 400 };

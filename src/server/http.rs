@@ -2,6 +2,7 @@
 //! cutting off answers.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +45,15 @@ impl Listeners {
     pub async fn bind(addresses: &[String]) -> anyhow::Result<Self> {
         let mut bound = Self { listeners: Vec::new(), addresses: Vec::new() };
         for address in addresses {
-            let listener = TcpListener::bind(address.as_str()).await.with_context(|| {
-                format!("cannot listen on {address}; is another server running there?")
+            let listener = TcpListener::bind(address.as_str()).await.map_err(|error| {
+                let hint = match error.kind() {
+                    ErrorKind::AddrInUse => "stop the server that runs there, or",
+                    _ => "mend the cause, or",
+                };
+                anyhow::anyhow!(
+                    "cannot listen on {address}: {error}; {hint} choose another address with \
+                     --web.listen-address"
+                )
             })?;
             let address = listener.local_addr().context("cannot read the address listened on")?;
             bound.addresses.push(address);

@@ -1,31 +1,76 @@
 //! Opening the store, and the options that the configuration and the flags give it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use stint_model::Span;
-use stint_storage::{Db, Disk, OpenReport, Options, OsDisk};
+use stint_storage::{Db, Disk, OpenError, OpenReport, Options, OsDisk};
 
 use crate::cli::flags::Flags;
 use crate::config::Config;
 
+/// Makes the data folder where there is none.
+///
+/// # Errors
+/// It cannot be made, with what to do about it.
+pub(super) async fn folder(flags: &Flags) -> anyhow::Result<Arc<dyn Disk>> {
+    let path = flags.storage_path.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        OsDisk::new(&path).map_err(|error| {
+            let hint = hint(error.source.kind());
+            // The error tells its cause itself.
+            anyhow::anyhow!("cannot use the data folder {}: {error}; {hint}", path.display())
+        })
+    });
+    let disk = made.await.context("making the data folder ended unexpectedly")??;
+    Ok(Arc::new(disk) as Arc<dyn Disk>)
+}
+
+/// What helps against a failure of the data folder.
+fn hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => {
+            "let the user that runs this server write there (in a container, the volume has to \
+             belong to its user), or choose another folder with --storage.tsdb.path"
+        }
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "it has to be a folder; choose another one with --storage.tsdb.path"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space, or choose another folder with --storage.tsdb.path"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount it writable, or choose another folder with --storage.tsdb.path"
+        }
+        _ => "mend the cause, or choose another folder with --storage.tsdb.path",
+    }
+}
+
 /// Opens the store with the retention that the configuration or the flags give.
+///
+/// # Errors
+/// It cannot be opened, with what to do about it.
 pub(super) async fn open(
     flags: &Flags,
     config: &Config,
-) -> anyhow::Result<(Db, Arc<dyn Disk>, OpenReport)> {
-    let path = flags.storage_path.clone();
+    disk: &Arc<dyn Disk>,
+) -> anyhow::Result<(Db, OpenReport)> {
     let options = options(flags, config);
-    let shown = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || {
-        let disk = OsDisk::new(&path)
-            .with_context(|| format!("cannot use the data directory {}", path.display()))?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (db, report) = Db::open(Arc::clone(&disk), options)
-            .with_context(|| format!("cannot open the store in {}", path.display()))?;
-        anyhow::Ok((db, disk, report))
-    });
-    let (db, disk, report) = opened.await.context("opening the store ended unexpectedly")??;
+    let shown = flags.storage_path.display().to_string();
+    let disk = Arc::clone(disk);
+    let opened = tokio::task::spawn_blocking(move || Db::open(disk, options)).await;
+    let (db, report) =
+        opened.context("opening the store ended unexpectedly")?.map_err(|error| {
+            let hint = match &error {
+                OpenError::Disk(error) => hint(error.source.kind()),
+                OpenError::InUse => {
+                    "each server needs a data folder of its own (--storage.tsdb.path)"
+                }
+                OpenError::NewerFormat { .. } | OpenError::Option(_) => "nothing was changed",
+            };
+            anyhow::anyhow!("cannot open the store in the data folder {shown}: {error}; {hint}")
+        })?;
     if let Some(tail) = &report.torn_tail {
         tracing::info!(
             file = %tail.path.display(), bytes = tail.bytes,
@@ -45,7 +90,7 @@ pub(super) async fn open(
         );
     }
     tracing::info!(path = shown, series = report.series, samples = report.samples, "store opened");
-    Ok((db, disk, report))
+    Ok((db, report))
 }
 
 /// The configuration file over the flags over `retention.toml`.
@@ -60,5 +105,17 @@ pub(super) fn options(flags: &Flags, config: &Config) -> Options {
         retention_bytes: (retention.size_bytes > 0).then_some(retention.size_bytes),
         exemplars_max: usize::try_from(config.storage.max_exemplars).unwrap_or(usize::MAX),
         ..Options::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_depends_on_the_cause() {
+        assert!(hint(ErrorKind::StorageFull).starts_with("free some space"));
+        assert!(hint(ErrorKind::PermissionDenied).contains("write there"));
+        assert!(hint(ErrorKind::ReadOnlyFilesystem).contains("writable"));
     }
 }

@@ -13,7 +13,7 @@ pub enum OpenError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Somebody else has it open.
-    #[error("the data directory is in use by another process; stop it or choose another directory")]
+    #[error("it is in use by another process")]
     InUse,
     /// Written by a newer version.
     #[error("{} has format version {found}, this program reads up to {known}: use a newer one", path.display())]
