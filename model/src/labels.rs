@@ -122,15 +122,26 @@ impl Labels {
 
     /// Only the labels for which `keep` holds.
     #[must_use]
-    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+    pub fn retain(&self, keep: impl FnMut(&str) -> bool) -> Self {
         let mut text = String::with_capacity(self.0.len());
+        self.encode_retained(keep, &mut text);
+        if text.len() == self.0.len() { self.clone() } else { Self(Arc::from(text)) }
+    }
+
+    /// Appends to `text` what [`Labels::encoded`] of the labels for which `keep` holds is: to look up
+    /// whether such a set is known without making it.
+    pub fn encode_retained(&self, mut keep: impl FnMut(&str) -> bool, text: &mut String) {
         for (name, value) in self {
             if keep(name) {
-                push_string(&mut text, name);
-                push_string(&mut text, value);
+                push_string(text, name);
+                push_string(text, value);
             }
         }
-        if text.len() == self.0.len() { self.clone() } else { Self(Arc::from(text)) }
+    }
+
+    /// All names and values in one text, equal for equal sets only. Its form is not meant to be kept.
+    pub fn encoded(&self) -> &str {
+        &self.0
     }
 
     /// Without the metric name.
@@ -197,7 +208,19 @@ impl PartialOrd for Labels {
 impl Ord for Labels {
     /// By the first differing label: its name, then its value; a prefix comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (mut own, mut others) = (self.iter(), other.iter());
+        loop {
+            // Pairs that are equal are equal as encoded, so those of the other side are not decoded.
+            let before = own.rest;
+            let Some(pair) = own.next() else {
+                return if others.rest.is_empty() { Ordering::Equal } else { Ordering::Less };
+            };
+            let encoded = before.get(..before.len() - own.rest.len()).unwrap_or_default();
+            match others.rest.strip_prefix(encoded) {
+                Some(rest) => others.rest = rest,
+                None => return others.next().map_or(Ordering::Greater, |other| pair.cmp(&other)),
+            }
+        }
     }
 }
 
@@ -385,6 +408,18 @@ mod tests {
             let sorted = Labels::from_sorted(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())));
             prop_assert_eq!(sorted.as_ref(), Some(&labels));
             prop_assert_eq!(labels.to_builder().build(), labels);
+        }
+
+        #[test]
+        fn what_is_retained_is_encoded_as_if_it_had_been_made(
+            pairs in proptest::collection::btree_map("[a-c]{1,2}", ".{1,80}", 0..6),
+        ) {
+            let labels = Labels::from_pairs(&pairs);
+            let keep = |name: &str| name.starts_with('a');
+            let mut text = String::new();
+            labels.encode_retained(keep, &mut text);
+            let retained = labels.retain(keep);
+            prop_assert_eq!(text.as_str(), retained.encoded());
         }
 
         #[test]

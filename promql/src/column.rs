@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use stint_model::Labels;
 use stint_model::histogram::FloatHistogram;
 use stint_model::labels::METRIC_NAME;
+use stint_model::{Columns, Labels};
 
 use crate::error::QueryError;
 use crate::value::SampleValue;
@@ -152,6 +152,19 @@ impl Column {
             *slot = value;
             *word |= 1 << (at % 64);
         }
+    }
+
+    /// Makes floats present at the steps of a bitmap, and gives the values of all steps to be set.
+    pub(crate) fn fill(&mut self, present: &[u64]) -> &mut [f64] {
+        for (word, other) in self.present.iter_mut().zip(present) {
+            *word |= other;
+        }
+        &mut self.values
+    }
+
+    /// The floats, those of steps without one included, and the bitmap of steps that have one.
+    pub(crate) fn float_parts(&self) -> (&[f64], &[u64]) {
+        (&self.values, &self.present)
     }
 
     /// Sets a histogram.
@@ -353,6 +366,24 @@ impl Samples {
         self.histograms.clear();
         self.histogram_starts.clear();
         self.drops.clear();
+    }
+
+    /// Takes the floats out of columns that have nothing else, no stale markers either.
+    pub(crate) fn take_floats(&mut self, columns: &mut Columns) {
+        self.float_times.extend(columns.times.iter().map(|time| time.0));
+        std::mem::swap(&mut self.floats, &mut columns.values);
+        let after = self.floats.get(1..).unwrap_or_default();
+        let pairs = || self.floats.iter().zip(after);
+        // Counting all is faster than looking for the first.
+        if pairs().filter(|(before, value)| value < before).count() > 0 {
+            let drops = pairs().enumerate().filter(|(_, (before, value))| value < before);
+            self.drops.extend(drops.map(|(at, _)| at + 1));
+        }
+    }
+
+    /// Whether there are only floats without start times.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.histograms.is_empty() && self.float_starts.is_empty()
     }
 
     /// Adds a float.

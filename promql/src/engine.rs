@@ -10,6 +10,7 @@ use crate::error::QueryError;
 use crate::exec::{Evaluator, Shared, reach};
 use crate::parse;
 use crate::parse::ast::{Expr, ValueType};
+use crate::rewrites::Rewrites;
 use crate::value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue};
 
 /// The phase that limits and cancellations are reported to happen in.
@@ -34,6 +35,8 @@ pub struct EngineOptions {
     pub use_start_timestamps: bool,
     /// Types and units are labels (`type-and-unit-labels`).
     pub type_and_unit_labels: bool,
+    /// Shortcuts that change no answer.
+    pub rewrites: Rewrites,
 }
 
 impl Default for EngineOptions {
@@ -48,6 +51,7 @@ impl Default for EngineOptions {
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,
+            rewrites: Rewrites::ALL,
         }
     }
 }
@@ -188,11 +192,11 @@ impl Engine {
     ) -> Result<Answer, QueryError> {
         let mut shared = Shared::new(&self.options, run, cancel.with_timeout(self.options.timeout));
         let steps = run.steps;
-        let (first, last) = reach(&Evaluator { shared: &shared, steps }, run.expr)?;
+        let (first, last) = reach(&Evaluator { shared: &shared, steps, names: true }, run.expr)?;
         let range = TimeRange::closed(Timestamp(first), Timestamp(last));
         shared.querier = Some(source.querier(range)?);
-        let value = value(&Evaluator { shared: &shared, steps })?;
-        shared.check()?;
+        let value = value(&Evaluator { shared: &shared, steps, names: true })?;
+        shared.check_now()?;
         let (annotations, stats) = shared.finish();
         Ok(Answer { value, annotations, stats })
     }

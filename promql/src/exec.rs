@@ -3,17 +3,20 @@
 //! [`Evaluator::stream`] hands the series of an expression to a sink one by one, so that an
 //! aggregation never holds more than its groups and the column it is folding.
 
+pub(crate) mod accumulate;
 pub(crate) mod aggregate;
 pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod classic;
 pub(crate) mod duration;
+pub(crate) mod groups;
 pub(crate) mod info;
 pub(crate) mod scalar;
 pub(crate) mod selector;
 pub(crate) mod set_ops;
 pub(crate) mod sort;
 pub(crate) mod subquery;
+pub(crate) mod timeline;
 pub(crate) mod topk;
 pub(crate) mod window;
 
@@ -26,6 +29,8 @@ use crate::cancel::Cancel;
 use crate::column::{Column, Series, Steps, merge_equal, without_metadata};
 use crate::engine::{EngineOptions, PHASE, Run};
 use crate::error::QueryError;
+use crate::functions::math::float_function;
+use crate::functions::range_function;
 use crate::parse::ast::{Expr, PosRange, ValueType};
 use crate::parse::line_and_column;
 use crate::value::Stats;
@@ -55,6 +60,9 @@ const TIME_DEPENDENT: [&str; 16] = [
     "year",
 ];
 
+/// How often it is asked whether to stop, for one reading of the clock.
+const CHECKS_PER_CLOCK: u32 = 8;
+
 /// What all parts of one query share.
 pub(crate) struct Shared<'a> {
     pub(crate) options: &'a EngineOptions,
@@ -65,6 +73,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) is_range: bool,
     text: &'a str,
     cancel: Cancel,
+    checks: Cell<u32>,
     held: Cell<usize>,
     peak: Cell<usize>,
     total: Cell<usize>,
@@ -86,6 +95,7 @@ impl<'a> Shared<'a> {
             is_range: run.is_range,
             text: run.text,
             cancel,
+            checks: Cell::default(),
             held: Cell::default(),
             peak: Cell::default(),
             total: Cell::default(),
@@ -95,8 +105,19 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// An error when the query should stop.
+    /// An error when the query should stop. Asked once for each series or more often, so that the
+    /// clock is read at some of the calls only.
     pub(crate) fn check(&self) -> Result<(), QueryError> {
+        let checks = self.checks.get();
+        self.checks.set(checks.wrapping_add(1));
+        if checks.is_multiple_of(CHECKS_PER_CLOCK) || self.cancel.is_canceled() {
+            return self.cancel.check(PHASE);
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], with a look at the clock.
+    pub(crate) fn check_now(&self) -> Result<(), QueryError> {
         self.cancel.check(PHASE)
     }
 
@@ -169,6 +190,9 @@ impl<'a> Shared<'a> {
 pub(crate) struct Evaluator<'a> {
     pub(crate) shared: &'a Shared<'a>,
     pub(crate) steps: Steps,
+    /// Whether somebody looks at the metric names of the series. Where nobody does, they are not
+    /// taken off either.
+    pub(crate) names: bool,
 }
 
 impl Evaluator<'_> {
@@ -184,7 +208,10 @@ impl Evaluator<'_> {
 
     /// Hands the series of an instant vector to `sink`, one by one.
     pub(crate) fn stream(&self, expr: &Expr, sink: &mut Sink<'_>) -> Result<(), QueryError> {
-        if self.steps.count > 1 && is_step_invariant(expr) {
+        if self.steps.count > 1
+            && self.shared.options.rewrites.step_invariant
+            && is_step_invariant(expr)
+        {
             let once = Evaluator { steps: Steps::once(self.steps.start), ..*self };
             return once.stream(expr, &mut |series| {
                 let column = series.column.broadcast(self.steps.count);
@@ -235,7 +262,7 @@ impl Evaluator<'_> {
     pub(crate) fn drop_name(&self, series: &mut Series) {
         if self.shared.options.delayed_name_removal {
             series.drop_name = true;
-        } else {
+        } else if self.names {
             series.labels = without_metadata(&series.labels);
         }
     }
@@ -272,6 +299,31 @@ impl Evaluator<'_> {
             Expr::Binary(binary) => {
                 binary.matching.is_none()
                     && (!self.has_one_name(&binary.lhs) || !self.has_one_name(&binary.rhs))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the labels of the expression's series are those of one selector, with the metric name
+    /// or without, and go through nothing that looks at the name on their way.
+    pub(crate) fn only_passes_labels_on(&self, expr: &Expr) -> bool {
+        let is_number = |arg: &Expr| matches!(arg.unparenthesized(), Expr::Number(_));
+        match expr {
+            Expr::VectorSelector(_) | Expr::MatrixSelector(_) => self.has_one_name(expr),
+            Expr::Paren(paren) => self.only_passes_labels_on(&paren.expr),
+            Expr::Unary(unary) => self.only_passes_labels_on(&unary.expr),
+            Expr::Call(call) => {
+                let name = call.function.name;
+                let is_known = range_function(name).is_some() || float_function(name).is_some();
+                let mut args = call.args.iter().filter(|arg| !is_number(arg));
+                is_known
+                    && args.next().is_some_and(|arg| self.only_passes_labels_on(arg))
+                    && args.next().is_none()
+            }
+            Expr::Binary(binary) if !binary.op.is_set() => {
+                let (lhs, rhs) = (&binary.lhs, &binary.rhs);
+                (is_number(lhs) && self.only_passes_labels_on(rhs))
+                    || (is_number(rhs) && self.only_passes_labels_on(lhs))
             }
             _ => false,
         }

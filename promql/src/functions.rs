@@ -2,8 +2,10 @@
 
 pub(crate) mod calendar;
 pub(crate) mod histogram;
+pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod over_time;
+pub(crate) mod plain_rate;
 pub(crate) mod rate;
 
 use std::fmt::Write as _;
@@ -21,6 +23,15 @@ pub(crate) struct RangeFunction {
     pub(crate) eval: RangeEval,
     /// Whether the value no longer deserves the metric's name.
     pub(crate) drops_name: bool,
+    /// How the same is done for all steps at once where the samples are plain floats.
+    pub(crate) kernel: Option<Kernel>,
+}
+
+/// A function over whole columns of windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kernel {
+    Rate(plain_rate::Kind),
+    Summary(lanes::Summary),
 }
 
 /// The range function of this name.
@@ -55,7 +66,21 @@ pub(crate) fn range_function(name: &str) -> Option<RangeFunction> {
         _ => return None,
     };
     let drops_name = !matches!(name, "first_over_time" | "last_over_time");
-    Some(RangeFunction { eval, drops_name })
+    Some(RangeFunction { eval, drops_name, kernel: kernel(name) })
+}
+
+fn kernel(name: &str) -> Option<Kernel> {
+    let rate = |is_counter, is_rate| Kernel::Rate(plain_rate::Kind { is_counter, is_rate });
+    Some(match name {
+        "rate" => rate(true, true),
+        "increase" => rate(true, false),
+        "delta" => rate(false, false),
+        "sum_over_time" => Kernel::Summary(lanes::Summary::Sum),
+        "avg_over_time" => Kernel::Summary(lanes::Summary::Avg),
+        "stddev_over_time" => Kernel::Summary(lanes::Summary::Stddev),
+        "stdvar_over_time" => Kernel::Summary(lanes::Summary::Stdvar),
+        _ => return None,
+    })
 }
 
 /// A string that may not be UTF-8 in Go's quotes.

@@ -12,6 +12,7 @@ mod exec;
 mod functions;
 mod kahan;
 pub mod parse;
+pub mod rewrites;
 pub mod script;
 pub mod value;
 
@@ -19,4 +20,5 @@ pub use annotations::Annotations;
 pub use cancel::Cancel;
 pub use engine::{Engine, EngineOptions, InstantQuery, RangeQuery};
 pub use error::QueryError;
+pub use rewrites::Rewrites;
 pub use value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue, Stats};

@@ -10,7 +10,7 @@ use stint_model::{Histogram, Labels, Sample, Span, Timestamp, Value};
 use stint_promql::script::MemoryStore;
 use stint_promql::{
     Answer, Cancel, Engine, EngineOptions, InstantQuery, QueryError, QueryValue, RangeQuery,
-    SampleValue, parse,
+    Rewrites, SampleValue, parse,
 };
 
 const STEP: Span = Span(20_000);
@@ -51,6 +51,8 @@ fn range(
 /// A value in a form that compares bit by bit.
 fn bits(value: &SampleValue) -> String {
     match value {
+        // Which of its bits a NaN has is not defined.
+        SampleValue::Float(value) if value.is_nan() => "NaN".to_owned(),
         SampleValue::Float(value) => format!("{:x}", value.to_bits()),
         SampleValue::Histogram(histogram) => format!("{histogram:?}"),
     }
@@ -205,6 +207,7 @@ fn choiceless() -> impl Strategy<Value = String> {
         Just("resets"),
         Just("deriv"),
         Just("stddev_over_time"),
+        Just("stdvar_over_time"),
         Just("mad_over_time"),
         Just("absent_over_time"),
         Just("present_over_time"),
@@ -294,6 +297,31 @@ proptest! {
                 TestCaseError::fail(format!("{expr} at {time}: {error}"))
             })?;
             prop_assert_eq!(at(&answer.value, time), at(&single.value, time), "{} at {}", expr, time);
+        }
+    }
+
+    #[test]
+    fn shortcuts_change_nothing(
+        store in store(),
+        expr in expression(),
+        start in -40_000_i64..200_000,
+        delayed in any::<bool>(),
+    ) {
+        let quick = engine(delayed);
+        let plain = Engine::new(EngineOptions { rewrites: Rewrites::NONE, ..quick.options().clone() });
+        let all = (start, start + 11 * STEP.0);
+        match (range(&quick, &store, &expr, all), range(&plain, &store, &expr, all)) {
+            (Ok(quick), Ok(plain)) => {
+                prop_assert_eq!(&quick.annotations, &plain.annotations, "{}", expr);
+                for step in 0..12 {
+                    let time = start + step * STEP.0;
+                    prop_assert_eq!(at(&quick.value, time), at(&plain.value, time), "{}", expr);
+                }
+            }
+            (quick, plain) => {
+                let (quick, plain) = (quick.map(|_| ()), plain.map(|_| ()));
+                prop_assert_eq!(quick, plain, "{}", expr);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use stint_model::labels::METRIC_NAME;
 
 use crate::column::{Column, Point, SAME_LABELSET, Scalar, Series, merge_equal};
 use crate::error::QueryError;
+use crate::exec::groups::GroupIndex;
 use crate::exec::{Evaluator, Sink};
 use crate::parse::ast::{Binary, BinaryOp, Cardinality, Expr, PosRange, ValueType, VectorMatching};
 use crate::value::SampleValue;
@@ -341,15 +342,10 @@ fn any(all: &[Series], count: usize) -> Vec<bool> {
     any
 }
 
-/// The labels by which series find each other.
-pub(crate) fn signature(labels: &Labels, matching: &VectorMatching) -> Labels {
-    if matching.on {
-        labels.retain(|name| matching.labels.iter().any(|label| label == name))
-    } else {
-        labels.retain(|name| {
-            name != METRIC_NAME && !matching.labels.iter().any(|label| label == name)
-        })
-    }
+/// Whether the label of this name is one of those by which series find each other.
+pub(crate) fn is_matched(matching: &VectorMatching, name: &str) -> bool {
+    let is_named = matching.labels.iter().any(|label| label == name);
+    if matching.on { is_named } else { !is_named && name != METRIC_NAME }
 }
 
 /// The text of the error for a join that needs `group_left` or `group_right`.
@@ -384,13 +380,13 @@ struct Join<'e, 'a> {
 impl Join<'_, '_> {
     fn groups(&self, many: &[Series], one: &[Series]) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        let mut index: HashMap<Labels, usize, foldhash::fast::FixedState> = HashMap::default();
+        let mut index = GroupIndex::default();
         let mut slot = |labels: &Labels| {
-            let signature = signature(labels, self.matching);
-            *index.entry(signature.clone()).or_insert_with(|| {
+            let (slot, new) = index.number(labels, |name| is_matched(self.matching, name));
+            if let Some(signature) = new {
                 groups.push(Group { signature, many: Vec::new(), one: Vec::new() });
-                groups.len() - 1
-            })
+            }
+            slot
         };
         let many: Vec<usize> = many.iter().map(|series| slot(&series.labels)).collect();
         let one: Vec<usize> = one.iter().map(|series| slot(&series.labels)).collect();

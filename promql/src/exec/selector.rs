@@ -165,7 +165,7 @@ impl Evaluator<'_> {
             columns.clear();
             set.read(index, range, &mut columns)?;
             samples.clear();
-            load(&columns, &mut samples, self.shared.detects_resets.get());
+            load(&mut columns, &mut samples, self.shared.detects_resets.get());
             let mut column = self.shared.column(self.steps.count);
             for (at, time) in self.steps.times().enumerate() {
                 match interpolate(&samples, reference.time(time), lookback) {
@@ -241,7 +241,16 @@ impl<'a> Histograms<'a> {
 }
 
 /// Splits columns into floats and histograms, without stale markers.
-pub(crate) fn load(columns: &Columns, samples: &mut Samples, detects_resets: bool) {
+pub(crate) fn load(columns: &mut Columns, samples: &mut Samples, detects_resets: bool) {
+    // Most series are plain floats. What is not a number may be a stale marker.
+    let is_plain = columns.histograms.is_empty()
+        && columns.starts.is_empty()
+        && columns.values.iter().filter(|value| value.is_nan()).count() == 0;
+    if is_plain {
+        samples.take_floats(columns);
+        return;
+    }
+    let columns = &*columns;
     let mut histograms = Histograms::new(columns, detects_resets);
     let has_starts = !columns.starts.is_empty();
     for (row, (time, value)) in columns.times.iter().zip(&columns.values).enumerate() {

@@ -1,16 +1,18 @@
 //! `and`, `or`, `unless`: series chosen by what the other side has at the same step.
 
-use hashbrown::HashMap;
-use stint_model::Labels;
-
 use crate::column::Series;
 use crate::error::QueryError;
-use crate::exec::binary::{Left, signature};
+use crate::exec::binary::{Left, is_matched};
+use crate::exec::groups::GroupIndex;
 use crate::exec::{Evaluator, Sink};
 use crate::parse::ast::{Binary, BinaryOp, VectorMatching};
 
 /// For each signature, at which steps any series with it has a value.
-type Presence = HashMap<Labels, Vec<bool>, foldhash::fast::FixedState>;
+#[derive(Default)]
+struct Presence {
+    index: GroupIndex,
+    steps: Vec<Vec<bool>>,
+}
 
 impl Evaluator<'_> {
     /// The series of a set operation.
@@ -29,7 +31,7 @@ impl Evaluator<'_> {
                 sink(series)
             })?;
             return self.stream(&binary.rhs, &mut |series| {
-                self.choose(series, &presence, matching, false, sink)
+                self.choose(series, &mut presence, matching, false, sink)
             });
         }
         // The left side is evaluated first, so that its errors come first.
@@ -44,13 +46,15 @@ impl Evaluator<'_> {
         })?;
         let wanted = binary.op == BinaryOp::And;
         lhs.into_iter()
-            .try_for_each(|series| self.choose(series, &presence, matching, wanted, sink))
+            .try_for_each(|series| self.choose(series, &mut presence, matching, wanted, sink))
     }
 
     fn note(&self, presence: &mut Presence, series: &Series, matching: &VectorMatching) {
-        let steps = presence
-            .entry(signature(&series.labels, matching))
-            .or_insert_with(|| vec![false; self.steps.count]);
+        let (slot, _) = presence.index.number(&series.labels, |name| is_matched(matching, name));
+        if slot == presence.steps.len() {
+            presence.steps.push(vec![false; self.steps.count]);
+        }
+        let Some(steps) = presence.steps.get_mut(slot) else { return };
         for (at, step) in steps.iter_mut().enumerate() {
             *step = *step || series.column.has(at);
         }
@@ -60,12 +64,13 @@ impl Evaluator<'_> {
     fn choose(
         &self,
         mut series: Series,
-        presence: &Presence,
+        presence: &mut Presence,
         matching: &VectorMatching,
         wanted: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryError> {
-        let steps = presence.get(&signature(&series.labels, matching));
+        let slot = presence.index.find(&series.labels, |name| is_matched(matching, name));
+        let steps = slot.and_then(|slot| presence.steps.get(slot));
         for at in 0..series.column.len() {
             let present = steps.and_then(|steps| steps.get(at)).copied().unwrap_or(false);
             if present != wanted {

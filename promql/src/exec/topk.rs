@@ -8,7 +8,8 @@ use stint_model::Labels;
 
 use crate::column::{Column, Point, Scalar, Series};
 use crate::error::QueryError;
-use crate::exec::aggregate::group_labels;
+use crate::exec::aggregate::{group_labels, is_kept};
+use crate::exec::groups::GroupIndex;
 use crate::exec::{Evaluator, Sink};
 use crate::functions::over_time::quantile_of;
 use crate::parse::ast::{Aggregate, AggregateOp, Expr, PosRange};
@@ -273,13 +274,13 @@ fn grouped(aggregate: &Aggregate, all: &[Series], members: &[usize], column: Col
 
 /// Indexes of the series of each group, groups in order of their first series.
 fn group(aggregate: &Aggregate, all: &[Series]) -> Vec<Vec<usize>> {
-    let mut index: HashMap<Labels, usize, foldhash::fast::FixedState> = HashMap::default();
+    let mut index = GroupIndex::default();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (at, series) in all.iter().enumerate() {
-        let slot = *index.entry(group_labels(aggregate, &series.labels)).or_insert_with(|| {
+        let (slot, _) = index.number(&series.labels, |name| is_kept(aggregate, name));
+        if slot == groups.len() {
             groups.push(Vec::new());
-            groups.len() - 1
-        });
+        }
         if let Some(group) = groups.get_mut(slot) {
             group.push(at);
         }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use stint_model::histogram::FloatHistogram;
 use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
 
-use crate::column::{Samples, Scalar, Series};
+use crate::column::{Column, Samples, Scalar, Series};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
 use crate::exec::selector::load;
+use crate::exec::timeline::Timelines;
 use crate::exec::{Evaluator, Shared, Sink};
-use crate::functions::{RangeFunction, over_time, rate};
+use crate::functions::{Kernel, RangeFunction, lanes, over_time, plain_rate, rate};
 use crate::parse::ast::{Call, Expr, MatrixSelector, PosRange};
 use crate::value::RangeSeries;
 
@@ -180,7 +181,7 @@ impl Evaluator<'_> {
             columns.clear();
             set.read(index, range, &mut columns)?;
             samples.clear();
-            load(&columns, &mut samples, self.shared.detects_resets.get());
+            load(&mut columns, &mut samples, self.shared.detects_resets.get());
             let weight = samples.weight();
             if weight == 0 {
                 continue;
@@ -218,6 +219,9 @@ impl Evaluator<'_> {
         check_edges(call.function.name, shape.edges)?;
         let has_factors = call.function.name == "double_exponential_smoothing";
         let is_rate = matches!(call.function.name, "rate" | "increase");
+        let is_columnar = self.shared.options.rewrites.columnar_windows;
+        let kernel = function.kernel.filter(|_| is_columnar && shape.edges == Edges::Plain);
+        let mut timelines = Timelines::new(shape, self.steps);
         self.stream_samples(matrix, call.function.name, &mut |labels, drop_name, samples| {
             let mut column = self.shared.column(self.steps.count);
             let mut scope = Scope {
@@ -230,6 +234,14 @@ impl Evaluator<'_> {
                 arg_pos: arg_pos.unwrap_or_default(),
                 use_starts: self.shared.options.use_start_timestamps,
             };
+            if let Some(kernel) = kernel.filter(|_| samples.is_plain()) {
+                let looked_at = apply_kernel(kernel, samples, &mut timelines, &mut column);
+                self.shared.looked_at(looked_at);
+                if is_rate && !column.is_empty() {
+                    rate::remark_on_name(&scope);
+                }
+                return self.emit_called(labels, drop_name, column, function, sink);
+            }
             let mut slide = Slide::default();
             let mut looked_at = 0;
             for (at, time) in self.steps.times().enumerate() {
@@ -258,12 +270,23 @@ impl Evaluator<'_> {
             if is_rate && column.floats().next().is_some() {
                 rate::remark_on_name(&scope);
             }
-            let mut series = Series { labels, drop_name, column };
-            if function.drops_name {
-                self.drop_name(&mut series);
-            }
-            self.emit(series, sink)
+            self.emit_called(labels, drop_name, column, function, sink)
         })
+    }
+
+    fn emit_called(
+        &self,
+        labels: Labels,
+        drop_name: bool,
+        column: Column,
+        function: RangeFunction,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let mut series = Series { labels, drop_name, column };
+        if function.drops_name {
+            self.drop_name(&mut series);
+        }
+        self.emit(series, sink)
     }
 
     /// The samples of a range vector themselves, for an instant query that asks for them.
@@ -297,6 +320,28 @@ impl Evaluator<'_> {
         all.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(all)
     }
+}
+
+/// Fills a column, and tells how many samples all windows have.
+fn apply_kernel(
+    kernel: Kernel,
+    samples: &Samples,
+    timelines: &mut Timelines,
+    column: &mut Column,
+) -> usize {
+    let range = timelines.range();
+    let timeline = timelines.of(&samples.float_times, |timeline, shape, steps| {
+        if let Kernel::Rate(kind) = kernel {
+            plain_rate::prepare(kind, timeline, shape, steps);
+        }
+    });
+    match kernel {
+        Kernel::Rate(kind) => plain_rate::column(kind, samples, &timeline, range, column),
+        Kernel::Summary(summary) => {
+            lanes::column(summary, &samples.floats, &timeline.windows, column);
+        }
+    }
+    timeline.looked_at
 }
 
 fn check_edges(function: &str, edges: Edges) -> Result<(), QueryError> {

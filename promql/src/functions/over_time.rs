@@ -92,11 +92,15 @@ pub(crate) fn sum(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     if !window.histograms().is_empty() {
         return sum_histograms(window.histograms(), scope, false);
     }
+    Some(float(sum_of(window.floats())))
+}
+
+pub(crate) fn sum_of(values: &[f64]) -> f64 {
     let (mut sum, mut lost) = (0.0, 0.0);
-    for value in window.floats() {
+    for value in values {
         kahan::add(*value, &mut sum, &mut lost);
     }
-    Some(float(if sum.is_infinite() { sum } else { sum + lost }))
+    if sum.is_infinite() { sum } else { sum + lost }
 }
 
 pub(crate) fn avg(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
@@ -106,13 +110,17 @@ pub(crate) fn avg(window: &Window<'_>, scope: &Scope<'_>) -> Answer {
     if !window.histograms().is_empty() {
         return sum_histograms(window.histograms(), scope, true);
     }
-    let (first, rest) = window.floats().split_first()?;
+    mean_of(window.floats()).map(float)
+}
+
+pub(crate) fn mean_of(values: &[f64]) -> Option<f64> {
+    let (first, rest) = values.split_first()?;
     let mut mean = kahan::Mean { count: 1.0, value: *first, lost: 0.0, incremental: false };
     for value in rest {
         mean.count += 1.0;
         mean.add(*value);
     }
-    Some(float(mean.finish()))
+    Some(mean.finish())
 }
 
 /// The sum or the mean of histograms.
@@ -164,7 +172,7 @@ fn extreme(values: &[f64], better: fn(f64, f64) -> bool) -> Answer {
 }
 
 /// Count times the variance, divided by the count: the population's variance.
-fn variance(values: &[f64]) -> f64 {
+pub(crate) fn variance(values: &[f64]) -> f64 {
     let (mut count, mut mean, mut mean_lost, mut sum, mut sum_lost) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for value in values {
         count += 1.0;

@@ -1,0 +1,73 @@
+//! Numbers for sets of labels that are parts of others: groups of aggregations, signatures of joins.
+
+use std::hash::{Hash, Hasher};
+
+use hashbrown::{Equivalent, HashMap};
+use stint_model::Labels;
+
+/// Gives each set of labels a number, from 0 on, in order of first sight.
+#[derive(Debug, Default)]
+pub(crate) struct GroupIndex {
+    known: HashMap<Labels, usize, foldhash::fast::FixedState>,
+    text: String,
+}
+
+/// What a set of labels is found by without making it.
+struct Encoded<'a>(&'a str);
+
+impl Hash for Encoded<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<Labels> for Encoded<'_> {
+    fn equivalent(&self, labels: &Labels) -> bool {
+        self.0 == labels.encoded()
+    }
+}
+
+impl GroupIndex {
+    /// The number of the set of those of `labels` for which `keep` holds, and the set itself when it
+    /// was not seen before.
+    pub(crate) fn number(
+        &mut self,
+        labels: &Labels,
+        keep: impl Fn(&str) -> bool,
+    ) -> (usize, Option<Labels>) {
+        self.text.clear();
+        labels.encode_retained(&keep, &mut self.text);
+        if let Some(number) = self.known.get(&Encoded(&self.text)) {
+            return (*number, None);
+        }
+        let set = labels.retain(keep);
+        let number = self.known.len();
+        self.known.insert(set.clone(), number);
+        (number, Some(set))
+    }
+
+    /// The number of a set seen before.
+    pub(crate) fn find(&mut self, labels: &Labels, keep: impl Fn(&str) -> bool) -> Option<usize> {
+        self.text.clear();
+        labels.encode_retained(keep, &mut self.text);
+        self.known.get(&Encoded(&self.text)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_parts_have_equal_numbers() {
+        let labels = |a: &str, b: &str| Labels::from_pairs([("a", a), ("b", b)]);
+        let mut index = GroupIndex::default();
+        let keep = |name: &str| name == "a";
+        let (number, made) = index.number(&labels("1", "x"), keep);
+        assert_eq!((number, made), (0, Some(Labels::from_pairs([("a", "1")]))));
+        assert_eq!(index.number(&labels("1", "y"), keep), (0, None));
+        assert_eq!(index.number(&labels("2", "x"), keep).0, 1);
+        assert_eq!(index.find(&labels("2", "z"), keep), Some(1));
+        assert_eq!(index.find(&labels("3", "z"), keep), None);
+    }
+}

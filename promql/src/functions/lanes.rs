@@ -1,0 +1,174 @@
+//! Sums, means and variances of several windows at once.
+//!
+//! Each of these adds up in the order of time, one rounding after the other, so that within a window
+//! every addition waits for the one before. Windows do not wait for each other.
+
+use crate::column::Column;
+use crate::exec::timeline::Bounds;
+use crate::functions::over_time;
+use crate::kahan;
+
+/// Which of the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Summary {
+    Sum,
+    Avg,
+    Stddev,
+    Stdvar,
+}
+
+/// How many windows are summed up at once.
+const LANES: usize = 8;
+
+/// Fills the steps whose windows are not empty.
+pub(crate) fn column(summary: Summary, floats: &[f64], windows: &[Bounds], out: &mut Column) {
+    let mut at = 0;
+    while at < windows.len() {
+        if let Some(lanes) = lanes(floats, windows, at) {
+            for (lane, value) in of_lanes(summary, &lanes).into_iter().enumerate() {
+                out.set_float(at + lane, value);
+            }
+            at += LANES;
+            continue;
+        }
+        let (from, to) = windows.get(at).copied().unwrap_or_default();
+        let window = floats.get(from as usize..to as usize).unwrap_or_default();
+        if let Some(value) = of_one(summary, window) {
+            out.set_float(at, value);
+        }
+        at += 1;
+    }
+}
+
+/// The samples of the windows from `at` on, if they are equally many.
+fn lanes<'f>(floats: &'f [f64], windows: &[Bounds], at: usize) -> Option<[&'f [f64]; LANES]> {
+    let windows = windows.get(at..at + LANES)?;
+    let mut lanes: [&[f64]; LANES] = [&[]; LANES];
+    for (lane, (from, to)) in lanes.iter_mut().zip(windows) {
+        *lane = floats.get(*from as usize..*to as usize)?;
+    }
+    let length = lanes.first()?.len();
+    (length > 0 && lanes.iter().all(|lane| lane.len() == length)).then_some(lanes)
+}
+
+fn of_one(summary: Summary, window: &[f64]) -> Option<f64> {
+    if window.is_empty() {
+        return None;
+    }
+    match summary {
+        Summary::Sum => Some(over_time::sum_of(window)),
+        Summary::Avg => over_time::mean_of(window),
+        Summary::Stddev => Some(over_time::variance(window).sqrt()),
+        Summary::Stdvar => Some(over_time::variance(window)),
+    }
+}
+
+fn of_lanes(summary: Summary, lanes: &[&[f64]; LANES]) -> [f64; LANES] {
+    match summary {
+        Summary::Sum => sums(lanes),
+        Summary::Avg => means(lanes),
+        Summary::Stddev => variances(lanes).map(f64::sqrt),
+        Summary::Stdvar => variances(lanes),
+    }
+}
+
+/// The samples at `index` of each window.
+#[inline]
+fn row(lanes: &[&[f64]; LANES], index: usize) -> [f64; LANES] {
+    lanes.map(|lane| lane.get(index).copied().unwrap_or_default())
+}
+
+fn sums(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
+    let (mut sum, mut lost) = ([0.0; LANES], [0.0; LANES]);
+    for index in 0..lanes[0].len() {
+        add(&row(lanes, index), &mut sum, &mut lost);
+    }
+    std::array::from_fn(
+        |lane| {
+            if sum[lane].is_infinite() { sum[lane] } else { sum[lane] + lost[lane] }
+        },
+    )
+}
+
+fn means(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
+    let count = lanes[0].len();
+    let (mut sum, mut lost) = (row(lanes, 0), [0.0; LANES]);
+    for index in 1..count {
+        add(&row(lanes, index), &mut sum, &mut lost);
+    }
+    std::array::from_fn(|lane| {
+        if sum[lane].is_finite() {
+            let count = count as f64;
+            sum[lane] / count + lost[lane] / count
+        } else {
+            // A sum that overflows is a mean all the same.
+            over_time::mean_of(lanes[lane]).unwrap_or(f64::NAN)
+        }
+    })
+}
+
+fn variances(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
+    let (mut mean, mut mean_lost) = ([0.0; LANES], [0.0; LANES]);
+    let (mut sum, mut sum_lost) = ([0.0; LANES], [0.0; LANES]);
+    let mut count = 0.0;
+    for index in 0..lanes[0].len() {
+        count += 1.0;
+        let values = row(lanes, index);
+        let delta: [f64; LANES] =
+            std::array::from_fn(|lane| values[lane] - (mean[lane] + mean_lost[lane]));
+        add(&delta.map(|delta| delta / count), &mut mean, &mut mean_lost);
+        let square: [f64; LANES] = std::array::from_fn(|lane| {
+            delta[lane] * (values[lane] - (mean[lane] + mean_lost[lane]))
+        });
+        add(&square, &mut sum, &mut sum_lost);
+    }
+    std::array::from_fn(|lane| (sum[lane] + sum_lost[lane]) / count)
+}
+
+#[inline]
+fn add(values: &[f64; LANES], sum: &mut [f64; LANES], lost: &mut [f64; LANES]) {
+    for lane in 0..LANES {
+        kahan::add(values[lane], &mut sum[lane], &mut lost[lane]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Summary; 4] = [Summary::Sum, Summary::Avg, Summary::Stddev, Summary::Stdvar];
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            8 => -1e3_f64..1e3,
+            1 => Just(f64::MAX),
+            1 => Just(-0.0),
+            1 => Just(f64::NAN),
+            1 => Just(f64::INFINITY),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn lanes_give_what_each_window_gives(
+            floats in proptest::collection::vec(value(), 30..60),
+            length in 0_u32..9,
+            steps in 1_u32..30,
+        ) {
+            let windows: Vec<Bounds> = (0..steps).map(|at| (at, (at + length).min(30))).collect();
+            for summary in ALL {
+                let mut column = Column::new(windows.len());
+                super::column(summary, &floats, &windows, &mut column);
+                for (at, (from, to)) in windows.iter().enumerate() {
+                    let window = floats.get(*from as usize..*to as usize).unwrap_or_default();
+                    // Which of the bits a NaN has is not defined.
+                    let bits = |value: f64| if value.is_nan() { 0 } else { value.to_bits() };
+                    let expected = of_one(summary, window).map(bits);
+                    prop_assert_eq!(column.float(at).map(bits), expected, "{:?}", summary);
+                }
+            }
+        }
+    }
+}

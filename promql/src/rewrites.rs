@@ -1,0 +1,29 @@
+//! Which shortcuts the engine takes.
+
+/// Shortcuts that change what a query costs and nothing of its answer. Each can be left out, to find
+/// out which one is to blame for a wrong answer, and to test that none is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrites {
+    /// Range functions over plain floats work on whole columns: windows are found once for all series
+    /// that were sampled at the same times, and several windows are summed up at once.
+    pub columnar_windows: bool,
+    /// Metric names that an aggregation does not look at are not taken off its input.
+    pub unseen_names: bool,
+    /// What has the same value at every step is evaluated once.
+    pub step_invariant: bool,
+}
+
+impl Rewrites {
+    /// Every shortcut.
+    pub const ALL: Self = Self { columnar_windows: true, unseen_names: true, step_invariant: true };
+    /// None.
+    pub const NONE: Self =
+        Self { columnar_windows: false, unseen_names: false, step_invariant: false };
+}
+
+impl Default for Rewrites {
+    /// Every shortcut.
+    fn default() -> Self {
+        Self::ALL
+    }
+}
