@@ -14,6 +14,7 @@ use stint_model::labels::Quoted;
 mod decode;
 pub mod discovery;
 pub mod error;
+mod files;
 pub mod global;
 pub mod http;
 mod node;
@@ -28,6 +29,7 @@ pub mod storage;
 
 pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
 pub use error::{ConfigError, ConfigErrors};
+pub use files::files_matching;
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
@@ -202,11 +204,11 @@ fn read_prometheus(
     }
     read_scrape_configs(&mut root, config);
     for (at, pattern) in root.texts("scrape_config_files") {
-        if !discovery::is_pattern(pattern) {
+        if !files::is_pattern(pattern) {
             cx.error(at, format!("invalid scrape config file path {}", Quoted(pattern)));
             continue;
         }
-        match crate::discovery::files_matching(&cx.path(pattern)) {
+        match files_matching(&cx.path(pattern)) {
             Ok(files) => more.extend(files),
             Err(error) => cx.error(at, format!("cannot list {pattern}: {error}")),
         }

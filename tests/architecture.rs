@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("api", &["budget", "config", "forward", "ingest", "metrics", "receive", "scrape"]),
     ("budget", &["config", "forward"]),
-    // How a file pattern is read is known to discovery alone; `stint check` and the loader ask it.
-    ("config", &["discovery"]),
+    ("config", &[]),
     ("discovery", &["config", "http"]),
     ("forward", &["budget", "config", "http"]),
     ("http", &["config"]),

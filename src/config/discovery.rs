@@ -7,6 +7,7 @@ use stint_model::{Labels, Span};
 
 use super::decode::{Context, Section, is_off};
 use super::error::ConfigErrors;
+use super::files::is_pattern;
 use super::node::{self, Kind, Node};
 
 /// Targets written in the configuration, or in a discovery file.
@@ -21,7 +22,7 @@ pub struct StaticGroup {
 /// Targets read from files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileDiscovery {
-    /// JSON or YAML files; the last element of a path may hold one `*`.
+    /// JSON or YAML files; the last element of a path may be a pattern.
     pub files: Vec<PathBuf>,
     /// How often they are read again, changed or not.
     pub refresh_interval: Span,
@@ -102,7 +103,8 @@ pub(super) fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
             file.cx.error(file.at, message);
         }
         for (at, path) in &paths {
-            let ends = [".json", ".yml", ".yaml"].iter().any(|end| path.ends_with(end));
+            let ends = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"];
+            let ends = ends.iter().any(|end| path.ends_with(end));
             if !ends || !is_pattern(path) {
                 let path = Quoted(path);
                 let message = format!("path name {path} is not valid for file discovery");
@@ -121,18 +123,13 @@ pub(super) fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
     found
 }
 
-/// Whether `path` has at most one `*`, and that in its last element.
-pub(super) fn is_pattern(path: &str) -> bool {
-    path.split_once('*').is_none_or(|(_, rest)| !rest.contains('*') && !rest.contains('/'))
-}
-
 /// The groups listed in a discovery file, in JSON when it is named so and in YAML otherwise.
 ///
 /// # Errors
 /// Everything that is wrong in it, with lines.
 pub fn read_target_file(path: &Path, text: &str) -> Result<Vec<StaticGroup>, ConfigErrors> {
     let cx = Context::new(path);
-    let json = path.extension().is_some_and(|extension| extension == "json");
+    let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let parsed = if json { node::json::parse(text) } else { node::yaml::parse(text) };
     let mut groups = Vec::new();
     match parsed {

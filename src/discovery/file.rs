@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use stint_model::Span;
 
-use super::{TargetGroup, files_matching};
-use crate::config::{FileDiscovery, StaticGroup, read_target_file};
+use super::TargetGroup;
+use crate::config::{FileDiscovery, StaticGroup, files_matching, read_target_file};
 
 /// The label that names the file a target came from.
 const FILE_PATH: &str = "__meta_filepath";
