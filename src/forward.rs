@@ -11,17 +11,22 @@ pub mod cursor;
 pub mod downsample;
 pub mod encode;
 pub mod forwarder;
+pub mod handle;
 pub mod manager;
+mod metadata;
 mod piece;
+mod reading;
 pub mod retry;
 pub mod route;
 pub mod send;
+pub mod setup;
 mod shards;
 #[cfg(test)]
 mod sim;
 pub mod source;
 pub mod status;
 pub mod stored;
+pub mod supervise;
 pub mod transport;
 
 pub use manager::Manager;

@@ -15,7 +15,7 @@ use stint_model::{Labels, Span, Timestamp};
 use super::admission::{Admission, State};
 use super::limits::Origin;
 use super::policy::Reason;
-use crate::forward::forwarder::Handle;
+use crate::forward::handle::Handle;
 use crate::forward::status::Status;
 
 /// Rows of each table in a report.

@@ -123,6 +123,11 @@ pub fn directory(name: &str) -> PathBuf {
     Path::new("forward").join(format!("{kept}.{crc:08x}"))
 }
 
+/// Where an endpoint's cursor is kept.
+pub fn cursor_path(name: &str) -> PathBuf {
+    directory(name).join("cursor")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

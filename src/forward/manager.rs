@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use stint_model::{Clock, Labels};
-use stint_storage::{Db, Disk, WalPosition};
+use stint_storage::{Db, Disk};
 use stint_wire::remote_write;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::cursor::Saved;
-use super::forwarder::{ForwardError, Forwarder, Handle, Setup};
+use super::cursor::{Cursor, cursor_path};
+use super::forwarder::Forwarder;
+use super::handle::Handle;
 use super::retry::Response;
-use super::stored;
+use super::setup::{Begun, Setup};
+use super::status::Status;
+use super::stored::{self, Keep};
+use super::supervise::Supervisor;
 use super::transport::{Request, Transport, TransportError};
 use crate::config::{Config, RemoteWrite};
 use crate::http::{Client, explain};
@@ -47,24 +51,34 @@ pub struct Sources {
 
 /// All forwarders.
 pub struct Manager {
-    sources: Sources,
+    sources: Arc<Sources>,
     /// Held while a configuration is applied.
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
-    /// Views of those that run, in order of names.
-    handles: RwLock<Vec<Handle>>,
+    /// Of all endpoints, in order of names.
+    seats: RwLock<Vec<Arc<Seat>>>,
+}
+
+/// What there is of an endpoint whether its forwarder runs or not.
+struct Seat {
+    name: String,
+    /// Keeps the log; nothing only where that failed.
+    keep: Option<Arc<Mutex<Keep>>>,
+    status: Arc<Mutex<Status>>,
+    /// The view of the forwarder that began last.
+    handle: RwLock<Option<Handle>>,
 }
 
 struct Running {
-    config: RemoteWrite,
+    config: Arc<RemoteWrite>,
     external_labels: Labels,
-    handle: Handle,
+    seat: Arc<Seat>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Result<(), ForwardError>>,
+    task: JoinHandle<()>,
 }
 
 /// New and changed endpoints of a configuration, with a way to each.
 pub struct Prepared {
-    endpoints: Vec<(RemoteWrite, Arc<dyn Transport>)>,
+    endpoints: Vec<(Arc<RemoteWrite>, Arc<dyn Transport>)>,
     names: Vec<String>,
     external_labels: Labels,
 }
@@ -72,12 +86,14 @@ pub struct Prepared {
 impl Manager {
     /// No forwarders yet.
     pub fn new(sources: Sources) -> Self {
-        Self { sources, running: tokio::sync::Mutex::default(), handles: RwLock::default() }
+        let sources = Arc::new(sources);
+        Self { sources, running: tokio::sync::Mutex::default(), seats: RwLock::default() }
     }
 
-    /// Views of the forwarders that run.
+    /// Views of the endpoints.
     pub fn handles(&self) -> Vec<Handle> {
-        self.handles.read().clone()
+        let seats = self.seats.read();
+        seats.iter().filter_map(|seat| seat.handle.read().clone()).collect()
     }
 
     /// Makes what a configuration needs and changes nothing.
@@ -91,14 +107,15 @@ impl Manager {
         let mut errors = Vec::new();
         for endpoint in &config.remote_write {
             let same = running.get(&endpoint.name).is_some_and(|running| {
-                running.config == *endpoint && running.external_labels == external_labels
+                *running.config == *endpoint && running.external_labels == external_labels
             });
             if same {
                 continue;
             }
             match HttpTransport::new(endpoint) {
                 Ok(transport) => {
-                    endpoints.push((endpoint.clone(), Arc::new(transport) as Arc<dyn Transport>));
+                    let transport = Arc::new(transport) as Arc<dyn Transport>;
+                    endpoints.push((Arc::new(endpoint.clone()), transport));
                 }
                 Err(error) => errors.push(format!("remote_write {:?}: {error}", endpoint.name)),
             }
@@ -112,7 +129,8 @@ impl Manager {
     }
 
     /// Makes the endpoints of a configuration the ones that are forwarded to. Those that are the
-    /// same go on undisturbed; those that changed go on where they were.
+    /// same go on undisturbed; those that changed go on where they were. When it returns, the log
+    /// is kept for all of them.
     pub async fn apply(&self, prepared: Prepared) {
         let mut running = self.running.lock().await;
         let changed = |name: &String| prepared.endpoints.iter().any(|(new, _)| new.name == *name);
@@ -121,61 +139,114 @@ impl Manager {
             .filter(|name| changed(name) || !prepared.names.contains(name))
             .cloned()
             .collect();
-        // Between the end of an old forwarder and the start of the new one nobody else holds the
-        // log that neither has sent. Endpoints always have a name, so this one is free.
-        let kept = self.sources.db.hold("", Some(WalPosition { segment: 0, offset: 0 }));
-        if let Err(error) = &kept {
-            tracing::error!(%error, "the log is not held while endpoints change");
-        }
-        let ending = ending.into_iter().filter_map(|name| running.remove(&name));
-        join_all(ending.map(|old| old.stop(self.sources.flush_deadline))).await;
+        let ending: Vec<Running> =
+            ending.into_iter().filter_map(|name| running.remove(&name)).collect();
+        // Seats stay over a change, so that the log is held in between.
+        let mut seats: BTreeMap<String, Arc<Seat>> =
+            ending.iter().map(|old| (old.seat.name.clone(), Arc::clone(&old.seat))).collect();
+        join_all(ending.into_iter().map(|old| old.stop(self.sources.flush_deadline))).await;
         for (config, transport) in prepared.endpoints {
             let name = config.name.clone();
-            match self.start(config, prepared.external_labels.clone(), transport) {
-                Ok(started) => {
-                    running.insert(name, started);
-                }
-                Err(error) => tracing::error!(
-                    endpoint = name, %error,
-                    "cannot forward; samples are kept in the store until a reload or restart"
-                ),
-            }
+            let seat = match seats.remove(&name) {
+                Some(seat) => seat,
+                None => self.seat(&name).await,
+            };
+            let labels = prepared.external_labels.clone();
+            running.insert(name, self.start(config, labels, transport, seat).await);
         }
-        *self.handles.write() = running.values().map(|running| running.handle.clone()).collect();
+        *self.seats.write() = running.values().map(|one| Arc::clone(&one.seat)).collect();
     }
 
-    fn start(
+    /// A new seat, which keeps the log from where an earlier run of the server stopped.
+    async fn seat(&self, name: &str) -> Arc<Seat> {
+        let (sources, own) = (Arc::clone(&self.sources), name.to_owned());
+        let keep = tokio::task::spawn_blocking(move || {
+            let (_, saved) = Cursor::open(Arc::clone(&sources.disk), &cursor_path(&own));
+            Keep::new(&sources.db, &own, &saved).map_err(|error| error.to_string())
+        });
+        let keep = match keep.await.map_err(|error| error.to_string()).and_then(|kept| kept) {
+            Ok(keep) => Some(Arc::new(Mutex::new(keep))),
+            Err(error) => {
+                tracing::error!(endpoint = name, error, "the log is not kept for the endpoint");
+                None
+            }
+        };
+        Arc::new(Seat {
+            name: name.to_owned(),
+            keep,
+            status: Arc::default(),
+            handle: RwLock::default(),
+        })
+    }
+
+    async fn start(
         &self,
-        config: RemoteWrite,
+        config: Arc<RemoteWrite>,
         external_labels: Labels,
         transport: Arc<dyn Transport>,
-    ) -> Result<Running, stint_storage::HoldError> {
-        let sources = &self.sources;
-        let setup = Setup {
-            config: &config,
-            external_labels: &external_labels,
-            transport,
-            disk: Arc::clone(&sources.disk),
-            clock: Arc::clone(&sources.clock),
-            metadata: sources.db.metadata(),
-            wake: Arc::clone(&sources.wake),
-            poll: POLL,
-            seed: RandomState::new().hash_one(&config.name),
+        seat: Arc<Seat>,
+    ) -> Running {
+        let seed = RandomState::new().hash_one(&config.name);
+        let start = {
+            let (sources, seat) = (Arc::clone(&self.sources), Arc::clone(&seat));
+            let (config, labels) = (Arc::clone(&config), external_labels.clone());
+            move || {
+                let (sources, seat) = (Arc::clone(&sources), Arc::clone(&seat));
+                let (config, labels) = (Arc::clone(&config), labels.clone());
+                let transport = Arc::clone(&transport);
+                let setup = move || begin(&sources, &seat, config, labels, transport, seed);
+                async move {
+                    let begun = tokio::task::spawn_blocking(setup).await;
+                    begun.map_err(|error| error.to_string()).and_then(|begun| begun)
+                }
+            }
         };
-        let open = |saved: &Saved| stored::open(&sources.db, &config.name, saved);
-        let forwarder = Forwarder::open(setup, open)?;
-        let handle = forwarder.handle();
+        let supervisor = Supervisor {
+            name: config.name.clone(),
+            status: Arc::clone(&seat.status),
+            clock: Arc::clone(&self.sources.clock),
+            seed,
+        };
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(forwarder.run(stopped));
-        Ok(Running { config, external_labels, handle, stop, task })
+        let first = start().await;
+        let task = tokio::spawn(supervisor.run(first, start, stopped));
+        Running { config, external_labels, seat, stop, task }
     }
 
     /// Stops all forwarders; what they do not deliver in time stays in the store.
     pub async fn stop(&self) {
         let running = std::mem::take(&mut *self.running.lock().await);
-        self.handles.write().clear();
+        self.seats.write().clear();
         join_all(running.into_values().map(|one| one.stop(self.sources.flush_deadline))).await;
     }
+}
+
+/// A forwarder that goes on where the last one stopped. It may wait for the disk.
+fn begin(
+    sources: &Sources,
+    seat: &Seat,
+    config: Arc<RemoteWrite>,
+    external_labels: Labels,
+    transport: Arc<dyn Transport>,
+    seed: u64,
+) -> Result<Forwarder, String> {
+    let keep = seat.keep.clone().ok_or("the log is not kept")?;
+    let begun = Begun::new(Setup {
+        config,
+        external_labels,
+        transport,
+        disk: Arc::clone(&sources.disk),
+        clock: Arc::clone(&sources.clock),
+        metadata: sources.db.metadata(),
+        wake: Arc::clone(&sources.wake),
+        poll: POLL,
+        seed,
+        status: Arc::clone(&seat.status),
+    });
+    *seat.handle.write() = Some(begun.handle());
+    begun
+        .open(|saved| stored::open(&sources.db, &seat.name, saved, keep))
+        .map_err(|error| error.to_string())
 }
 
 impl Running {
@@ -183,8 +254,7 @@ impl Running {
         self.stop.send_replace(true);
         let endpoint = &self.config.name;
         match tokio::time::timeout(patience, &mut self.task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(endpoint, %error, "forwarding had ended"),
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(endpoint, %error, "forwarding ended unexpectedly"),
             Err(_) => {
                 tracing::warn!(

@@ -55,6 +55,10 @@ pub(super) struct Log {
     refs: HashMap<Labels, SeriesRef>,
     pub(super) samples: u64,
     released: u64,
+    /// Nobody can open it.
+    pub(super) is_closed: bool,
+    /// The next one to read here breaks down.
+    pub(super) breaks_at: Option<u64>,
 }
 
 impl Log {
@@ -94,7 +98,13 @@ pub(super) struct LogSource {
 }
 
 impl LogSource {
-    pub(super) fn open(log: &Arc<Mutex<Log>>, saved: &Saved) -> Box<dyn Source> {
+    pub(super) fn open(
+        log: &Arc<Mutex<Log>>,
+        saved: &Saved,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        if log.lock().is_closed {
+            return Err(SourceError("closed".into()));
+        }
         let at = match saved {
             Saved::At(place) => place.done.offset,
             Saved::Nothing => log.lock().batches.len() as u64,
@@ -102,13 +112,18 @@ impl LogSource {
         };
         assert!(at >= log.lock().released, "what was released is gone");
         let end = Position { segment: 1, offset: log.lock().batches.len() as u64 };
-        Box::new(Self { log: Arc::clone(log), at, end })
+        Ok(Box::new(Self { log: Arc::clone(log), at, end }))
     }
 }
 
 impl Source for LogSource {
     fn next(&mut self) -> Result<Event, SourceError> {
-        let log = self.log.lock();
+        let mut log = self.log.lock();
+        if log.breaks_at.is_some_and(|at| at == self.at) {
+            log.breaks_at = None;
+            drop(log);
+            panic!("the log cannot be understood");
+        }
         let Some(event) = log.batches.get(self.at as usize) else { return Ok(Event::CaughtUp) };
         self.at += 1;
         Ok(event.clone())

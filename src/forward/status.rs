@@ -94,6 +94,10 @@ pub struct Status {
     pub shards: usize,
     /// Requests in flight that were found to be needed.
     pub shards_desired: usize,
+    /// Whether it is being forwarded at present.
+    pub running: bool,
+    /// How often forwarding broke down and was started again.
+    pub restarts: u64,
     /// The last thing that went wrong.
     pub last_error: Option<Failure>,
     /// When the endpoint last took samples.
@@ -110,6 +114,14 @@ pub struct Failure {
 }
 
 impl Status {
+    /// What was read and not dealt with is read again.
+    pub(super) fn begin_again(&mut self) {
+        self.counters.read -= self.counters.pending;
+        self.counters.pending = 0;
+        self.caught_up = false;
+        self.newest_read = self.newest_done;
+    }
+
     /// How far what was dealt with lies behind what was read.
     pub fn lag(&self) -> Span {
         match (self.newest_read, self.newest_done) {

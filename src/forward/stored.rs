@@ -1,15 +1,55 @@
 //! The store's log as the source of a forwarder.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalId, WalPosition};
 
 use super::cursor::Saved;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 
-/// Holds `db`'s log under an endpoint's name and reads it from where the last run stopped: from the
-/// start of what is there where that cannot be told, because the cursor is damaged or belongs to a
-/// store that was replaced.
-pub fn open(db: &Db, name: &str, saved: &Saved) -> Result<Box<dyn Source>, HoldError> {
-    let from = match saved {
+/// Keeps the log for an endpoint from where the last run stopped, whether its forwarder runs or
+/// not.
+pub struct Keep {
+    hold: WalHold,
+}
+
+impl Keep {
+    /// Holds `db`'s log under an endpoint's name.
+    ///
+    /// # Errors
+    /// Somebody keeps it under that name already.
+    pub fn new(db: &Db, name: &str, saved: &Saved) -> Result<Self, HoldError> {
+        Ok(Self { hold: db.hold(&format!("keep:{name}"), start(db, name, saved))? })
+    }
+
+    /// Where it began.
+    fn from(&self) -> WalPosition {
+        self.hold.position()
+    }
+}
+
+/// Reads `db`'s log from where the last run stopped, or else from where `keep` began. What the
+/// reader lets go, `keep` does not keep either.
+///
+/// # Errors
+/// Somebody reads under that name already.
+pub fn open(
+    db: &Db,
+    name: &str,
+    saved: &Saved,
+    keep: Arc<Mutex<Keep>>,
+) -> Result<Box<dyn Source>, HoldError> {
+    let from = start(db, name, saved).unwrap_or_else(|| keep.lock().from());
+    let (log, end) = (db.wal_id(), position(db.wal_end()));
+    let hold = db.hold(&format!("read:{name}"), Some(from))?;
+    Ok(Box::new(Stored { hold, keep, log, end }))
+}
+
+/// Where reading goes on: at the start of what is there where that cannot be told, because the
+/// cursor is damaged or belongs to a store that was replaced.
+fn start(db: &Db, name: &str, saved: &Saved) -> Option<WalPosition> {
+    match saved {
         Saved::Nothing => None,
         Saved::Damaged(_) => Some(WalPosition::default()),
         Saved::At(place) if place.log != db.wal_id() => {
@@ -23,13 +63,12 @@ pub fn open(db: &Db, name: &str, saved: &Saved) -> Result<Box<dyn Source>, HoldE
         Saved::At(place) => {
             Some(WalPosition { segment: place.done.segment, offset: place.done.offset })
         }
-    };
-    let (log, end) = (db.wal_id(), position(db.wal_end()));
-    Ok(Box::new(Stored { hold: db.hold(name, from)?, log, end }))
+    }
 }
 
 struct Stored {
     hold: WalHold,
+    keep: Arc<Mutex<Keep>>,
     log: WalId,
     end: Position,
 }
@@ -69,7 +108,9 @@ impl Source for Stored {
     }
 
     fn release(&mut self, until: Position) {
-        self.hold.release_until(WalPosition { segment: until.segment, offset: until.offset });
+        let until = WalPosition { segment: until.segment, offset: until.offset };
+        self.hold.release_until(until);
+        self.keep.lock().hold.release_until(until);
     }
 
     fn lag_bytes(&self) -> u64 {
@@ -79,8 +120,6 @@ impl Source for Stored {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use stint_model::{Appender as _, Batch, Labels, Sample, Timestamp};
     use stint_storage::disk::sim::{Crash, Unsynced};
     use stint_storage::{Options, SimDisk};
@@ -104,7 +143,11 @@ mod tests {
         Saved::At(Place { log: db.wal_id(), done: end, reached: end, shards: 1 })
     }
 
-    /// Batches that are read until there are no more.
+    fn kept(db: &Db, saved: &Saved) -> Arc<Mutex<Keep>> {
+        Arc::new(Mutex::new(Keep::new(db, "a", saved).unwrap()))
+    }
+
+    /// Rows that are read until there are no more.
     fn read(mut source: Box<dyn Source>) -> usize {
         std::iter::from_fn(|| match source.next().unwrap() {
             Event::Batch(batch) => Some(batch.rows.len()),
@@ -126,7 +169,7 @@ mod tests {
         let saved = place(&db);
         let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
         let db = store(&left);
-        let source = open(&db, "a", &saved).unwrap();
+        let source = open(&db, "a", &saved, kept(&db, &saved)).unwrap();
         append(&db, 20_000);
         assert_eq!(read(source), 1, "only what came afterwards");
     }
@@ -142,6 +185,26 @@ mod tests {
         for at in 1..4 {
             append(&db, at * 1_000);
         }
-        assert_eq!(read(open(&db, "a", &saved).unwrap()), 3);
+        assert_eq!(read(open(&db, "a", &saved, kept(&db, &saved)).unwrap()), 3);
+    }
+
+    #[test]
+    fn what_is_stored_while_no_forwarder_runs_is_kept_and_sent() {
+        let options = Options { segment_bytes: 1 << 14, ..Options::default() };
+        let db = Db::open(Arc::new(SimDisk::new()), options).unwrap().0;
+        let keep = kept(&db, &Saved::Nothing);
+        for at in 1..4000 {
+            append(&db, at * 10_000);
+        }
+        // All of it is in blocks or covered by a checkpoint, so that nobody else needs the log.
+        let mut jobs = 0;
+        while let Some(job) = db.next_job(Timestamp(40_000_000)) {
+            job.run().unwrap();
+            jobs += 1;
+        }
+        assert!(jobs > 0);
+        let mut source = open(&db, "a", &Saved::Nothing, Arc::clone(&keep)).unwrap();
+        source.release(Position::default());
+        assert_eq!(read(source), 3999);
     }
 }

@@ -1,21 +1,25 @@
 mod prometheus;
+mod supervise;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stint_model::{Labels, Metadata, MetricType, STALE_NAN_BITS, Sample, Span, Timestamp};
+use stint_model::{Clock, Labels, Metadata, MetricType, STALE_NAN_BITS, Sample, Span, Timestamp};
 use stint_storage::SimDisk;
 use stint_storage::disk::sim::Crash;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::super::cursor::{Saved, directory};
+use super::super::setup::{Begun, Setup};
 use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer};
 use super::super::status::Status;
+use super::super::transport::Transport;
 use super::*;
 use crate::budget::policy::Reason;
-use crate::config::{Budget, HttpConfig, MetadataConfig};
+use crate::config::{Budget, HttpConfig, ProtobufMessage, RemoteWrite};
 
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -35,7 +39,7 @@ struct World {
 struct Running {
     handle: Handle,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Result<(), ForwardError>>,
+    task: JoinHandle<()>,
 }
 
 fn config(budget: Budget) -> RemoteWrite {
@@ -71,7 +75,7 @@ impl World {
             disk: SimDisk::new(),
             config: config(budget),
             running: None,
-            poll: POLL,
+            poll: Duration::from_millis(500),
             past: Vec::new(),
         }
     }
@@ -89,10 +93,17 @@ impl World {
 
     fn start(&mut self) {
         let (stop, stopped) = watch::channel(false);
-        let external = Labels::from_pairs([("cluster", "test")]);
+        let forwarder = self.begin(&Arc::default()).unwrap();
+        let handle = forwarder.handle();
+        let task = tokio::spawn(async { forwarder.run(stopped).await.unwrap() });
+        self.running = Some(Running { handle, stop, task });
+    }
+
+    /// A forwarder that goes on where the last one stopped.
+    fn begin(&self, status: &Arc<Mutex<Status>>) -> Result<Forwarder, String> {
         let setup = Setup {
-            config: &self.config,
-            external_labels: &external,
+            config: Arc::new(self.config.clone()),
+            external_labels: Labels::from_pairs([("cluster", "test")]),
             transport: Arc::clone(&self.mimir) as Arc<dyn Transport>,
             disk: Arc::new(self.disk.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
@@ -100,20 +111,17 @@ impl World {
             wake: Arc::new(Notify::new()),
             poll: self.poll,
             seed: 7,
+            status: Arc::clone(status),
         };
-        let log = Arc::clone(&self.log);
-        let open = |saved: &Saved| Ok::<_, SourceError>(LogSource::open(&log, saved));
-        let forwarder = Forwarder::open(setup, open).unwrap();
-        let handle = forwarder.handle();
-        let task = tokio::spawn(forwarder.run(stopped));
-        self.running = Some(Running { handle, stop, task });
+        let open = |saved: &Saved| LogSource::open(&self.log, saved);
+        Begun::new(setup).open(open).map_err(|error| error.to_string())
     }
 
     /// Ends the forwarder in order.
     async fn stop(&mut self) {
         let running = self.running.take().unwrap();
         running.stop.send(true).unwrap();
-        running.task.await.unwrap().unwrap();
+        running.task.await.unwrap();
         self.past.push(running.handle.status());
     }
 

@@ -1,0 +1,38 @@
+//! A view of an endpoint for reports.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stint_model::Span;
+
+use super::status::Status;
+use crate::budget::admission::Admission;
+
+/// A view of a forwarder for reports, cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    /// The endpoint's name.
+    pub name: Arc<str>,
+    /// Where it is, without credentials.
+    pub url: Arc<str>,
+    /// Distance between forwarded samples; zero for all.
+    pub interval: Span,
+    /// The fewest and the most requests in flight at once.
+    pub shards: (usize, usize),
+    /// The most items in one request.
+    pub samples_per_send_max: usize,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) admission: Arc<Mutex<Admission>>,
+}
+
+impl Handle {
+    /// How the endpoint is doing.
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    /// Looks at the budget, which stands still meanwhile.
+    pub fn with_budget<T>(&self, look: impl FnOnce(&Admission) -> T) -> T {
+        look(&self.admission.lock())
+    }
+}

@@ -1,0 +1,144 @@
+//! The reading half of a forwarder: from the store to rounds, and the cursor behind them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stint_model::{Clock, Metadata};
+
+use super::cursor::{Cursor, Place, Saved};
+use super::encode::Families;
+use super::route::{Round, Router};
+use super::source::{Event, Position, Source, SourceError, StoredBatch};
+use super::status::{Failure, Status};
+
+/// Bytes of the log by which the cursor says in advance what will be sent.
+const AHEAD: u64 = 1 << 20;
+/// Most rows that are read before they are routed: the bound of what reading keeps in memory.
+const BURST_ROWS: usize = 10_000;
+/// Families whose metadata is kept.
+const FAMILIES_MAX: usize = 50_000;
+
+/// What an earlier run left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// What is stored before it may have been sent.
+    pub(super) maybe_sent_until: Position,
+    /// How many requests were in flight at once.
+    pub(super) shards: Option<usize>,
+}
+
+impl Before {
+    pub(super) fn of(saved: &Saved, source: &dyn Source) -> Self {
+        match saved {
+            Saved::At(place) if place.log == source.log() => Self {
+                maybe_sent_until: place.reached.min(source.end()),
+                shards: Some(place.shards),
+            },
+            Saved::Damaged(_) => Self { maybe_sent_until: source.end(), shards: None },
+            Saved::At(_) | Saved::Nothing => {
+                Self { maybe_sent_until: Position::default(), shards: None }
+            }
+        }
+    }
+}
+
+/// Works on threads that may wait for the disk.
+pub(super) struct Core {
+    pub(super) source: Box<dyn Source>,
+    pub(super) router: Router,
+    pub(super) cursor: Cursor,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) families: Arc<Mutex<Families>>,
+    pub(super) read: Position,
+    /// Everything before it was dealt with.
+    pub(super) done: Position,
+}
+
+/// How a look at the store ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    pub(super) caught_up: bool,
+    pub(super) failed: bool,
+}
+
+impl Core {
+    /// Reads until `round` has `full` items or everything stored was read.
+    pub(super) fn fill(&mut self, round: &mut Round, full: usize) -> Filled {
+        let mut filled = Filled::default();
+        while round.items < full && !filled.caught_up && !filled.failed {
+            let mut batches = Vec::new();
+            match self.read(&mut batches, full) {
+                Ok(caught_up) => filled.caught_up = caught_up,
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    let message = error.to_string();
+                    let failure = Failure { at: self.clock.now(), message };
+                    self.status.lock().last_error = Some(failure);
+                    filled.failed = true;
+                }
+            }
+            let (now, wall) = (self.clock.monotonic(), self.clock.now());
+            let mut status = self.status.lock();
+            self.router.route(batches, now, wall, round, &mut status);
+            status.caught_up = filled.caught_up;
+            status.lag_bytes = self.source.lag_bytes();
+        }
+        filled
+    }
+
+    /// Reads a burst; says whether that was all.
+    fn read(&mut self, batches: &mut Vec<StoredBatch>, full: usize) -> Result<bool, SourceError> {
+        let burst = full.clamp(BURST_ROWS / 10, BURST_ROWS);
+        let mut rows = 0;
+        while rows < burst {
+            match self.source.next()? {
+                Event::Batch(mut batch) => {
+                    self.read = batch.position_after;
+                    rows += batch.rows.len().max(1);
+                    self.keep_metadata(std::mem::take(&mut batch.metadata));
+                    batches.push(batch);
+                }
+                Event::Lost { to, reason } => {
+                    tracing::error!("a stretch of the log cannot be forwarded: {reason}");
+                    self.read = to;
+                    self.status.lock().counters.gaps += 1;
+                }
+                Event::CaughtUp => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn keep_metadata(&self, metadata: Vec<(String, Metadata)>) {
+        if metadata.is_empty() {
+            return;
+        }
+        let mut families = self.families.lock();
+        for (family, metadata) in metadata {
+            if families.len() < FAMILIES_MAX || families.contains_key(&family) {
+                families.insert(family, metadata);
+            }
+        }
+    }
+
+    /// Makes durable what was dealt with, and lets go of it.
+    pub(super) fn save(&mut self, shards: usize) {
+        let ahead = Position { offset: self.read.offset.saturating_add(AHEAD), ..self.read };
+        let place = Place { log: self.source.log(), done: self.done, reached: ahead, shards };
+        match self.cursor.save(place) {
+            Ok(()) => self.source.release(self.done),
+            Err(error) => {
+                tracing::warn!(
+                    "cannot save the forwarding cursor: {error}; after a crash, samples are sent again"
+                );
+            }
+        }
+    }
+
+    /// Whether everything read so far is known to be sent by so many shards.
+    pub(super) fn is_reached(&self, shards: usize) -> bool {
+        let saved = self.cursor.saved();
+        saved.is_some_and(|saved| saved.reached >= self.read && saved.shards == shards)
+    }
+}
