@@ -16,6 +16,7 @@ pub mod manager;
 mod metadata;
 mod piece;
 mod reading;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod send;

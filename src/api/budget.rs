@@ -7,12 +7,11 @@ use axum::extract::State;
 use super::Api;
 use super::extract::Ready;
 use super::json::Reply;
-use crate::budget::report::report;
+use crate::forward::report::report;
 
 /// The report over all endpoints; see `docs/budget.md`.
 pub(super) async fn budget(State(api): State<Arc<Api>>, Ready(parts): Ready) -> Reply {
     let (handles, now) = (parts.forwarding.handles(), api.clock.monotonic());
-    // Counting the sets of many series takes a while.
     match tokio::task::spawn_blocking(move || report(&handles, now)).await {
         Ok(report) => Reply::json(&report),
         Err(_) => Reply::empty().warn("the report could not be made"),

@@ -15,8 +15,6 @@ use stint_model::{Labels, Span, Timestamp};
 use super::admission::{Admission, State};
 use super::limits::Origin;
 use super::policy::Reason;
-use crate::forward::handle::Handle;
-use crate::forward::status::Status;
 
 /// Rows of each table in a report.
 const ROWS_MAX: usize = 50;
@@ -188,22 +186,44 @@ pub struct Forecast {
     pub exhausted_in_secs: Option<f64>,
 }
 
-/// The report over all endpoints at `now`.
-pub fn report(handles: &[Handle], now: Duration) -> Report {
-    Report { endpoints: handles.iter().map(|handle| endpoint(handle, now)).collect() }
+/// What a report says of an endpoint beside its budget.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// Its address, without credentials.
+    pub url: String,
+    /// Distance between forwarded samples; zero for all.
+    pub interval: Span,
+    /// What became of the samples.
+    pub samples: Samples,
 }
 
-fn endpoint(handle: &Handle, now: Duration) -> EndpointReport {
-    let status = handle.status();
-    // Only what must be looked at while the budget stands still.
-    let (mut report, live) = handle.with_budget(|admission| fill(admission, now));
-    report.name = handle.name.to_string();
-    report.url = handle.url.to_string();
-    report.points.interval_secs = handle.interval.as_secs_f64();
-    report.samples = samples(&status);
-    report.labels = labels(&live);
-    report.hints = hints(&report, handle.interval);
-    report
+/// The first half of an endpoint's report, made while the budget stands still.
+#[derive(Debug)]
+pub struct Look {
+    report: EndpointReport,
+    live: Vec<Labels>,
+}
+
+impl Look {
+    /// Looks at a budget at `now`.
+    pub fn at(admission: &Admission, now: Duration) -> Self {
+        let (report, live) = fill(admission, now);
+        Self { report, live }
+    }
+
+    /// The whole report.
+    pub fn finish(self, about: About) -> EndpointReport {
+        let Self { mut report, live } = self;
+        report.name = about.name;
+        report.url = about.url;
+        report.points.interval_secs = about.interval.as_secs_f64();
+        report.samples = about.samples;
+        report.labels = labels(&live);
+        report.hints = hints(&report, about.interval);
+        report
+    }
 }
 
 fn fill(admission: &Admission, now: Duration) -> (EndpointReport, Vec<Labels>) {
@@ -350,23 +370,6 @@ fn labels(live: &[Labels]) -> Vec<LabelUse> {
     rows.sort_by(|a, b| b.saving.cmp(&a.saving).then_with(|| a.name.cmp(&b.name)));
     rows.truncate(ROWS_MAX);
     rows
-}
-
-fn samples(status: &Status) -> Samples {
-    let counters = &status.counters;
-    let named = |(reason, count): (&Reason, &u64)| (reason.to_string(), *count);
-    Samples {
-        read: counters.read,
-        sent: counters.sent,
-        withheld: counters.withheld.iter().map(named).collect(),
-        refused: counters.refused.clone(),
-        too_old: counters.too_old,
-        failed: counters.failed,
-        lost: counters.lost,
-        pending: counters.pending,
-        lag_secs: status.lag().as_secs_f64(),
-        last_error: status.last_error.as_ref().map(|failure| failure.message.clone()),
-    }
 }
 
 fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {

@@ -1,0 +1,42 @@
+//! Endpoints as the budget's report shows them.
+
+use std::time::Duration;
+
+use super::handle::Handle;
+use super::status::Status;
+use crate::budget::policy::Reason;
+use crate::budget::report::{About, EndpointReport, Look, Report, Samples};
+
+/// The report over all endpoints at `now`. Counting the sets of many series takes a while.
+pub fn report(handles: &[Handle], now: Duration) -> Report {
+    Report { endpoints: handles.iter().map(|handle| endpoint(handle, now)).collect() }
+}
+
+fn endpoint(handle: &Handle, now: Duration) -> EndpointReport {
+    let status = handle.status();
+    // Only what must be looked at while the budget stands still.
+    let look = handle.with_budget(|admission| Look::at(admission, now));
+    look.finish(About {
+        name: handle.name.to_string(),
+        url: handle.url.to_string(),
+        interval: handle.interval,
+        samples: samples(&status),
+    })
+}
+
+fn samples(status: &Status) -> Samples {
+    let counters = &status.counters;
+    let named = |(reason, count): (&Reason, &u64)| (reason.to_string(), *count);
+    Samples {
+        read: counters.read,
+        sent: counters.sent,
+        withheld: counters.withheld.iter().map(named).collect(),
+        refused: counters.refused.clone(),
+        too_old: counters.too_old,
+        failed: counters.failed,
+        lost: counters.lost,
+        pending: counters.pending,
+        lag_secs: status.lag().as_secs_f64(),
+        last_error: status.last_error.as_ref().map(|failure| failure.message.clone()),
+    }
+}
