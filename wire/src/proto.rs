@@ -160,6 +160,17 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.rest {
+            // Tags and most lengths.
+            [byte @ ..0x80, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0_u64;
         for (at, byte) in self.rest.iter().enumerate().take(10) {
             // The tenth byte has room for one bit.
@@ -176,6 +187,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a length-prefixed message.
+    #[inline]
     pub(crate) fn delimited(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
         self.take(length)

@@ -33,6 +33,9 @@ use stint_model::time::Timestamp;
 use super::histogram;
 use crate::proto::{self, DecodeError, Field, Reader};
 
+/// Tag of a label in its series: field 1, length-prefixed.
+const LABEL_TAG: u8 = 1 << 3 | 2;
+
 /// Walks an uncompressed request. The first error that is not [`DecodeError::is_local`] condemns
 /// the request as a whole.
 pub fn decode(body: &[u8]) -> Items<'_> {
@@ -92,14 +95,21 @@ pub struct TimeSeries<'a> {
     /// key of a receiver's cache.
     pub label_bytes: Cow<'a, [u8]>,
     message: &'a [u8],
+    /// What follows the labels that the message begins with.
+    behind_labels: &'a [u8],
+    /// Bit `n`: the message has a field numbered `n` of the kinds that are known.
+    present: u8,
 }
 
 impl<'a> TimeSeries<'a> {
     fn new(message: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(message);
-        let mut label_bytes = Cow::Borrowed(&[][..]);
+        let leading = leading_labels(message);
+        let (labels, behind_labels) = message.split_at_checked(leading).unwrap_or((message, &[]));
+        let mut label_bytes = Cow::Borrowed(labels);
+        let mut present = u8::from(leading > 0) << 1;
         // Where the run of labels that is borrowed began and ended.
-        let mut run = None;
+        let mut run = (leading > 0).then_some((0, leading));
+        let mut reader = Reader::new(behind_labels);
         loop {
             let start = message.len() - reader.left();
             let Some((number, field)) = reader.next()? else { break };
@@ -107,6 +117,7 @@ impl<'a> TimeSeries<'a> {
                 continue;
             }
             field.bytes("TimeSeries", number)?;
+            present |= 1 << number;
             if number != 1 {
                 continue;
             }
@@ -125,14 +136,14 @@ impl<'a> TimeSeries<'a> {
                 (bytes, Some(_)) => bytes.to_mut().extend_from_slice(label),
             }
         }
-        Ok(Self { label_bytes, message })
+        Ok(Self { label_bytes, message, behind_labels, present })
     }
 
     /// Name and value of each label in the order of the message.
     pub fn labels(
         &self,
     ) -> impl Iterator<Item = Result<(&'a str, &'a str), DecodeError>> + use<'a> {
-        self.fields(1).map(|field| decode_label(field?))
+        fields(self.message, 1).map(|field| decode_label(field?))
     }
 
     /// Replaces the contents of `out` by the labels in the order of the message.
@@ -146,34 +157,54 @@ impl<'a> TimeSeries<'a> {
 
     /// The float samples, stale markers among them.
     pub fn samples(&self) -> impl Iterator<Item = Result<Sample, DecodeError>> + use<'a> {
-        self.fields(2).map(|field| decode_sample(field?))
+        fields(self.having(2), 2).map(|field| decode_sample(field?))
     }
 
     /// The native histogram samples.
     pub fn histograms(&self) -> impl Iterator<Item = Result<Sample, DecodeError>> + use<'a> {
-        self.fields(4).map(|field| histogram::decode(field?))
+        fields(self.having(4), 4).map(|field| histogram::decode(field?))
     }
 
     /// The exemplars.
     pub fn exemplars(&self) -> impl Iterator<Item = Result<Exemplar, DecodeError>> + use<'a> {
-        self.fields(3).map(|field| decode_exemplar(field?))
+        fields(self.having(3), 3).map(|field| decode_exemplar(field?))
     }
 
-    /// The messages of one field, whose wire type was checked before.
-    fn fields(&self, wanted: u32) -> impl Iterator<Item = Result<&'a [u8], DecodeError>> + use<'a> {
-        let mut reader = Reader::new(self.message);
-        std::iter::from_fn(move || {
-            loop {
-                match reader.next().transpose()? {
-                    Ok((number, Field::Bytes(bytes))) if number == wanted => {
-                        return Some(Ok(bytes));
-                    }
-                    Ok(_) => {}
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-        })
+    /// The part of the message where fields of this number, other than labels, are.
+    fn having(&self, number: u32) -> &'a [u8] {
+        if self.present & 1 << number == 0 { &[] } else { self.behind_labels }
     }
+}
+
+/// How many bytes at the front of a series are labels below 128 bytes, which most are; what
+/// follows, or makes no sense, is for the careful reader.
+#[inline]
+fn leading_labels(message: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some([LABEL_TAG, length @ ..0x80]) = message.get(at..at + 2) {
+        let end = at + 2 + usize::from(*length);
+        if end > message.len() {
+            break;
+        }
+        at = end;
+    }
+    at
+}
+
+/// The fields of one number, whose wire type was checked before.
+fn fields(message: &[u8], wanted: u32) -> impl Iterator<Item = Result<&[u8], DecodeError>> {
+    let mut reader = Reader::new(message);
+    std::iter::from_fn(move || {
+        loop {
+            match reader.next().transpose()? {
+                Ok((number, Field::Bytes(bytes))) if number == wanted => {
+                    return Some(Ok(bytes));
+                }
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
 }
 
 fn decode_label(message: &[u8]) -> Result<(&str, &str), DecodeError> {
@@ -189,6 +220,7 @@ fn decode_label(message: &[u8]) -> Result<(&str, &str), DecodeError> {
     Ok((name, value))
 }
 
+#[inline]
 fn decode_sample(message: &[u8]) -> Result<Sample, DecodeError> {
     let (mut value, mut at) = (0.0, 0);
     let mut reader = Reader::new(message);
@@ -319,7 +351,7 @@ pub fn encode_labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>) -
 fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
     for (name, value) in labels {
         let length = text_len(name) + text_len(value);
-        out.push(1 << 3 | 2);
+        out.push(LABEL_TAG);
         proto::put_varint(out, length as u64);
         proto::put_text(out, 1, name);
         proto::put_text(out, 2, value);

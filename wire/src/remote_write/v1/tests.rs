@@ -60,6 +60,21 @@ fn labels_with_samples_in_between_have_one_key() {
 }
 
 #[test]
+fn labels_of_any_length_belong_to_the_key() {
+    let long = "x".repeat(200);
+    let labels = [("a", "1"), ("b", long.as_str()), ("c", "2")];
+    let mut encoder = Encoder::new();
+    encoder.series(labels).float(Timestamp(1), 2.0);
+    let all = series(encoder.body());
+    assert_eq!(all[0].label_bytes, encode_labels(labels));
+    assert_eq!(all[0].labels().map(Result::unwrap).collect::<Vec<_>>(), labels);
+    assert_eq!(all[0].samples().collect::<Vec<_>>(), [Ok(Sample::float(Timestamp(1), 2.0))]);
+    assert_eq!((all[0].histograms().count(), all[0].exemplars().count()), (0, 0));
+    let cut = [LABEL_TAG, 5, 1, 2];
+    assert!(TimeSeries::new(&cut).is_err(), "a label that ends behind its series");
+}
+
+#[test]
 fn bad_text_spoils_one_series_and_bad_structure_the_request() {
     let mut label = Vec::new();
     proto::put_bytes(&mut label, 1, b"\xff");
