@@ -209,7 +209,13 @@ fn read_prometheus(
             continue;
         }
         match files_matching(&cx.path(pattern)) {
-            Ok(files) => more.extend(files),
+            Ok(files) => {
+                let before = more.len();
+                more.extend(files.into_iter().filter(|file| file.exists()));
+                if more.len() == before {
+                    cx.warn(at, format!("no file matches {pattern}"));
+                }
+            }
             Err(error) => cx.error(at, format!("cannot list {pattern}: {error}")),
         }
     }

@@ -133,8 +133,15 @@ impl<'a> Section<'a> {
     /// The fields of each map in the list under `key`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
         let name = self.name_of(key);
-        let open = |(at, node)| Section::open(self.cx, node, format!("{name}[{at}]"));
-        self.take_list(key).iter().enumerate().map(open).collect()
+        let mut sections = Vec::new();
+        for (at, node) in self.take_list(key).iter().enumerate() {
+            if node.is_null() {
+                self.cx.error(node.at, format!("empty or null section in {name}"));
+            } else {
+                sections.push(Section::open(self.cx, node, format!("{name}[{at}]")));
+            }
+        }
+        sections
     }
 
     /// The entries of the map under `key`, each a map itself.
@@ -211,6 +218,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The same for what is no text: refuses a quoted value.
+    fn typed<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let quoted = self.entries.iter().any(|(present, node)| present.text == key && node.quoted);
+        self.parsed(key, |text| {
+            if quoted {
+                return Err(format!("a text is given where {wanted} is wanted; remove the quotes"));
+            }
+            read(text)
+        })
+    }
+
     fn value_position(&self, key: &str) -> Position {
         let found = self.entries.iter().find(|(present, _)| present.text == key);
         found.map_or(self.at, |(_, node)| node.at)
@@ -218,7 +241,7 @@ impl<'a> Section<'a> {
 
     /// A truth value.
     pub(super) fn bool_or(&mut self, key: &'static str, default: bool) -> bool {
-        self.parsed(key, read_bool).unwrap_or(default)
+        self.typed(key, "true or false", read_bool).unwrap_or(default)
     }
 
     /// A duration such as `1m30s`.
@@ -228,9 +251,14 @@ impl<'a> Section<'a> {
 
     /// A whole number.
     pub(super) fn u64(&mut self, key: &'static str) -> Option<u64> {
-        self.parsed(key, |text| {
+        self.typed(key, "a number", |text| {
             let digits = text.replace('_', "");
-            digits.parse().map_err(|_| format!("{text} is not a whole number of 0 or more"))
+            // What is written with a point or an exponent loses its fraction, as in Go's decoder.
+            let number = digits.parse().ok().or_else(|| {
+                let float = digits.parse::<f64>().ok()?.trunc();
+                (0.0..u64::MAX as f64).contains(&float).then_some(float as u64)
+            });
+            number.ok_or_else(|| format!("{text} is not a whole number of 0 or more"))
         })
     }
 
@@ -241,7 +269,7 @@ impl<'a> Section<'a> {
 
     /// A number.
     pub(super) fn f64(&mut self, key: &'static str) -> Option<f64> {
-        self.parsed(key, |text| {
+        self.typed(key, "a number", |text| {
             text.parse::<f64>()
                 .ok()
                 .filter(|number| number.is_finite())
@@ -284,11 +312,10 @@ impl<'a> Section<'a> {
             let name = format!("{name}.{}", key.text);
             let items = match &node.kind {
                 Kind::List(items) => items.as_slice(),
-                // A single value stands for a list of one, as in Go's decoder.
-                Kind::Scalar(_) => std::slice::from_ref(node),
                 Kind::Null => &[],
-                Kind::Map(_) => {
-                    self.cx.error(node.at, format!("`{name}` must be a list, not a map"));
+                Kind::Scalar(_) | Kind::Map(_) => {
+                    let found = node.describe();
+                    self.cx.error(node.at, format!("`{name}` must be a list, not {found}"));
                     &[]
                 }
             };

@@ -145,13 +145,17 @@ impl HttpConfig {
     }
 }
 
+/// Ways to authenticate to a cloud, which are not supported and yet exclude the others.
+const CLOUD_AUTH: [&str; 3] = ["sigv4", "azuread", "google_iam"];
+
 impl Auth {
     fn read(section: &mut Section<'_>) -> Self {
         let bearer = credential(section, "bearer_token", "bearer_token_file");
         let basic = section.section("basic_auth");
         let scheme = section.section("authorization");
+        let clouds = CLOUD_AUTH.into_iter().filter(|key| section.has(key)).count();
         let given = [basic.is_some(), scheme.is_some(), section.has("oauth2")];
-        let given = given.into_iter().filter(|given| *given).count();
+        let given = given.into_iter().filter(|given| *given).count() + clouds;
         if given > 0 && bearer.is_some() {
             let key =
                 if section.has("bearer_token") { "bearer_token" } else { "bearer_token_file" };
@@ -162,8 +166,13 @@ impl Auth {
             );
         } else if given > 1 {
             let key = if basic.is_some() { "basic_auth" } else { "authorization" };
-            section
-                .error(key, "at most one of basic_auth, oauth2 & authorization must be configured");
+            let message = if clouds > 0 {
+                "at most one of basic_auth, authorization, oauth2, sigv4, azuread & google_iam \
+                 must be configured"
+            } else {
+                "at most one of basic_auth, oauth2 & authorization must be configured"
+            };
+            section.error(key, message);
         }
         match (basic, scheme, bearer) {
             (Some(mut basic), ..) => {

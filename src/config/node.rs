@@ -16,6 +16,8 @@ pub(super) struct Position {
 pub(super) struct Node {
     pub(super) at: Position,
     pub(super) kind: Kind,
+    /// Whether it is a text by the way it is written: neither a number nor a truth value.
+    pub(super) quoted: bool,
 }
 
 /// A value. Scalars stay text until a field says what it wants them to be, so that `5` is a fine

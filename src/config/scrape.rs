@@ -5,7 +5,7 @@ use stint_model::labels::{NameScheme, Quoted};
 use stint_model::relabel::Rule;
 use stint_wire::exposition::{Escaping, Protocol};
 
-use super::decode::{Section, is_off};
+use super::decode::{Section, is_off, read_bytes};
 use super::discovery::{self, FileDiscovery, StaticGroup};
 use super::global::Global;
 use super::http::HttpConfig;
@@ -114,8 +114,8 @@ impl ScrapeConfig {
                 .flatten(),
             metrics_path: section.string_or("metrics_path", "/metrics"),
             scheme: section
-                .parsed("scheme", |text| match text {
-                    "http" | "https" => Ok(text.to_owned()),
+                .parsed("scheme", |text| match text.to_ascii_lowercase() {
+                    scheme if scheme == "http" || scheme == "https" => Ok(scheme),
                     _ => Err(format!("{text} is neither http nor https")),
                 })
                 .unwrap_or_else(|| "http".to_owned()),
@@ -259,12 +259,20 @@ fn read_protocol(text: &str) -> Result<Protocol, String> {
     })
 }
 
+/// A size; a negative one lifts the limit, where 0 inherits it.
+fn read_body_size(text: &str) -> Result<u64, String> {
+    match text.strip_prefix('-') {
+        Some(size) => read_bytes(size).map(|_| u64::MAX),
+        None => read_bytes(text),
+    }
+}
+
 impl Limits {
     /// The limits of `section`; what is absent or 0 is taken from `inherited`.
     pub(super) fn read(section: &mut Section<'_>, inherited: Self) -> Self {
         let or = |own: Option<u64>, inherited| own.filter(|own| *own > 0).unwrap_or(inherited);
         Self {
-            body_size: or(section.bytes("body_size_limit"), inherited.body_size),
+            body_size: or(section.parsed("body_size_limit", read_body_size), inherited.body_size),
             samples: or(section.u64("sample_limit"), inherited.samples),
             targets: or(section.u64("target_limit"), inherited.targets),
             labels: or(section.u64("label_limit"), inherited.labels),

@@ -343,3 +343,66 @@ proptest::proptest! {
         let _ = read(&format!("{key}: {section}"), "");
     }
 }
+
+#[test]
+fn a_quoted_value_is_a_text() {
+    let quoted = "global: {scrape_native_histograms: 'true', sample_limit: \"5\"}";
+    refuse(
+        quoted,
+        "1:36: `global.scrape_native_histograms`: a text is given where true or false is wanted; \
+         remove the quotes\n\
+         1:58: `global.sample_limit`: a text is given where a number is wanted; remove the quotes",
+    );
+    assert!(yml("global: {scrape_native_histograms: yes}").global.scrape_native_histograms);
+    assert_eq!(yml("global: {external_labels: {a: 'true'}}").global.external_labels.len(), 1);
+    let retention = read("", "[budget]\nenabled = \"true\"\n").unwrap_err().to_string();
+    assert!(retention.contains("remove the quotes"), "{retention}");
+}
+
+#[test]
+fn numbers_may_be_written_with_a_point_or_an_exponent() {
+    assert_eq!(yml("global: {sample_limit: 1e3, target_limit: 1.5}").global.limits.samples, 1000);
+    assert!(errors("global: {sample_limit: 1e30}").contains("1e30 is not a whole number"));
+    assert!(errors("global: {sample_limit: -1.5}").contains("-1.5 is not a whole number"));
+}
+
+#[test]
+fn lists_are_lists_and_their_items_are_something() {
+    refuse(
+        &job("params: {a: b}"),
+        "3:15: `scrape_configs[0].params.a` must be a list, not a single value",
+    );
+    refuse(
+        &job("static_configs: [null]"),
+        "3:20: empty or null section in scrape_configs[0].static_configs",
+    );
+    refuse("scrape_configs: [~]", "1:18: empty or null section in scrape_configs");
+}
+
+#[test]
+fn only_one_way_to_authenticate_is_allowed() {
+    let told = errors("remote_write: [{url: 'http://a/', basic_auth: {username: a}, sigv4: {}}]");
+    assert!(told.contains("at most one of basic_auth"), "{told}");
+}
+
+#[test]
+fn a_scheme_restricts_the_labels_that_are_written() {
+    let rule = |rule: &str| {
+        let scheme = "metric_name_validation_scheme: legacy";
+        job(&format!("{scheme}\nrelabel_configs: [{rule}]"))
+    };
+    yml(&rule("{source_labels: ['a.b'], target_label: b}"));
+    assert!(errors(&rule("{target_label: 'a.b'}")).contains("invalid 'target_label'"));
+    assert!(errors(&rule("{source_labels: [''], target_label: b}")).contains("not a valid label"));
+}
+
+#[test]
+fn the_scheme_of_a_url_has_no_case() {
+    assert_eq!(yml(&job("scheme: HTTPS")).scrape_configs[0].scheme, "https");
+}
+
+#[test]
+fn a_negative_size_lifts_the_limit_that_would_be_inherited() {
+    let config = yml(&format!("global: {{body_size_limit: 1MB}}\n{}", job("body_size_limit: -1B")));
+    assert_eq!(config.scrape_configs[0].limits.body_size, u64::MAX);
+}

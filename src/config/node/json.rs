@@ -19,6 +19,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
 }
 
 fn node(value: Value) -> Node {
+    let quoted = value.is_string();
     let kind = match value {
         Value::Null => Kind::Null,
         Value::Bool(value) => Kind::Scalar(value.to_string()),
@@ -30,5 +31,5 @@ fn node(value: Value) -> Node {
             Kind::Map(entries.into_iter().map(entry).collect())
         }
     };
-    Node { at: START, kind }
+    Node { at: START, kind, quoted }
 }

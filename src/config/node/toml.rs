@@ -15,7 +15,11 @@ pub(crate) fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
         });
         return Err(errors.collect());
     }
-    Ok(Node { at: Position { line: 1, column: 1 }, kind: table_kind(text, table.into_inner()) })
+    Ok(Node {
+        at: Position { line: 1, column: 1 },
+        kind: table_kind(text, table.into_inner()),
+        quoted: false,
+    })
 }
 
 fn table_kind(text: &str, table: DeTable<'_>) -> Kind {
@@ -30,7 +34,9 @@ fn table_kind(text: &str, table: DeTable<'_>) -> Kind {
 
 fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
     let at = position(text, value.span().start);
-    let kind = match value.into_inner() {
+    let value = value.into_inner();
+    let quoted = matches!(value, DeValue::String(_));
+    let kind = match value {
         DeValue::String(string) => Kind::Scalar(string.into_owned()),
         DeValue::Integer(number) => Kind::Scalar(match number.radix() {
             10 => number.as_str().to_owned(),
@@ -45,7 +51,7 @@ fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
         }
         DeValue::Table(table) => table_kind(text, table),
     };
-    Node { at, kind }
+    Node { at, kind, quoted }
 }
 
 fn position(text: &str, offset: usize) -> Position {
@@ -68,12 +74,20 @@ mod tests {
         let Kind::Map(inner) = &entries[0].1.kind else { panic!("a table is a map") };
         assert_eq!(
             inner[0].1,
-            Node { at: Position { line: 2, column: 5 }, kind: Kind::Scalar("16".into()) }
+            Node {
+                at: Position { line: 2, column: 5 },
+                kind: Kind::Scalar("16".into()),
+                quoted: false
+            }
         );
         let Kind::List(items) = &inner[1].1.kind else { panic!("an array is a list") };
         assert_eq!(
             items[1],
-            Node { at: Position { line: 3, column: 11 }, kind: Kind::Scalar("true".into()) }
+            Node {
+                at: Position { line: 3, column: 11 },
+                kind: Kind::Scalar("true".into()),
+                quoted: false
+            }
         );
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
         }
     }
     let start = Position { line: 1, column: 1 };
-    Ok(root.unwrap_or(Node { at: start, kind: Kind::Null }))
+    Ok(root.unwrap_or(Node { at: start, kind: Kind::Null, quoted: false }))
 }
 
 struct Reader<'a> {
@@ -68,6 +68,7 @@ impl<'a> Reader<'a> {
         }
         self.count(1, span)?;
         let at = position(span);
+        let quoted = is_text(&event);
         let (anchor, kind) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(error(span, "a value is expected here")),
         };
-        let node = Node { at, kind };
+        let node = Node { at, kind, quoted };
         if anchor > 0 {
             self.count(node.size(), span)?;
             self.anchors.insert(anchor, node.clone());
@@ -134,6 +135,15 @@ impl<'a> Reader<'a> {
             merge(&mut entries, node)?;
         }
         Ok(Kind::Map(entries))
+    }
+}
+
+/// Whether a scalar is a text, whatever it looks like: quoted, a block, or tagged as one.
+fn is_text(event: &Event<'_>) -> bool {
+    match event {
+        Event::Scalar(_, style, _, None) => *style != ScalarStyle::Plain,
+        Event::Scalar(_, _, _, Some(tag)) => tag.suffix == "str",
+        _ => false,
     }
 }
 
