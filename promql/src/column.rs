@@ -162,6 +162,17 @@ impl Column {
         &mut self.values
     }
 
+    /// Makes each float what `op` makes of the floats of two columns, at the steps at which both have
+    /// one. There must be nothing in the column yet.
+    pub(crate) fn zip_floats(&mut self, a: &Self, b: &Self, op: impl Fn(f64, f64) -> f64) {
+        for ((word, a), b) in self.present.iter_mut().zip(&a.present).zip(&b.present) {
+            *word = a & b;
+        }
+        for ((value, a), b) in self.values.iter_mut().zip(&a.values).zip(&b.values) {
+            *value = op(*a, *b);
+        }
+    }
+
     /// The floats, those of steps without one included, and the bitmap of steps that have one.
     pub(crate) fn float_parts(&self) -> (&[f64], &[u64]) {
         (&self.values, &self.present)
@@ -308,7 +319,12 @@ impl Series {
 
 /// Without metric name, type and unit, which describe a value that is no longer there.
 pub(crate) fn without_metadata(labels: &Labels) -> Labels {
-    labels.retain(|name| !matches!(name, METRIC_NAME | "__type__" | "__unit__"))
+    labels.retain(|name| !is_metadata(name))
+}
+
+/// Whether the label of this name tells what was measured.
+pub(crate) fn is_metadata(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
 
 /// The text of the error for two series that became one.

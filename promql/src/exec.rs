@@ -11,6 +11,7 @@ pub(crate) mod classic;
 pub(crate) mod duration;
 pub(crate) mod groups;
 pub(crate) mod info;
+pub(crate) mod join;
 pub(crate) mod scalar;
 pub(crate) mod selector;
 pub(crate) mod set_ops;

@@ -3,7 +3,7 @@
 use stint_model::Labels;
 use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 
-use crate::column::{Column, Point, Series};
+use crate::column::{Column, Point, Series, is_metadata};
 use crate::error::QueryError;
 use crate::exec::accumulate::{DROPPED, Group, HISTOGRAM, NOT_RESET, RESET};
 use crate::exec::groups::GroupIndex;
@@ -152,10 +152,6 @@ pub(crate) fn is_kept(aggregate: &Aggregate, name: &str) -> bool {
 /// Whether what was measured is a part of what series are grouped by.
 fn looks_at_names(aggregate: &Aggregate) -> bool {
     !aggregate.without && aggregate.grouping.iter().any(|label| is_metadata(label))
-}
-
-fn is_metadata(name: &str) -> bool {
-    matches!(name, "__name__" | "__type__" | "__unit__")
 }
 
 /// The labels by which a series is grouped, which are also the group's labels.

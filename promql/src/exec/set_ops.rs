@@ -2,8 +2,9 @@
 
 use crate::column::Series;
 use crate::error::QueryError;
-use crate::exec::binary::{Left, is_matched};
+use crate::exec::binary::Left;
 use crate::exec::groups::GroupIndex;
+use crate::exec::join::is_matched;
 use crate::exec::{Evaluator, Sink};
 use crate::parse::ast::{Binary, BinaryOp, VectorMatching};
 

@@ -18,7 +18,7 @@ pub(crate) enum Summary {
 }
 
 /// How many windows are summed up at once.
-const LANES: usize = 8;
+const LANES: usize = 4;
 
 /// Fills the steps whose windows are not empty.
 pub(crate) fn column(summary: Summary, floats: &[f64], windows: &[Bounds], out: &mut Column) {
@@ -67,15 +67,32 @@ fn of_lanes(summary: Summary, lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     match summary {
         Summary::Sum => sums(lanes),
         Summary::Avg => means(lanes),
-        Summary::Stddev => variances(lanes).map(f64::sqrt),
+        Summary::Stddev => each(&variances(lanes), f64::sqrt),
         Summary::Stdvar => variances(lanes),
     }
+}
+
+// Loops over lanes are written out as loops over indexes: the compiler makes vector instructions of
+// these, and calls of what maps arrays.
+
+/// Applies a function to every lane.
+#[inline]
+fn each(values: &[f64; LANES], function: impl Fn(f64) -> f64) -> [f64; LANES] {
+    let mut result = [0.0; LANES];
+    for lane in 0..LANES {
+        result[lane] = function(values[lane]);
+    }
+    result
 }
 
 /// The samples at `index` of each window.
 #[inline]
 fn row(lanes: &[&[f64]; LANES], index: usize) -> [f64; LANES] {
-    lanes.map(|lane| lane.get(index).copied().unwrap_or_default())
+    let mut row = [0.0; LANES];
+    for lane in 0..LANES {
+        row[lane] = lanes[lane].get(index).copied().unwrap_or_default();
+    }
+    row
 }
 
 fn sums(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
@@ -83,11 +100,13 @@ fn sums(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     for index in 0..lanes[0].len() {
         add(&row(lanes, index), &mut sum, &mut lost);
     }
-    std::array::from_fn(
-        |lane| {
-            if sum[lane].is_infinite() { sum[lane] } else { sum[lane] + lost[lane] }
-        },
-    )
+    let mut result = sum;
+    for lane in 0..LANES {
+        if !sum[lane].is_infinite() {
+            result[lane] += lost[lane];
+        }
+    }
+    result
 }
 
 fn means(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
@@ -96,15 +115,16 @@ fn means(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     for index in 1..count {
         add(&row(lanes, index), &mut sum, &mut lost);
     }
-    std::array::from_fn(|lane| {
-        if sum[lane].is_finite() {
-            let count = count as f64;
-            sum[lane] / count + lost[lane] / count
+    let mut result = [0.0; LANES];
+    for lane in 0..LANES {
+        result[lane] = if sum[lane].is_finite() {
+            sum[lane] / count as f64 + lost[lane] / count as f64
         } else {
             // A sum that overflows is a mean all the same.
             over_time::mean_of(lanes[lane]).unwrap_or(f64::NAN)
-        }
-    })
+        };
+    }
+    result
 }
 
 fn variances(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
@@ -114,15 +134,20 @@ fn variances(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     for index in 0..lanes[0].len() {
         count += 1.0;
         let values = row(lanes, index);
-        let delta: [f64; LANES] =
-            std::array::from_fn(|lane| values[lane] - (mean[lane] + mean_lost[lane]));
-        add(&delta.map(|delta| delta / count), &mut mean, &mut mean_lost);
-        let square: [f64; LANES] = std::array::from_fn(|lane| {
-            delta[lane] * (values[lane] - (mean[lane] + mean_lost[lane]))
-        });
+        let (mut delta, mut square) = ([0.0; LANES], [0.0; LANES]);
+        for lane in 0..LANES {
+            delta[lane] = values[lane] - (mean[lane] + mean_lost[lane]);
+        }
+        add(&each(&delta, |delta| delta / count), &mut mean, &mut mean_lost);
+        for lane in 0..LANES {
+            square[lane] = delta[lane] * (values[lane] - (mean[lane] + mean_lost[lane]));
+        }
         add(&square, &mut sum, &mut sum_lost);
     }
-    std::array::from_fn(|lane| (sum[lane] + sum_lost[lane]) / count)
+    for lane in 0..LANES {
+        sum[lane] = (sum[lane] + sum_lost[lane]) / count;
+    }
+    sum
 }
 
 #[inline]
