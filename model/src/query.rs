@@ -68,7 +68,8 @@ impl Columns {
     }
 }
 
-/// What the caller will do with the samples. A store may ignore all of it: results never differ.
+/// What the caller will do with the samples. A store may ignore all of it: results never differ, but
+/// in the order of series where none is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hints {
     /// Distance between evaluation steps; zero for an instant query.
@@ -79,6 +80,8 @@ pub struct Hints {
     pub func: String,
     /// At most this many series are wanted; 0 = all.
     pub limit: usize,
+    /// Any order of the series will do. With a limit they are those first in order all the same.
+    pub unordered: bool,
 }
 
 /// Why a query could not be answered.
@@ -103,7 +106,7 @@ pub trait Queryable: Send + Sync {
 
 /// A pinned reader over one range of time.
 pub trait Querier: Send + Sync {
-    /// The series that match, in order of labels. The set stays valid after the querier is gone.
+    /// The series that match, in order of labels unless the hints want none. The set stays valid after the querier is gone.
     fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError>;
 
     /// Sorted names of the labels of the series that match any of `selectors` (of all series,

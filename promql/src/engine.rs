@@ -192,10 +192,10 @@ impl Engine {
     ) -> Result<Answer, QueryError> {
         let mut shared = Shared::new(&self.options, run, cancel.with_timeout(self.options.timeout));
         let steps = run.steps;
-        let (first, last) = reach(&Evaluator { shared: &shared, steps, names: true }, run.expr)?;
+        let (first, last) = reach(&Evaluator::new(&shared, steps), run.expr)?;
         let range = TimeRange::closed(Timestamp(first), Timestamp(last));
         shared.querier = Some(source.querier(range)?);
-        let value = value(&Evaluator { shared: &shared, steps, names: true })?;
+        let value = value(&Evaluator::new(&shared, steps))?;
         shared.check_now()?;
         let (annotations, stats) = shared.finish();
         Ok(Answer { value, annotations, stats })

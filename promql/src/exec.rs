@@ -194,9 +194,16 @@ pub(crate) struct Evaluator<'a> {
     /// Whether somebody looks at the metric names of the series. Where nobody does, they are not
     /// taken off either.
     pub(crate) names: bool,
+    /// Whether the series may come in any order.
+    pub(crate) unordered: bool,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
+    /// Evaluates at these steps, for somebody who looks at everything.
+    pub(crate) fn new(shared: &'a Shared<'a>, steps: Steps) -> Self {
+        Self { shared, steps, names: true, unordered: false }
+    }
+
     /// The series of an instant vector.
     pub(crate) fn vector(&self, expr: &Expr) -> Result<Vec<Series>, QueryError> {
         let mut all = Vec::new();
@@ -307,24 +314,24 @@ impl Evaluator<'_> {
 
     /// Whether the labels of the expression's series are those of one selector, with the metric name
     /// or without, and go through nothing that looks at the name on their way.
-    pub(crate) fn only_passes_labels_on(&self, expr: &Expr) -> bool {
+    pub(crate) fn only_passes_labels_on(expr: &Expr) -> bool {
         let is_number = |arg: &Expr| matches!(arg.unparenthesized(), Expr::Number(_));
         match expr {
-            Expr::VectorSelector(_) | Expr::MatrixSelector(_) => self.has_one_name(expr),
-            Expr::Paren(paren) => self.only_passes_labels_on(&paren.expr),
-            Expr::Unary(unary) => self.only_passes_labels_on(&unary.expr),
+            Expr::VectorSelector(_) | Expr::MatrixSelector(_) => true,
+            Expr::Paren(paren) => Self::only_passes_labels_on(&paren.expr),
+            Expr::Unary(unary) => Self::only_passes_labels_on(&unary.expr),
             Expr::Call(call) => {
                 let name = call.function.name;
                 let is_known = range_function(name).is_some() || float_function(name).is_some();
                 let mut args = call.args.iter().filter(|arg| !is_number(arg));
                 is_known
-                    && args.next().is_some_and(|arg| self.only_passes_labels_on(arg))
+                    && args.next().is_some_and(Self::only_passes_labels_on)
                     && args.next().is_none()
             }
             Expr::Binary(binary) if !binary.op.is_set() => {
                 let (lhs, rhs) = (&binary.lhs, &binary.rhs);
-                (is_number(lhs) && self.only_passes_labels_on(rhs))
-                    || (is_number(rhs) && self.only_passes_labels_on(lhs))
+                (is_number(lhs) && Self::only_passes_labels_on(rhs))
+                    || (is_number(rhs) && Self::only_passes_labels_on(lhs))
             }
             _ => false,
         }

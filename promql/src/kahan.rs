@@ -6,11 +6,11 @@ use stint_model::histogram::{Combined, FloatHistogram, HistogramSum, Incompatibl
 #[inline]
 pub(crate) fn add(value: f64, sum: &mut f64, lost: &mut f64) {
     let total = *sum + value;
-    // Choices instead of branches, so that many sums can be added to at once.
-    let sum_is_larger = sum.abs() >= value.abs();
-    let (larger, smaller) = if sum_is_larger { (*sum, value) } else { (value, *sum) };
-    let exact = *lost + ((larger - total) + smaller);
-    *lost = if total.is_infinite() { 0.0 } else { exact };
+    // What rounding loses is known exactly, without a look at which of the two is larger; so there is
+    // no branch, and many sums can be added to at once.
+    let added = total - *sum;
+    let exact = *lost + ((*sum - (total - added)) + (value - added));
+    *lost = if total.abs() == f64::INFINITY { 0.0 } else { exact };
     *sum = total;
 }
 
@@ -136,6 +136,36 @@ mod tests {
             add(value, &mut sum, &mut lost);
         }
         assert_eq!(sum + lost, 2.0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn losses_are_those_of_neumaiers_sum(values in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::num::f64::ANY,
+                -1e3_f64..1e3,
+                proptest::prelude::Just(f64::MAX),
+                proptest::prelude::Just(-0.0),
+            ],
+            0..8,
+        )) {
+            let (mut sum, mut lost) = (0.0, 0.0);
+            let (mut expected_sum, mut expected_lost) = (0.0_f64, 0.0);
+            for value in values {
+                add(value, &mut sum, &mut lost);
+                let total = expected_sum + value;
+                expected_lost = if total.is_infinite() {
+                    0.0
+                } else if expected_sum.abs() >= value.abs() {
+                    expected_lost + ((expected_sum - total) + value)
+                } else {
+                    expected_lost + ((value - total) + expected_sum)
+                };
+                expected_sum = total;
+                let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                proptest::prop_assert!(same(sum, expected_sum) && same(lost, expected_lost));
+            }
+        }
     }
 
     #[test]

@@ -9,16 +9,23 @@ pub struct Rewrites {
     pub columnar_windows: bool,
     /// Metric names that an aggregation does not look at are not taken off its input.
     pub unseen_names: bool,
+    /// Series that are aggregated are read in the order in which they are stored.
+    pub any_order: bool,
     /// What has the same value at every step is evaluated once.
     pub step_invariant: bool,
 }
 
 impl Rewrites {
     /// Every shortcut.
-    pub const ALL: Self = Self { columnar_windows: true, unseen_names: true, step_invariant: true };
+    pub const ALL: Self =
+        Self { columnar_windows: true, unseen_names: true, any_order: true, step_invariant: true };
     /// None.
-    pub const NONE: Self =
-        Self { columnar_windows: false, unseen_names: false, step_invariant: false };
+    pub const NONE: Self = Self {
+        columnar_windows: false,
+        unseen_names: false,
+        any_order: false,
+        step_invariant: false,
+    };
 }
 
 impl Default for Rewrites {

@@ -59,9 +59,36 @@ pub fn exponential_bound(index: i32, schema: i32) -> f64 {
         return if exponent == 1024 { f64::MAX } else { ldexp(1.0, exponent) };
     }
     let per_power = 1_i64 << schema.min(52);
-    let fraction = ((index & (per_power - 1)) as f64 / per_power as f64 - 1.0).exp2();
+    let fraction = fraction(index & (per_power - 1), schema);
     let exponent = (index >> schema.min(52)) + 1;
     if fraction == 0.5 && exponent == 1025 { f64::MAX } else { ldexp(fraction, exponent) }
+}
+
+/// The distance between neighbouring bounds of schemas 1 to 8. Prometheus' bounds go back to these,
+/// of which the first is not the float nearest to the root of two.
+const GROWTH: [f64; 8] = [
+    std::f64::consts::SQRT_2.next_down(),
+    1.189_207_115_002_721,
+    1.090_507_732_665_257_7,
+    1.044_273_782_427_413_8,
+    1.021_897_148_654_116_6,
+    1.010_889_286_051_700_5,
+    1.005_429_901_112_802_7,
+    1.002_711_275_050_202_5,
+];
+
+/// Bound number `index` of those from 0.5 on up to 1. As in Prometheus, every second bound is one of
+/// the schema before, and the others are reached by one multiplication.
+fn fraction(index: i64, schema: i32) -> f64 {
+    if index == 0 {
+        return 0.5;
+    }
+    let halvings = index.trailing_zeros().min(schema.unsigned_abs());
+    let (index, schema) = (index >> halvings, schema - halvings as i32);
+    match usize::try_from(schema - 1).ok().and_then(|at| GROWTH.get(at)) {
+        Some(growth) => fraction(index - 1, schema) * growth,
+        None => (index as f64 / (1_i64 << schema.min(52)) as f64 - 1.0).exp2(),
+    }
 }
 
 /// `fraction · 2^exponent` without intermediate overflow.
@@ -123,7 +150,8 @@ impl FloatHistogram {
                 count,
             });
         }
-        if self.zero_count != 0.0 && !self.is_custom() {
+        // Below zero there are counts of differences, which Prometheus does not list.
+        if self.zero_count > 0.0 && !self.is_custom() {
             buckets.push(Bucket {
                 lower: -self.zero_threshold,
                 upper: self.zero_threshold,
@@ -166,12 +194,26 @@ mod tests {
         assert_eq!(exponential_bound(3, 0), 8.0);
         assert_eq!(exponential_bound(-1, 0), 0.5);
         assert_eq!(exponential_bound(2, 1), 2.0);
-        assert_eq!(exponential_bound(1, 1), 2_f64.sqrt());
         assert_eq!(exponential_bound(1, -2), 16.0);
         assert_eq!(exponential_bound(1024, 0), f64::MAX);
         assert_eq!(exponential_bound(1025, 0), f64::INFINITY);
         assert_eq!(exponential_bound(8192, 3), f64::MAX);
         assert_eq!(exponential_bound(-1074, 0), f64::from_bits(1));
+    }
+
+    /// As Prometheus prints them.
+    #[test]
+    fn bounds_are_those_of_prometheus_to_the_last_bit() {
+        let shown = |index, schema| exponential_bound(index, schema).to_string();
+        assert_eq!(shown(1, 1), "1.414213562373095");
+        assert_eq!(shown(-1, 1), "0.7071067811865475");
+        assert_eq!(shown(-1, 2), "0.8408964152537144");
+        assert_eq!(shown(-1, 3), "0.9170040432046711");
+        assert_eq!(shown(-5, 5), "0.8973545375015533");
+        assert_eq!(shown(-1, 6), "0.9892280131939752");
+        assert_eq!(shown(-127, 7), "0.5027149505564014");
+        assert_eq!(shown(-1, 8), "0.9972960560854698");
+        assert_eq!(shown(-93, 8), "0.7773944698885442");
     }
 
     proptest! {

@@ -32,10 +32,7 @@ impl Evaluator<'_> {
     fn fold(&self, aggregate: &Aggregate, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         let mut index = GroupIndex::default();
         let mut groups: Vec<Group> = Vec::new();
-        let names = !self.shared.options.rewrites.unseen_names
-            || looks_at_names(aggregate)
-            || !self.only_passes_labels_on(&aggregate.expr);
-        let input = Evaluator { names, ..*self };
+        let input = self.input(aggregate);
         input.stream(&aggregate.expr, &mut |series| {
             let (slot, new) = index.number(&series.labels, |name| is_kept(aggregate, name));
             if let Some(labels) = new {
@@ -49,6 +46,9 @@ impl Evaluator<'_> {
             self.shared.recycle(series.column);
             Ok(())
         })?;
+        if input.unordered {
+            groups.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
         for group in groups {
             let mut column = self.shared.column(self.steps.count);
             self.finish(aggregate, &group, &mut column);
@@ -57,6 +57,26 @@ impl Evaluator<'_> {
             self.shared.release(self.steps.count);
         }
         Ok(())
+    }
+
+    /// Evaluates what is aggregated, as carefully as this aggregation needs it.
+    fn input(&self, aggregate: &Aggregate) -> Self {
+        let rewrites = &self.shared.options.rewrites;
+        let is_chain = Self::only_passes_labels_on(&aggregate.expr);
+        let seen = looks_at_names(aggregate) || !self.has_one_name(&aggregate.expr);
+        let names = !(rewrites.unseen_names && is_chain && !seen);
+        // Sums and means make good for what rounding loses, so that their order does not show.
+        let is_indifferent = matches!(
+            aggregate.op,
+            AggregateOp::Sum
+                | AggregateOp::Avg
+                | AggregateOp::Min
+                | AggregateOp::Max
+                | AggregateOp::Count
+                | AggregateOp::Group
+        );
+        let unordered = rewrites.any_order && is_chain && is_indifferent;
+        Evaluator { names, unordered, ..*self }
     }
 
     fn fold_column(&self, aggregate: &Aggregate, group: &mut Group, column: &Column) {

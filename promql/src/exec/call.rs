@@ -6,6 +6,7 @@ use stint_model::matcher::anchored_regex;
 
 use crate::column::{Column, Scalar, Series, merge_equal};
 use crate::error::QueryError;
+use crate::exec::scalar::{go_max, go_min};
 use crate::exec::selector::Take;
 use crate::exec::{Evaluator, Sink};
 use crate::functions::calendar::calendar_function;
@@ -110,14 +111,7 @@ impl Evaluator<'_> {
             series.column.filter_floats(|at, _| {
                 high.at(at) >= low.at(at) || high.at(at).is_nan() || low.at(at).is_nan()
             });
-            series.column.map_floats(|at, value| {
-                let (low, high) = (low.at(at), high.at(at));
-                if low.is_nan() || high.is_nan() || value.is_nan() {
-                    f64::NAN
-                } else {
-                    crate::exec::scalar::go_max(low, crate::exec::scalar::go_min(high, value))
-                }
-            });
+            series.column.map_floats(|at, value| go_max(low.at(at), go_min(high.at(at), value)));
             self.drop_name(&mut series);
             self.emit(series, sink)
         })

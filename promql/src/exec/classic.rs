@@ -14,7 +14,7 @@ use crate::exec::{Evaluator, Sink};
 use crate::functions::calendar::rfc3339;
 use crate::functions::histogram::{
     Cumulative, Forced, NanEffect, classic_fraction, classic_quantile, native_fraction,
-    native_quantile, tidy,
+    native_quantile, sort, tidy,
 };
 use crate::parse::ast::{Call, Expr, PosRange};
 
@@ -243,7 +243,12 @@ impl Evaluator<'_> {
         name: &str,
         forcings: &mut HashMap<String, Forcing, foldhash::fast::FixedState>,
     ) -> f64 {
-        let Ok(forced) = tidy(buckets) else {
+        let tidied = match question {
+            Question::Quantile(_) => tidy(buckets),
+            // A share is that of the counts as they are.
+            Question::Fraction(..) => sort(buckets).map(|()| None),
+        };
+        let Ok(forced) = tidied else {
             return match question {
                 Question::Quantile(quantile) if quantile.at(at) < 0.0 => f64::NEG_INFINITY,
                 Question::Quantile(quantile) if quantile.at(at) > 1.0 => f64::INFINITY,

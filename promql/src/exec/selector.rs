@@ -46,7 +46,13 @@ impl Evaluator<'_> {
         func: &str,
     ) -> Result<Box<dyn SeriesSet>, QueryError> {
         let step = if self.steps.count > 1 { self.steps.step } else { 0 };
-        let hints = Hints { step: Span(step), range: Span(range), func: func.to_owned(), limit: 0 };
+        let hints = Hints {
+            step: Span(step),
+            range: Span(range),
+            func: func.to_owned(),
+            limit: 0,
+            unordered: self.unordered,
+        };
         match &self.shared.querier {
             Some(querier) => Ok(querier.select(selector, &hints)?),
             None => Err(QueryError::Storage(stint_model::QueryError::Closed)),

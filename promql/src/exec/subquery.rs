@@ -33,8 +33,7 @@ impl Evaluator<'_> {
         if count > self.shared.options.samples_max {
             return Err(QueryError::TooManySamples("query execution"));
         }
-        let inner =
-            Evaluator { shared: self.shared, steps: Steps { start, step, count }, names: true };
+        let inner = Evaluator::new(self.shared, Steps { start, step, count });
         let mut samples = Samples::default();
         if subquery.expr.value_type() == ValueType::Scalar {
             let scalar = inner.scalar(&subquery.expr)?;

@@ -28,6 +28,12 @@ pub(crate) struct NoInfinity;
 
 /// Sorts buckets, merges those of equal bounds and makes the counts rise, if by force, then how.
 pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Result<Option<Forced>, NoInfinity> {
+    sort(buckets)?;
+    make_rise(buckets)
+}
+
+/// Sorts buckets and merges those of equal bounds.
+pub(crate) fn sort(buckets: &mut Vec<Cumulative>) -> Result<(), NoInfinity> {
     buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
     if buckets.last().is_none_or(|last| last.bound != f64::INFINITY) {
         return Err(NoInfinity);
@@ -39,6 +45,10 @@ pub(crate) fn tidy(buckets: &mut Vec<Cumulative>) -> Result<Option<Forced>, NoIn
         }
         same
     });
+    Ok(())
+}
+
+fn make_rise(buckets: &mut [Cumulative]) -> Result<Option<Forced>, NoInfinity> {
     let mut forced: Option<Forced> = None;
     let mut before = buckets.first().ok_or(NoInfinity)?.count;
     for bucket in buckets.iter_mut().skip(1) {
@@ -109,30 +119,43 @@ fn outside(quantile: f64) -> Option<f64> {
     }
 }
 
-/// The share of observations between two values in tidy classic buckets.
+/// The share of observations between two values in sorted classic buckets, whose counts need not
+/// rise.
 pub(crate) fn classic_fraction(lower: f64, upper: f64, buckets: &[Cumulative]) -> f64 {
     let total = buckets.last().map_or(0.0, |last| last.count);
-    let mut from = if buckets.first().is_some_and(|first| first.bound > 0.0) {
-        0.0
-    } else {
-        f64::NEG_INFINITY
-    };
+    if total == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let share = cumulative_rank(upper, total, buckets) - cumulative_rank(lower, total, buckets);
+    share / total
+}
+
+/// How many observations lie below `value`; never more than `total`.
+fn cumulative_rank(value: f64, total: f64, buckets: &[Cumulative]) -> f64 {
+    let is_positive = buckets.first().is_some_and(|first| first.bound > 0.0);
+    let mut from = if is_positive { 0.0 } else { f64::NEG_INFINITY };
     let mut before = 0.0;
-    let buckets: Vec<Bucket> = buckets
-        .iter()
-        .map(|bucket| {
-            let counted = Bucket {
-                lower: from,
-                upper: bucket.bound,
-                lower_inclusive: false,
-                upper_inclusive: true,
-                count: bucket.count - before,
-            };
-            (from, before) = (bucket.bound, bucket.count);
-            counted
-        })
-        .collect();
-    fraction(lower, upper, &buckets, total, true)
+    for bucket in buckets {
+        if from >= value {
+            return cap(before, total);
+        }
+        if bucket.bound > value {
+            if from == f64::NEG_INFINITY {
+                return cap(bucket.count, total);
+            }
+            let inside = (bucket.count - before) * (value - from) / (bucket.bound - from);
+            return cap(before + inside, total);
+        }
+        (from, before) = (bucket.bound, bucket.count);
+    }
+    total
+}
+
+fn cap(rank: f64, total: f64) -> f64 {
+    if rank > total { total } else { rank }
 }
 
 /// The share of observations between two values in a native histogram.
@@ -257,8 +280,11 @@ pub(crate) fn native_quantile(quantile: f64, histogram: &FloatHistogram) -> (f64
     }
     count = count.min(histogram.count);
     if count < rank {
-        let effect = if histogram.sum.is_nan() { NanEffect::NoResult } else { NanEffect::None };
-        return (f64::NAN, effect);
+        if histogram.sum.is_nan() {
+            return (f64::NAN, NanEffect::NoResult);
+        }
+        // The buckets hold less than the count says.
+        return (bucket.upper, NanEffect::None);
     }
     if forward {
         rank -= count - bucket.count;
@@ -301,6 +327,8 @@ pub(crate) fn variance(histogram: &FloatHistogram) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::histogram::BucketSpan;
+
     use super::*;
 
     fn buckets(pairs: &[(f64, f64)]) -> Vec<Cumulative> {
@@ -314,6 +342,18 @@ mod tests {
         assert_eq!(classic_quantile(0.75, &list), 1.5);
         assert_eq!(classic_quantile(0.25, &list), 0.5);
         assert_eq!(classic_fraction(1.0, 2.0, &list), 0.5);
+    }
+
+    #[test]
+    fn buckets_that_hold_less_than_the_count_end_at_the_last_one() {
+        let histogram = FloatHistogram {
+            count: 10.0,
+            sum: 1.0,
+            positive_spans: vec![BucketSpan { offset: 1, length: 1 }],
+            positive_buckets: vec![4.0],
+            ..FloatHistogram::default()
+        };
+        assert_eq!(native_quantile(0.45, &histogram), (2.0, NanEffect::None));
     }
 
     #[test]

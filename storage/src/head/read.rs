@@ -111,7 +111,9 @@ impl Querier for HeadQuerier {
             .filter_map(|(slot, visible)| Some((index.labels(slot)?, slot, visible)))
             .collect();
         drop(index);
-        series.sort_by(|a, b| a.0.cmp(&b.0));
+        if !hints.unordered || hints.limit > 0 {
+            series.sort_by(|a, b| a.0.cmp(&b.0));
+        }
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }

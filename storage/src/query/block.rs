@@ -33,7 +33,9 @@ impl Querier for BlockQuerier {
         let selected = self.block.select(selector).map_err(|e| damaged(&e))?;
         let labels = selected.into_iter().map(|series| Ok((self.block.labels(series)?, series)));
         let mut series = labels.collect::<Result<Vec<_>, Corruption>>().map_err(|e| damaged(&e))?;
-        series.sort_by(|a, b| a.0.cmp(&b.0));
+        if !hints.unordered || hints.limit > 0 {
+            series.sort_by(|a, b| a.0.cmp(&b.0));
+        }
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
