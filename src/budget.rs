@@ -4,7 +4,7 @@
 //! A series counts for 20 minutes after its last arrival at the server. So sending is governed by
 //! leases ([`ledger`]): a series is sent only while it holds one, a lease is granted before the
 //! first byte leaves, survives a restart, and comes back only when the server has certainly
-//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, [`admission`]
+//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, [`points`] how often they are sent, [`admission`]
 //! puts both together for one endpoint, [`full`] reacts when the server refuses nevertheless, and
 //! [`report`] explains all of it.
 
@@ -14,5 +14,6 @@ pub mod group;
 pub mod history;
 pub mod ledger;
 pub mod limits;
+pub mod points;
 pub mod policy;
 pub mod report;

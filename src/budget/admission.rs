@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stint_model::{Labels, Timestamp};
+use stint_model::{Labels, Span, Timestamp};
 use stint_storage::Disk;
 
 use doubt::Doubt;
@@ -21,6 +21,7 @@ use super::group::{GroupId, Key, membership};
 use super::history::History;
 use super::ledger::{Found, GrantError, Ledger};
 use super::limits::{HOLD, Limits, MissingLedger};
+use super::points::Points;
 use super::policy::{Demand, Free, Policy, Rank, Reason, plan};
 
 /// A group's number, valid until its last series is forgotten.
@@ -109,7 +110,9 @@ pub struct Admission {
     doubt: Option<Doubt>,
     started: Duration,
     preempt_at: Duration,
-    points: u64,
+    /// Points handed to the network since the history was last written.
+    sent: u64,
+    points: Points,
 }
 
 impl Admission {
@@ -121,6 +124,7 @@ impl Admission {
             None => (Ledger::in_memory(HOLD), Found::Leases(0)),
         };
         let mut ledger = ledger;
+        let points = Points::new(limits.as_ref().and_then(|limits| limits.points_per_minute), now);
         let lost = match (&found, &limits) {
             (Found::Leases(_), _) | (_, None) => None,
             (Found::Missing, Some(limits)) if !ran_before => Some(limits.missing_ledger),
@@ -153,7 +157,8 @@ impl Admission {
             doubt,
             started: now,
             preempt_at: now + HOLD.to_std(),
-            points: 0,
+            sent: 0,
+            points,
         }
     }
 
@@ -359,7 +364,7 @@ impl Admission {
         {
             doubt.end();
         }
-        self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.points));
+        self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
     }
 
     /// The groups that ask for slots they do not have; others leave the list.
@@ -420,10 +425,38 @@ impl Admission {
         self.set_state(index, state);
     }
 
+    /// Notes a sample that could be sent; see [`Points::seen`].
+    pub fn seen(&mut self, class: u16, mark: &mut u32) {
+        self.points.seen(class, mark);
+    }
+
+    /// Notes a point that no interval rules.
+    pub fn extra_point(&mut self) {
+        self.points.extra();
+    }
+
+    /// The interval at which a class is sent whose configured one is `configured`.
+    pub fn interval(&self, class: u16, configured: Span) -> Span {
+        self.points.interval(class, configured)
+    }
+
+    /// Thins the classes as far as points per minute are scarce; see [`Points::plan`].
+    pub fn plan_points(&mut self, newest: Timestamp, behind: bool, configured: &[Span]) {
+        self.points.plan(newest, behind, configured);
+    }
+
+    /// Takes points for a request.
+    ///
+    /// # Errors
+    /// How long to wait before there are enough.
+    pub fn take_points(&mut self, count: u64, now: Duration) -> Result<(), Duration> {
+        self.points.take(count, now)
+    }
+
     /// Notes that samples of these series are about to be handed to the network and may arrive
     /// until `until`.
     pub fn hand_over(&mut self, keys: &[Key], samples: u64, until: Duration) {
-        self.points = self.points.saturating_add(samples);
+        self.sent = self.sent.saturating_add(samples);
         self.ledger.hand_over(keys.iter().copied(), until);
     }
 

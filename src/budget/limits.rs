@@ -6,6 +6,7 @@
 
 use stint_model::Span;
 
+use super::points::INTERVAL_MAX;
 use crate::config::Budget;
 
 /// How long a lease is held after the last hand-over of a sample to the network: the server counts
@@ -48,8 +49,8 @@ pub struct Limits {
     pub target: u64,
     /// Of the target, what only the first class may use.
     pub reserve: u64,
-    /// Data points per minute the account includes.
-    pub points_per_minute: u64,
+    /// Data points per minute the account includes; nothing for no limit.
+    pub points_per_minute: Option<u64>,
     /// What is assumed without a ledger.
     pub missing_ledger: MissingLedger,
     /// Where the numbers come from, for the log and the report.
@@ -86,16 +87,22 @@ impl Limits {
     /// The limits of the endpoint at `url`; `None` when its series are not budgeted.
     pub fn resolve(url: &str, budget: &Budget) -> Option<Self> {
         let cloud = is_grafana_cloud(host_of(url));
-        let contract = budget.series?;
+        let points = budget.points_per_minute;
+        // With the longest interval, so many series fit into the points.
+        let fitting = points.map(|points| {
+            points.saturating_mul((INTERVAL_MAX.as_ms() / Span::MINUTE.as_ms()) as u64)
+        });
+        let contract = budget.series.or(fitting)?;
         // A tenth is left for the skew between the partitions of the limit; see the module text.
         let target = if cloud { contract - contract / 10 } else { contract };
+        let target = target.min(fitting.unwrap_or(target));
         let is_free_tier = cloud && *budget == Budget::free_tier();
         Some(Self {
             contract,
             enforced: contract,
             target,
             reserve: reserve_of(target, budget.reserve),
-            points_per_minute: budget.points_per_minute.unwrap_or(contract),
+            points_per_minute: points,
             missing_ledger: MissingLedger::default(),
             origin: if is_free_tier { Origin::FreeTier } else { Origin::Configured },
         })
@@ -118,13 +125,25 @@ mod tests {
     fn grafana_cloud_is_the_free_tier() {
         let limits = Limits::resolve(CLOUD, &Budget::free_tier()).unwrap();
         assert_eq!((limits.contract, limits.enforced, limits.target), (10_000, 10_000, 9_000));
-        assert_eq!((limits.reserve, limits.points_per_minute), (450, 10_000));
+        assert_eq!((limits.reserve, limits.points_per_minute), (450, Some(10_000)));
         assert_eq!(limits.origin, Origin::FreeTier);
     }
 
     #[test]
-    fn without_a_number_of_series_there_is_no_budget() {
+    fn without_a_number_of_series_or_points_there_is_no_budget() {
         assert_eq!(Limits::resolve("http://mimir:9009/push", &Budget::default()), None);
+    }
+
+    #[test]
+    fn no_more_series_than_the_points_suffice_for() {
+        let points = Budget { points_per_minute: Some(100), ..Budget::default() };
+        let limits = |budget| Limits::resolve("http://mimir", &budget).unwrap();
+        let alone = limits(points.clone());
+        assert_eq!((alone.contract, alone.target, alone.points_per_minute), (400, 400, Some(100)));
+        let both = limits(Budget { series: Some(1000), ..points.clone() });
+        assert_eq!((both.contract, both.target), (1000, 400));
+        let few = limits(Budget { series: Some(300), ..points });
+        assert_eq!(few.target, 300);
     }
 
     #[test]

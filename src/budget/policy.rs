@@ -122,10 +122,10 @@ pub enum Reason {
     Policy,
     /// Between two samples of the interval.
     Interval,
+    /// Between two samples of an interval made longer, since points per minute are scarce.
+    Points,
     /// The server refuses new series at present.
     ServerFull,
-    /// Shortly after the start, before all of the demand is known.
-    Settling,
     /// The ledger cannot be written, so that no slot may be granted.
     LedgerFailed,
     /// A stale marker of a series that the server does not show any more.
@@ -143,8 +143,8 @@ impl Reason {
         Self::ClassQuota,
         Self::Policy,
         Self::Interval,
+        Self::Points,
         Self::ServerFull,
-        Self::Settling,
         Self::LedgerFailed,
         Self::StaleUnsent,
         Self::Relabel,
@@ -158,8 +158,8 @@ impl Reason {
             Self::ClassQuota => "class_quota",
             Self::Policy => "policy",
             Self::Interval => "interval",
+            Self::Points => "points",
             Self::ServerFull => "server_full",
-            Self::Settling => "settling",
             Self::LedgerFailed => "ledger_failed",
             Self::StaleUnsent => "stale_unsent",
             Self::Relabel => "relabel",

@@ -109,6 +109,11 @@ pub struct ClassUse {
     pub max: Option<u64>,
     /// Whether it is sent at all.
     pub sent: bool,
+    /// Distance between its forwarded samples in seconds, longer than configured while points are
+    /// scarce; 0 for all.
+    pub interval_secs: f64,
+    /// Whether that is longer than configured.
+    pub thinned: bool,
 }
 
 /// Slots of a job or metric.
@@ -207,9 +212,9 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at a budget at `now`.
-    pub fn at(admission: &Admission, now: Duration) -> Self {
-        let (report, live) = fill(admission, now);
+    /// Looks at a budget at `now`; `interval` is the distance between forwarded samples.
+    pub fn at(admission: &Admission, now: Duration, interval: Span) -> Self {
+        let (report, live) = fill(admission, now, interval);
         Self { report, live }
     }
 
@@ -226,16 +231,22 @@ impl Look {
     }
 }
 
-fn fill(admission: &Admission, now: Duration) -> (EndpointReport, Vec<Labels>) {
+fn fill(admission: &Admission, now: Duration, interval: Span) -> (EndpointReport, Vec<Labels>) {
     let mut tables = Tables::default();
     for group in admission.groups() {
         tables.add(admission, group);
     }
-    let classes = admission.policy.classes().iter().enumerate().map(|(number, class)| ClassUse {
-        name: class.name.clone(),
-        slots: admission.ledger.live_by_class().get(number).copied().unwrap_or(0),
-        max: class.series,
-        sent: class.send,
+    let classes = admission.policy.classes().iter().enumerate().map(|(number, class)| {
+        let configured = class.interval.unwrap_or(interval);
+        let used = admission.interval(number as u16, configured);
+        ClassUse {
+            name: class.name.clone(),
+            slots: admission.ledger.live_by_class().get(number).copied().unwrap_or(0),
+            max: class.series,
+            sent: class.send,
+            interval_secs: used.as_secs_f64(),
+            thinned: used > configured,
+        }
     });
     let live = admission.ledger.live();
     let sent = tables.live.len() as u64;
@@ -262,7 +273,7 @@ fn fill(admission: &Admission, now: Duration) -> (EndpointReport, Vec<Labels>) {
         series,
         live,
         points: Points {
-            per_minute: admission.limits.as_ref().map(|limits| limits.points_per_minute),
+            per_minute: admission.limits.as_ref().and_then(|limits| limits.points_per_minute),
             last_minute: admission.history.points_last_minute(),
             billable_p95: admission.history.billable_p95(),
             interval_secs: 0.0,
@@ -413,10 +424,13 @@ fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
             dearest.name, dearest.saving
         ));
     }
-    if report.points.per_minute.is_some_and(|most| report.points.last_minute > most) {
-        hints.push(
-            "more data points per minute than included: set a longer budget.interval".to_owned(),
-        );
+    if let Some(most) = report.points.per_minute {
+        for class in report.classes.iter().filter(|class| class.thinned) {
+            hints.push(format!(
+                "the class {} is sent every {} s only: more would be more than {most} points per minute",
+                class.name, class.interval_secs
+            ));
+        }
     }
     hints
 }

@@ -38,7 +38,8 @@ impl Phases {
 #[derive(Clone, Copy, Debug)]
 pub struct Thinner {
     anchor: Timestamp,
-    slot: Option<i64>,
+    /// The latest time that was forwarded of a series that is shown.
+    taken: Option<Timestamp>,
     last: Option<(Timestamp, u64)>,
     passes_changes: bool,
 }
@@ -52,29 +53,33 @@ impl Thinner {
     /// A series of which nothing was forwarded yet. `anchor` comes from [`Phases::anchor`];
     /// `passes_changes` lets every change of value pass at once, as for `up`.
     pub fn new(anchor: Timestamp, passes_changes: bool) -> Self {
-        Self { anchor, slot: None, last: None, passes_changes }
+        Self { anchor, taken: None, last: None, passes_changes }
     }
 
     /// Whether a sample is due at `interval`; a zero interval forwards everything.
-    pub fn wants(&self, at: Timestamp, value: &Value, interval: Span) -> bool {
-        if interval.as_ms() <= 0 || matches!(value, Value::Stale) {
+    pub fn is_due(&self, at: Timestamp, interval: Span) -> bool {
+        if interval.as_ms() <= 0 {
             return true;
         }
-        let Some(slot) = self.slot else { return true };
-        if slot_of(at, self.anchor, interval) > slot {
-            return true;
-        }
+        let Some(taken) = self.taken else { return true };
+        // The interval may have changed since.
+        let slot = |at| slot_of(at, self.anchor, interval);
+        slot(at) > slot(taken)
+    }
+
+    /// Whether a sample passes although it is not due.
+    pub fn passes(&self, at: Timestamp, value: &Value) -> bool {
         self.passes_changes
             && self.last.is_some_and(|(last, bits)| at > last && bits != bits_of(value))
     }
 
     /// Notes that the sample is forwarded.
-    pub fn taken(&mut self, at: Timestamp, value: &Value, interval: Span) {
+    pub fn taken(&mut self, at: Timestamp, value: &Value) {
         if matches!(value, Value::Stale) {
             // A series that comes back is shown at once.
-            self.slot = None;
-        } else if interval.as_ms() > 0 {
-            self.slot = Some(slot_of(at, self.anchor, interval).max(self.slot.unwrap_or(i64::MIN)));
+            self.taken = None;
+        } else {
+            self.taken = self.taken.max(Some(at));
         }
         if self.last.is_none_or(|(last, _)| at >= last) {
             self.last = Some((at, bits_of(value)));
@@ -106,12 +111,18 @@ mod tests {
 
     const MINUTE: Span = Span::MINUTE;
 
+    impl Thinner {
+        fn wants(&self, at: Timestamp, value: &Value, interval: Span) -> bool {
+            self.is_due(at, interval) || self.passes(at, value)
+        }
+    }
+
     fn kept(times: &[i64], interval: Span) -> Vec<i64> {
         let mut thinner = Thinner::new(Timestamp(times[0]), false);
         let mut kept = Vec::new();
         for &at in times {
             if thinner.wants(Timestamp(at), &Value::Float(1.0), interval) {
-                thinner.taken(Timestamp(at), &Value::Float(1.0), interval);
+                thinner.taken(Timestamp(at), &Value::Float(1.0));
                 kept.push(at);
             }
         }
@@ -139,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_may_change_on_the_way() {
+        let mut thinner = Thinner::new(Timestamp(0), false);
+        thinner.taken(Timestamp(600_000), &Value::Float(1.0));
+        assert!(!thinner.is_due(Timestamp(660_000), Span(4 * MINUTE.as_ms())));
+        assert!(thinner.is_due(Timestamp(840_000), Span(4 * MINUTE.as_ms())));
+        assert!(thinner.is_due(Timestamp(660_000), MINUTE));
+    }
+
+    #[test]
     fn a_missed_scrape_is_replaced_by_the_next_one() {
         let times = [0, 15_000, 45_000, 75_000, 105_000, 120_000];
         assert_eq!(kept(&times, MINUTE), [0, 45_000, 105_000]);
@@ -147,15 +167,14 @@ mod tests {
     #[test]
     fn the_end_of_a_series_and_a_change_of_up_pass_at_once() {
         let mut up = Thinner::new(Timestamp(0), true);
-        up.taken(Timestamp(0), &Value::Float(1.0), MINUTE);
+        up.taken(Timestamp(0), &Value::Float(1.0));
         assert!(!up.wants(Timestamp(15_000), &Value::Float(1.0), MINUTE));
         assert!(up.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
-        assert!(up.wants(Timestamp(15_000), &Value::Stale, MINUTE));
-        up.taken(Timestamp(15_000), &Value::Stale, MINUTE);
+        up.taken(Timestamp(15_000), &Value::Stale);
         assert!(!up.is_shown(Timestamp(30_000)), "it ended");
         assert!(up.wants(Timestamp(16_000), &Value::Float(1.0), MINUTE), "it came back");
         let mut other = Thinner::new(Timestamp(0), false);
-        other.taken(Timestamp(0), &Value::Float(1.0), MINUTE);
+        other.taken(Timestamp(0), &Value::Float(1.0));
         assert!(other.is_shown(Timestamp(299_999)) && !other.is_shown(Timestamp(300_000)));
         assert!(!other.wants(Timestamp(15_000), &Value::Float(0.0), MINUTE));
     }
@@ -173,10 +192,10 @@ mod tests {
             let value = Value::Float(1.0);
             let early_kept = early.wants(at, &value, MINUTE);
             if early_kept {
-                early.taken(at, &value, MINUTE);
+                early.taken(at, &value);
             }
             if n >= 3 && late.wants(at, &value, MINUTE) {
-                late.taken(at, &value, MINUTE);
+                late.taken(at, &value);
                 together += i32::from(early_kept);
             }
         }

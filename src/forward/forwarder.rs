@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use stint_model::Span;
 use stint_wire::remote_write::Version;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -85,6 +86,7 @@ impl Forwarder {
                     shards.adapt(behind, took, self.queue.batch_send_deadline.to_std());
                 }
                 self.note_done(&shards);
+                self.note_lateness();
                 round = Round::new(shards.count);
                 since = None;
                 if saved_at.elapsed() >= SAVE_EVERY || stopping {
@@ -196,6 +198,12 @@ impl Forwarder {
         status.newest_done = status.newest_read;
         status.shards = shards.count;
         status.shards_desired = shards.desired;
+    }
+
+    fn note_lateness(&self) {
+        let now = self.sender.clock.now();
+        let mut status = self.handle.status.lock();
+        status.lateness = status.newest_done.map_or(Span::ZERO, |done| now.since(done));
     }
 
     fn sends_metadata(&self) -> bool {

@@ -15,7 +15,7 @@ pub fn report(handles: &[Handle], now: Duration) -> Report {
 fn endpoint(handle: &Handle, now: Duration) -> EndpointReport {
     let status = handle.status();
     // Only what must be looked at while the budget stands still.
-    let look = handle.with_budget(|admission| Look::at(admission, now));
+    let look = handle.with_budget(|admission| Look::at(admission, now, handle.interval));
     look.finish(About {
         name: handle.name.to_string(),
         url: handle.url.to_string(),

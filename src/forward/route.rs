@@ -116,6 +116,8 @@ pub struct Rules {
 
 /// Label values that Grafana Cloud does not shorten have at most this many bytes.
 const VALUE_BYTES_MAX: usize = 2048;
+/// Behind by more, an endpoint is to catch up.
+const BEHIND: Span = Span(5 * Span::MINUTE.0);
 /// A series that was not seen this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -124,7 +126,11 @@ struct Route {
     /// Where it goes, or why nowhere.
     to: Result<Arc<Outgoing>, Reason>,
     thinner: Thinner,
+    /// Of its class, before points are scarce.
     interval: Span,
+    class: u16,
+    /// For [`Points::seen`](crate::budget::points::Points::seen).
+    mark: u32,
     target: u64,
     seen: Duration,
 }
@@ -175,13 +181,14 @@ impl Router {
             }
         }
         admission.plan(now, wall);
+        self.plan_points(status, &mut admission);
         for batch in batches {
             status.counters.lost += batch.orphans;
             let maybe_sent = batch.position_after <= self.rules.maybe_sent_until;
             for (series, _, sample) in batch.rows {
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));
-                match self.decide(series, sample, maybe_sent, &admission) {
+                match self.decide(series, sample, maybe_sent, &mut admission) {
                     Decision::Send(item) => {
                         status.counters.pending += 1;
                         round.push(item);
@@ -202,6 +209,15 @@ impl Router {
             }
         }
         self.forget(now, &mut admission);
+    }
+
+    /// Thins the classes as far as points per minute are scarce.
+    fn plan_points(&self, status: &Status, admission: &mut Admission) {
+        let Some(newest) = status.newest_read else { return };
+        let classes = 0..admission.policy().classes().len() as u16;
+        let configured: Vec<Span> =
+            classes.map(|class| self.rules.interval_of(admission, class)).collect();
+        admission.plan_points(newest, status.lateness > BEHIND, &configured);
     }
 
     /// Makes the series known and asks for slots where it has none.
@@ -244,6 +260,8 @@ impl Router {
             to: Err(Reason::Relabel),
             thinner,
             interval: self.rules.interval,
+            class: 0,
+            mark: 0,
             target,
             seen: now,
         };
@@ -254,11 +272,8 @@ impl Router {
             Version::V1 => encode_labels(&labels),
             Version::V2 => Vec::new(),
         };
-        if let Some(class) = admission.policy().class(place.class)
-            && let Some(interval) = class.interval
-        {
-            route.interval = interval;
-        }
+        route.class = place.class;
+        route.interval = self.rules.interval_of(admission, place.class);
         route.to = Ok(Arc::new(Outgoing { key, group: place.group, labels, label_bytes }));
         route
     }
@@ -268,7 +283,7 @@ impl Router {
         series: SeriesRef,
         sample: Sample,
         maybe_sent: bool,
-        admission: &Admission,
+        admission: &mut Admission,
     ) -> Decision {
         let Some(route) = self.routes.get_mut(&series) else {
             return Decision::Withhold(Reason::Relabel, None);
@@ -285,18 +300,29 @@ impl Router {
             if !is_shown {
                 return Decision::Withhold(Reason::StaleUnsent, None);
             }
+            admission.extra_point();
         } else if let Err(reason) = admission.check(outgoing.group, outgoing.key) {
             // It was sent until now: say that it ends.
             let marker = is_shown.then(|| {
-                route.thinner.taken(sample.at, &Value::Stale, route.interval);
+                route.thinner.taken(sample.at, &Value::Stale);
+                admission.extra_point();
                 let payload = Payload::Marker(sample.at);
                 Item { series: Arc::clone(outgoing), payload, maybe_sent }
             });
             return Decision::Withhold(reason, marker);
-        } else if !route.thinner.wants(sample.at, &sample.value, route.interval) {
-            return Decision::Withhold(Reason::Interval, None);
+        } else {
+            admission.seen(route.class, &mut route.mark);
+            let is_due = |interval| route.thinner.is_due(sample.at, interval);
+            if !is_due(admission.interval(route.class, route.interval)) {
+                if !route.thinner.passes(sample.at, &sample.value) {
+                    let as_configured = !is_due(route.interval);
+                    let reason = if as_configured { Reason::Interval } else { Reason::Points };
+                    return Decision::Withhold(reason, None);
+                }
+                admission.extra_point();
+            }
         }
-        route.thinner.taken(sample.at, &sample.value, route.interval);
+        route.thinner.taken(sample.at, &sample.value);
         let payload = Payload::Sample(sample);
         Decision::Send(Item { series: Arc::clone(outgoing), payload, maybe_sent })
     }
@@ -341,6 +367,12 @@ enum Decision {
 }
 
 impl Rules {
+    /// The configured distance between samples of a class.
+    fn interval_of(&self, admission: &Admission, class: u16) -> Span {
+        let own = admission.policy().class(class).and_then(|class| class.interval);
+        own.unwrap_or(self.interval)
+    }
+
     /// The labels that are sent for a series, or nothing when a rule drops it.
     fn apply(&self, labels: &Labels) -> Option<Labels> {
         let mut builder = labels.to_builder();

@@ -147,8 +147,15 @@ impl Sender {
         };
         let keys = piece.keys();
         let points = piece.items.iter().filter(|i| !matches!(i.payload, Payload::Exemplar(_)));
-        let until = self.clock.monotonic() + self.settings.in_flight_max;
-        self.admission.lock().hand_over(&keys, points.count() as u64, until);
+        let points = points.count() as u64;
+        let now = self.clock.monotonic();
+        {
+            let mut admission = self.admission.lock();
+            if let Err(wait) = admission.take_points(points, now) {
+                return Next::Wait(piece, wait);
+            }
+            admission.hand_over(&keys, points, now + self.settings.in_flight_max);
+        }
         {
             let counters = &mut self.status.lock().counters;
             counters.requests += 1;

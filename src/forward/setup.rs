@@ -24,6 +24,7 @@ use super::transport::Transport;
 use crate::budget::admission::{Admission, Opening};
 use crate::budget::ledger::Found;
 use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, Origin, host_of, is_grafana_cloud};
+use crate::budget::points::BURST_MINUTES;
 use crate::budget::policy::Policy;
 use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite};
 
@@ -82,12 +83,16 @@ impl Begun {
         });
         announce(config, &admission);
         let rules = rules(config, &setup.external_labels, admission.limits().is_some());
+        let points = admission.limits().and_then(|limits| limits.points_per_minute);
+        // No request is larger than what may be sent at once.
+        let burst = points.map_or(usize::MAX, |points| (points * BURST_MINUTES) as usize);
+        let samples_per_send_max = config.queue.max_samples_per_send.min(burst).max(1);
         let handle = Handle {
             name: config.name.as_str().into(),
             url: public_url(&config.url).into(),
             interval: rules.interval,
             shards: (config.queue.min_shards, config.queue.max_shards),
-            samples_per_send_max: config.queue.max_samples_per_send,
+            samples_per_send_max,
             status: Arc::clone(&setup.status),
             admission: Arc::new(Mutex::new(admission)),
         };
@@ -118,7 +123,7 @@ impl Begun {
         let sender = Sender {
             name: config.name.clone(),
             settings: Settings {
-                samples_max: config.queue.max_samples_per_send,
+                samples_max: handle.samples_per_send_max,
                 age_max: age_max(&config.queue, is_grafana_cloud(host_of(&config.url))),
                 version: rules.version,
                 in_flight_max: config.remote_timeout.to_std() + LINGER,

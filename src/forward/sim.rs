@@ -187,6 +187,8 @@ struct State {
     active_most: usize,
     stored: BTreeMap<String, Vec<(i64, u64)>>,
     requests: Vec<(Duration, u32)>,
+    /// When how many samples arrived.
+    arrivals: Vec<(Duration, usize)>,
     metadata: BTreeMap<String, Metadata>,
 }
 
@@ -205,6 +207,7 @@ impl Mimir {
                 active_most: 0,
                 stored: BTreeMap::new(),
                 requests: Vec::new(),
+                arrivals: Vec::new(),
                 metadata: BTreeMap::new(),
             }),
         })
@@ -249,6 +252,18 @@ impl Mimir {
     /// Time and attempt number of each request.
     pub(super) fn requests(&self) -> Vec<(Duration, u32)> {
         self.state.lock().requests.clone()
+    }
+
+    /// The most samples that arrived in any stretch of so long.
+    pub(super) fn arrived_most(&self, window: Duration) -> usize {
+        let state = self.state.lock();
+        let arrivals = &state.arrivals;
+        let within = |from: usize| {
+            let start = arrivals[from].0;
+            let inside = arrivals[from..].iter().take_while(|(at, _)| *at < start + window);
+            inside.map(|(_, count)| count).sum::<usize>()
+        };
+        (0..arrivals.len()).map(within).max().unwrap_or(0)
     }
 
     /// What is stored of each series: time and bits of the value, in order of arrival.
@@ -323,6 +338,7 @@ impl State {
             }
         }
         let count: usize = all.iter().map(|(_, samples)| samples.len()).sum();
+        self.arrivals.push((now, count));
         if count > self.samples_max {
             return answer(413, "too large");
         }

@@ -86,6 +86,8 @@ pub struct Status {
     pub newest_read: Option<Timestamp>,
     /// Time of the newest sample that was dealt with.
     pub newest_done: Option<Timestamp>,
+    /// How old that sample was then.
+    pub lateness: Span,
     /// Whether everything stored was read at the last look.
     pub caught_up: bool,
     /// Bytes of the store that are not read yet.

@@ -22,7 +22,7 @@ fn limits(target: u64, reserve: u64) -> Limits {
         enforced: target + target / 10,
         target,
         reserve,
-        points_per_minute: target,
+        points_per_minute: Some(target),
         missing_ledger: MissingLedger::Nothing,
         origin: Origin::Configured,
     }

@@ -226,6 +226,60 @@ async fn a_budgeted_endpoint_gets_one_scrape_per_minute_with_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn never_more_points_per_minute_than_included() {
+    let mut world = World::new(Budget { points_per_minute: Some(100), ..budget(1000) }).settled();
+    world.start();
+    pass(1).await;
+    let mut series = gauges("rest", 0..200);
+    series.extend(gauges("up", 0..10));
+    for n in 0..480 {
+        world.scrape(&series, f64::from(n)).await;
+    }
+    let hour = world.mimir.arrived_most(Duration::from_hours(1));
+    assert!((5000..=6500).contains(&hour), "{hour}");
+    assert!(world.status().lateness < Span::from_secs(300));
+    // The first class goes on as it comes, since it changes; the other one is thinned evenly.
+    let stored = world.mimir.stored();
+    for (series, samples) in &stored {
+        let (late, interval) = (samples.len() / 2, if series.contains("up") { 15 } else { 255 });
+        let gaps = samples[late..].windows(2).map(|pair| (pair[1].0 - pair[0].0 + 500) / 1000);
+        let longest = gaps.max().unwrap();
+        assert!(longest <= interval, "{series}: {longest}");
+    }
+    assert_eq!(stored.len(), 210);
+    let counters = world.status().counters;
+    assert!(counters.withheld[&Reason::Points] > 0 && counters.refused.is_empty());
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_outage_left_is_made_up_for_within_the_points_per_minute() {
+    let mut world = World::new(Budget { points_per_minute: Some(100), ..budget(1000) }).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..720 {
+        match n {
+            120 => world.mimir.set_mood(Mood::Unreachable),
+            240 => world.mimir.set_mood(Mood::Well),
+            _ => {}
+        }
+        world.scrape(&gauges("a", 0..80), f64::from(n)).await;
+    }
+    // Nobody knows whether what was not answered arrived; it counts, and so what came is less.
+    let most = world.mimir.arrived_most(Duration::from_mins(20));
+    assert!(most <= (20 + 5) * 100, "{most}");
+    let status = world.status();
+    assert!(status.caught_up && status.counters.pending < 200, "{status:?}");
+    let stored = world.mimir.stored();
+    for (series, samples) in &stored {
+        let gaps = samples.windows(2).map(|pair| (pair[1].0 - pair[0].0) / 1000);
+        assert!(gaps.max().unwrap() <= 241, "{series}");
+    }
+    assert!(status.counters.too_old == 0 && status.counters.refused.is_empty());
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
 async fn never_more_series_than_the_target_under_churn() {
     let mut world = World::new(budget(100)).settled();
     world.mimir.set_limit(100);
