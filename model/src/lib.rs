@@ -15,6 +15,7 @@ pub mod labels;
 pub mod matcher;
 pub mod metadata;
 pub mod query;
+mod re2;
 pub mod relabel;
 pub mod sample;
 pub mod time;

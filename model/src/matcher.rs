@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::labels::{Labels, METRIC_NAME, Quoted, is_legacy_label_name};
+use crate::re2;
 
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,10 +171,6 @@ impl Pattern {
             ".+" => return Ok(Self::Something),
             _ => {}
         }
-        // It must make sense by itself: `)|(` would leave the group that anchors it.
-        if pattern.contains(')') {
-            compile(pattern, pattern)?;
-        }
         // Prometheus compiles `^(?s:…)$`: the dot matches newlines, and the text is anchored.
         let regex = anchored_regex(pattern)?;
         if let Some(set) = literal_alternatives(pattern) {
@@ -215,19 +212,22 @@ impl Pattern {
     }
 }
 
-/// Compiles `pattern` as Prometheus does: anchored at both ends, the dot matching newlines.
+/// Compiles `pattern` as Prometheus does: in Go's syntax, anchored at both ends, the dot matching
+/// newlines.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
-    compile(&format!("^(?s:{pattern})$"), pattern)
-}
-
-fn compile(regex: &str, pattern: &str) -> Result<regex::Regex, RegexError> {
-    regex::Regex::new(regex).map_err(|error| {
+    regex::Regex::new(&anchored_expression(pattern)?).map_err(|error| {
         // The crate prints a picture of the expression; its last line is the cause.
         let text = error.to_string();
         let cause = text.lines().last().unwrap_or_default();
         let message = cause.strip_prefix("error: ").unwrap_or(cause);
         RegexError { message: format!("{message}: `{pattern}`") }
     })
+}
+
+/// What [`anchored_regex`] compiles, in the syntax of the `regex` crates.
+pub fn anchored_expression(pattern: &str) -> Result<String, RegexError> {
+    // By itself first: `)|(` would leave the group that anchors it.
+    re2::translate(pattern).map(|expression| format!("^(?s:{expression})$"))
 }
 
 fn is_meta(byte: u8) -> bool {
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_broken_expression_says_what_is_wrong() {
         let error = Matcher::new(MatchOp::Regex, "l", "a(").unwrap_err();
-        assert_eq!(error.to_string(), "error parsing regexp: unclosed group: `a(`");
+        assert_eq!(error.to_string(), "error parsing regexp: missing closing ): `a(`");
         assert!(Matcher::new(MatchOp::Regex, "a", ")|b(").is_err(), "it leaves its group");
     }
 

@@ -11,6 +11,7 @@ use md5::{Digest, Md5};
 use regex::Regex;
 
 use crate::labels::{LabelsBuilder, NameScheme, Quoted};
+use crate::matcher::anchored_regex;
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -177,14 +178,7 @@ impl Rule {
     /// Checks and compiles `spec`; label names written by it must be valid under `scheme`.
     pub fn new(spec: RuleSpec, scheme: NameScheme) -> Result<Self, RuleError> {
         validate(&spec, scheme)?;
-        let regex = Regex::new(&format!("^(?s:{})$", spec.regex)).map_err(|_| {
-            // Parsed once more without the wrapping, so that the message shows what was written.
-            let message = match Regex::new(&spec.regex) {
-                Err(error) => error.to_string(),
-                Ok(_) => "unbalanced parentheses".to_owned(),
-            };
-            RuleError::Regex(last_line(&message))
-        })?;
+        let regex = anchored_regex(&spec.regex).map_err(|error| RuleError::Regex(error.message))?;
         let target = Template::new(&spec.target_label, &regex);
         let replacement = Template::new(&spec.replacement, &regex);
         Ok(Self { spec, scheme, regex, target, replacement })
@@ -367,11 +361,6 @@ fn is_name_template(template: &str, scheme: NameScheme) -> bool {
 fn hash(input: &str) -> u64 {
     let sum: [u8; 16] = Md5::digest(input.as_bytes()).into();
     u128::from_be_bytes(sum) as u64
-}
-
-fn last_line(message: &str) -> String {
-    let line = message.trim().lines().next_back().unwrap_or(message).trim();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// A replacement, cut into literals and group numbers.

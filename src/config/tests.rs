@@ -150,7 +150,7 @@ alerting:
         12:3: found multiple scrape configs with job name "a"
         13:3: `scrape_configs[1].kubernetes_sd_configs` is not supported yet; use static_configs, or file_sd_configs with a generator
         15:13: `scrape_configs[1].relabel_configs[0].action`: unknown relabel action "repalce"
-        17:5: `scrape_configs[1].relabel_configs[1]`: error parsing regexp: unclosed group
+        17:5: `scrape_configs[1].relabel_configs[1]`: error parsing regexp: missing closing ): `(`
         20:3: url for remote_write is empty
         22:3: at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured
         23:1: `rule_files` is not supported yet; rules are not evaluated yet, so remove it and keep alerting where it is
