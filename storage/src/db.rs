@@ -22,6 +22,7 @@ use crate::options::{Limits, Options, SyncPolicy};
 use crate::query::block::BlockQuerier;
 use crate::query::querier::MergedQuerier;
 use crate::stats::Stats;
+use crate::usage::{self, Usage};
 use crate::version::Blocks;
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, start_record};
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     counters: Mutex<Counters>,
     /// Number of the first segment that is replayed.
     pub(crate) replay_from: Mutex<u64>,
+    /// What lay on the disk beside segments and blocks when it was looked at last.
+    pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
     lock: RwLock<Option<Box<dyn DiskLock>>>,
 }
@@ -218,6 +221,7 @@ impl Db {
         let head = inner.head.stats();
         let segments = inner.log.segments();
         let version = inner.blocks.current();
+        let usage = usage::measure(inner);
         let counters = inner.counters.lock();
         Stats {
             series: head.series,
@@ -232,9 +236,10 @@ impl Db {
             rejected: counters.rejected,
             failed_batches: counters.failed,
             wal_segments: segments.len() as u64,
-            wal_bytes: segments.values().map(|info| info.bytes).sum(),
+            wal_bytes: segments.values().map(|info| info.bytes).sum::<u64>() + usage.log,
             blocks: version.blocks.len() as u64,
             block_bytes: version.bytes(),
+            leftover_bytes: usage.blocks,
             head_bounds: head.bounds,
             bounds: join(version.bounds(), head.bounds),
             corruptions: counters.corruptions,

@@ -8,6 +8,7 @@ pub(crate) mod append;
 mod chunk;
 mod exemplars;
 pub(crate) mod index;
+mod metadata;
 pub(crate) mod read;
 mod series;
 mod store;
@@ -17,12 +18,12 @@ mod validate;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Timestamp};
+use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Timestamp, labels};
 
 use self::exemplars::ExemplarRing;
 use self::index::Index;
+use self::metadata::Families;
 use self::series::{ChunkRules, MemSeries};
 use self::store::{Pin, Pins, Store};
 use crate::options::Options;
@@ -38,7 +39,7 @@ pub(crate) struct Head {
     index: RwLock<Index>,
     pins: Arc<Pins>,
     exemplars: Mutex<ExemplarRing>,
-    metadata: RwLock<HashMap<String, Metadata>>,
+    metadata: RwLock<Families>,
     range: i64,
 }
 
@@ -151,10 +152,14 @@ impl Head {
 
     /// Metadata by family.
     pub(crate) fn metadata(&self) -> Vec<(String, Metadata)> {
-        let metadata = self.metadata.read();
-        let mut all: Vec<_> = metadata.iter().map(|(n, m)| (n.clone(), m.clone())).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all
+        self.metadata.read().list()
+    }
+
+    /// Forgets the metadata of families that have had no series for long. No batch may be between
+    /// plan and commit.
+    pub(crate) fn cut_metadata(&self) {
+        let index = self.index.read();
+        self.metadata.write().cut(|name| index.has(labels::METRIC_NAME, name));
     }
 
     /// Exemplars inside `range`, in order of arrival.

@@ -22,6 +22,7 @@ use crate::compact::Plan;
 use crate::db::Inner;
 use crate::error::JobError;
 use crate::retention::{self, RetentionOptions, Stored};
+use crate::usage;
 use crate::wal::WalPosition;
 
 /// A flush whose data are still in the head too.
@@ -173,13 +174,17 @@ fn expired(db: &Inner, now: Timestamp) -> Option<Kind> {
         .iter()
         .map(|block| Stored { meta: block.meta(), size_bytes: block.size_bytes() })
         .collect();
-    let log_bytes = db.log.segments().values().map(|info| info.bytes).sum();
     let limits = db.limits();
+    let other_bytes = limits.retention_bytes.map_or(0, |_| {
+        let usage = usage::measure(db);
+        let log: u64 = db.log.segments().values().map(|info| info.bytes).sum();
+        log + usage.log + usage.blocks
+    });
     let limits = RetentionOptions {
         time: limits.retention.unwrap_or(Span::ZERO),
         size_bytes: limits.retention_bytes.unwrap_or(0),
     };
-    let gone = retention::expired(&stored, log_bytes, now, &limits);
+    let gone = retention::expired(&stored, other_bytes, now, &limits);
     let blocks: Vec<BlockId> = gone.into_iter().map(|(id, _)| id).collect();
     (!blocks.is_empty()).then_some(Kind::Remove { blocks })
 }

@@ -19,6 +19,7 @@ mod query;
 pub mod retention;
 mod stats;
 pub mod tombstones;
+mod usage;
 mod version;
 mod wal;
 

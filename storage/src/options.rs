@@ -23,7 +23,9 @@ pub struct Options {
     pub block_range: Span,
     /// Blocks that end longer than this before the newest data are removed; `None` keeps all.
     pub retention: Option<Span>,
-    /// The most bytes that log and blocks may occupy together; the oldest blocks go first.
+    /// The most bytes that log, blocks and what lies beside them may occupy together. Log that is
+    /// kept only for a [`crate::WalHold`] goes first, down to a tenth of this; then the oldest
+    /// blocks, the newest never.
     pub retention_bytes: Option<u64>,
     /// A segment of the log is closed when it has reached this many bytes.
     pub segment_bytes: u64,
@@ -33,8 +35,9 @@ pub struct Options {
     pub chunk_samples: u16,
     /// The most exemplars kept in memory, oldest dropped first; 0 keeps none.
     pub exemplars_max: usize,
-    /// The most bytes of log kept only because a [`crate::WalHold`] still wants them. What lies
-    /// beyond is removed and reported to the holder as lost.
+    /// The most bytes of log kept only because a [`crate::WalHold`] still wants them, less where
+    /// [`Options::retention_bytes`] leaves no room. What lies beyond is removed and reported to
+    /// the holder as lost.
     pub hold_bytes_max: u64,
 }
 

@@ -36,7 +36,7 @@ pub enum Expired {
 /// Age counts back from the end of the newest block or from `now`, whichever is earlier: neither
 /// a clock that jumped ahead nor a database that lay idle for long loses its data. Size counts
 /// from the newest block to the oldest, on top of `other_bytes` for everything that is no block;
-/// the first that exceeds the limit goes, and all older ones.
+/// the first that exceeds the limit goes, and all older ones; but never the newest.
 pub fn expired(
     blocks: &[Stored<'_>],
     other_bytes: u64,
@@ -50,10 +50,12 @@ pub fn expired(
     let cutoff = (options.time > Span::ZERO).then(|| newest.min(now) - options.time);
     let mut total = other_bytes;
     let mut full = false;
+    let mut newest_ahead = true;
     let mut gone = Vec::new();
     for block in sorted {
         total = total.saturating_add(block.size_bytes);
-        full |= options.size_bytes > 0 && total > options.size_bytes;
+        let newest = std::mem::take(&mut newest_ahead);
+        full |= !newest && options.size_bytes > 0 && total > options.size_bytes;
         if cutoff.is_some_and(|cutoff| block.meta.range.end <= cutoff) {
             gone.push((block.meta.id, Expired::Age));
         } else if full {
@@ -115,6 +117,7 @@ mod tests {
         check(&blocks, 7, (0, 350), &[]);
         check(&blocks, 7, (0, 349), &[(1, Expired::Size)]);
         check(&blocks, 7, (0, 200), &[(2, Expired::Size), (1, Expired::Size)]);
+        check(&blocks, 7, (0, 1), &[(2, Expired::Size), (1, Expired::Size)]);
         check(&blocks, 7, (4, 200), &[(2, Expired::Size), (1, Expired::Age)]);
     }
 }

@@ -29,12 +29,15 @@ pub struct Stats {
     pub failed_batches: u64,
     /// Segments of the log.
     pub wal_segments: u64,
-    /// Bytes of the log.
+    /// Bytes of the log, its checkpoint included.
     pub wal_bytes: u64,
     /// Blocks.
     pub blocks: u64,
-    /// Bytes of all blocks.
+    /// Bytes of all blocks, with what marks samples in them as deleted.
     pub block_bytes: u64,
+    /// Bytes beside the blocks: damaged ones that were set aside, blocks being written or left by
+    /// a step that failed.
+    pub leftover_bytes: u64,
     /// First and last time in the head.
     pub head_bounds: Option<(Timestamp, Timestamp)>,
     /// First time in head and blocks, and last.
@@ -46,9 +49,9 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Bytes on disk.
+    /// Bytes on disk. Snapshots are not counted.
     pub fn disk_bytes(&self) -> u64 {
-        self.wal_bytes + self.block_bytes
+        self.wal_bytes + self.block_bytes + self.leftover_bytes
     }
 
     /// Rows rejected for `reason`.

@@ -73,6 +73,7 @@ pub(super) fn open(
         writer: Mutex::new(Writer::default()),
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),
+        usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
         limits: RwLock::new(options.limits()),
         options,

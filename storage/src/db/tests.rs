@@ -279,14 +279,17 @@ fn retention_removes_whole_blocks_and_their_series() {
     let disk = SimDisk::new();
     let options = Options { retention: Some(Span(2000)), ..options() };
     let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
-    db.append(&batch(0, 9..10)).unwrap();
-    for at in 1..100 {
+    let mut first = batch(0, 9..10);
+    first.metadata = ["m", "gone"].map(|family| (family.into(), Metadata::default())).into();
+    db.append(&first).unwrap();
+    for at in 1..200 {
         db.append(&batch(at * 100, 0..2)).unwrap();
         run_jobs(&db, at * 100);
     }
     let all = dump(&db);
     assert_eq!(all.len(), 2, "{all:?}");
     assert_eq!(db.stats().series, 2);
+    assert_eq!(db.metadata(), [("m".to_owned(), Metadata::default())]);
     assert!(db.stats().wal_segments < 12, "{:?}", db.stats());
     assert!(db.stats().bounds.unwrap().0 >= Timestamp(5000));
 }
@@ -573,4 +576,52 @@ fn a_series_with_two_handles_keeps_both_in_the_checkpoint() {
     for handle in [gone[0], born[0]] {
         assert_eq!(db.labels(handle.unwrap()), None, "it goes with all its handles");
     }
+}
+
+#[test]
+fn a_long_outage_costs_held_log_before_it_costs_blocks() {
+    let disk = SimDisk::new();
+    let limit = 40_000;
+    let options = Options { retention_bytes: Some(limit), ..options() };
+    let (db, _) = Db::open(Arc::new(disk), options).unwrap();
+    let mut hold = db.hold("slow", None).unwrap();
+    for at in 0..1000_i64 {
+        let mut batch = Batch::default();
+        for n in 0..9 {
+            // Values that do not compress.
+            let bits = (at as u64 * 9 + n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2;
+            batch.push(labels("m", n), Sample::float(Timestamp(at * 100), f64::from_bits(bits)));
+        }
+        db.append(&batch).unwrap();
+        run_jobs(&db, at * 100);
+        let stats = db.stats();
+        assert!(stats.disk_bytes() <= limit, "{stats:?}");
+    }
+    let stats = db.stats();
+    assert!(stats.block_bytes > limit / 2, "{stats:?}");
+    assert!(stats.wal_bytes > limit / 20, "a share is left to the hold: {stats:?}");
+    assert!(matches!(hold.next_event().unwrap(), CursorEvent::Lost { .. }));
+    let CursorEvent::Batch(batch) = hold.next_event().unwrap() else { panic!("a batch") };
+    assert_eq!((batch.rows.len(), batch.orphans), (9, 0));
+}
+
+#[test]
+fn every_file_is_accounted_for() {
+    let disk = SimDisk::new();
+    let db = filled(&disk, 60);
+    run_jobs(&db, 6000);
+    db.append(&batch(6100, 0..3)).unwrap();
+    let range = TimeRange::new(Timestamp(500), Timestamp(3500));
+    db.delete_series(&[Selector::metric("m")], range).unwrap();
+    for dir in ["blocks/00000099.tmp", "blocks/other"] {
+        disk.create_dir(Path::new(dir)).unwrap();
+        disk.create(&Path::new(dir).join("x")).unwrap().append(&[1; 1000]).unwrap();
+    }
+    let below = |dir: &Path| disk.list(dir).unwrap().iter().map(|entry| entry.size).sum::<u64>();
+    let mut all = below(Path::new("wal"));
+    for entry in disk.list(Path::new("blocks")).unwrap() {
+        all += below(&Path::new("blocks").join(entry.name));
+    }
+    let stats = db.stats();
+    assert_eq!((stats.disk_bytes(), stats.leftover_bytes), (all, 2000), "{stats:?}");
 }

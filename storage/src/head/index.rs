@@ -71,6 +71,13 @@ impl Index {
         Labels::from_sorted(self.pairs(self.entity(slot)?))
     }
 
+    /// Whether a series has this label.
+    pub(crate) fn has(&self, name: &str, value: &str) -> bool {
+        let number = |text| self.symbols.find(text);
+        let by_value = number(name).and_then(|name| self.postings.get(&name));
+        by_value.zip(number(value)).is_some_and(|(values, value)| values.contains_key(&value))
+    }
+
     /// How many series there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len() as usize

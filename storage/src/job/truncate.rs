@@ -9,7 +9,11 @@ use crate::db::Inner;
 use crate::disk::DiskResult;
 use crate::error::JobError;
 use crate::head::Cut;
+use crate::usage;
 use crate::wal::checkpoint;
+
+/// Of size retention, one part in so many is always left to holds.
+const HELD_SHARE: u64 = 10;
 
 /// Truncates the head, writes a checkpoint, removes old segments.
 pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Result<(), JobError> {
@@ -27,6 +31,7 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
     }
     {
         let _writer = db.writer();
+        db.head.cut_metadata();
         db.head.rebuild_worn_index();
     }
     let old = *db.replay_from.lock();
@@ -38,7 +43,7 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
             _ => {}
         }
     }
-    trim_log(db, report)
+    remove_before(db, first_segment, report)
 }
 
 /// The first segment that has something the blocks do not: a newer sample, or a late one that
@@ -54,16 +59,32 @@ fn replay_from(db: &Inner, flushed: Flushed, next: u64) -> u64 {
 fn first_kept(db: &Inner, replay_from: u64) -> u64 {
     let held = db.holds.oldest().map_or(u64::MAX, |position| position.segment);
     let segments = db.log.segments();
+    if held >= replay_from || segments.range(..replay_from).next().is_none() {
+        return replay_from;
+    }
+    let needed: u64 = segments.range(replay_from..).map(|(_, info)| info.bytes).sum();
+    let bytes_max = held_bytes_max(db, needed);
     let mut first = replay_from;
     let mut bytes = 0;
     for (number, info) in segments.range(..replay_from).rev() {
         bytes += info.bytes;
-        if *number < held || bytes > db.options.hold_bytes_max {
+        if *number < held || bytes > bytes_max {
             break;
         }
         first = *number;
     }
     first
+}
+
+/// How many bytes of log may be kept for holds alone, beside `needed` for replay: what size
+/// retention leaves beside everything else, but always a share of it, so that full blocks do not
+/// cost every short outage.
+fn held_bytes_max(db: &Inner, needed: u64) -> u64 {
+    let Some(limit) = db.limits().retention_bytes else { return db.options.hold_bytes_max };
+    let usage = usage::measure(db);
+    let other = needed + usage.log + usage.blocks + db.blocks.current().bytes();
+    let room = limit.saturating_sub(other).max(limit / HELD_SHARE);
+    room.min(db.options.hold_bytes_max)
 }
 
 fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
@@ -101,8 +122,12 @@ pub(super) fn log_can_be_trimmed(db: &Inner) -> bool {
 
 /// Removes segments that nobody needs.
 pub(super) fn trim_log(db: &Inner, report: &mut JobReport) -> Result<(), JobError> {
+    remove_before(db, first_kept(db, *db.replay_from.lock()), report)
+}
+
+fn remove_before(db: &Inner, first: u64, report: &mut JobReport) -> Result<(), JobError> {
     let before = db.log.segments().len();
-    db.log.remove_before(first_kept(db, *db.replay_from.lock()))?;
+    db.log.remove_before(first)?;
     report.segments_removed += before.saturating_sub(db.log.segments().len()) as u64;
     Ok(())
 }
