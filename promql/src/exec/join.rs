@@ -24,10 +24,6 @@ impl Evaluator<'_> {
         let matching = binary.matching.as_ref().unwrap_or(&default);
         let lhs = self.vector_left(left)?;
         let swapped = matching.card == Cardinality::OneToMany;
-        let needed = if swapped { matching.fill_rhs } else { matching.fill_lhs };
-        if lhs.is_empty() && needed.is_none() {
-            return Ok(());
-        }
         let rhs = self.vector(&binary.rhs)?;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
         let mut join = Join {

@@ -37,9 +37,6 @@ impl Evaluator<'_> {
         }
         // The left side is evaluated first, so that its errors come first.
         let lhs = self.vector_left(left)?;
-        if lhs.is_empty() {
-            return Ok(());
-        }
         self.stream(&binary.rhs, &mut |series| {
             self.note(&mut presence, &series, matching);
             self.shared.recycle(series.column);

@@ -23,7 +23,9 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let (param, pos) = self.parameter(aggregate)?;
         let limits = self.limits(aggregate.op, &param, pos)?;
-        let all = self.vector(&aggregate.expr)?;
+        let mut all = self.vector(&aggregate.expr)?;
+        // Which of equals is chosen depends on their labels alone, not on the way they were found.
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
         let groups = group(aggregate, &all);
         if aggregate.op == AggregateOp::LimitRatio {
             for mut series in all {

@@ -5,15 +5,35 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use stint_model::clock::SimClock;
-use stint_model::histogram::{BucketSpan, FloatHistogram};
-use stint_model::{Histogram, Labels, Sample, Span, Timestamp, Value};
+use stint_model::{Labels, Sample, Span, Timestamp, Value};
 use stint_promql::script::MemoryStore;
 use stint_promql::{
     Answer, Cancel, Engine, EngineOptions, InstantQuery, QueryError, QueryValue, RangeQuery,
     Rewrites, SampleValue, parse,
 };
 
+mod generate;
+mod naive;
+mod naive_windows;
+
+use generate::{choiceless, data, expression};
+use naive::{Element, Naive, Refusal};
+
+/// Series with their samples in order of time.
+type Data = Vec<(Labels, Vec<Sample>)>;
+
 const STEP: Span = Span(20_000);
+const LOOKBACK: Span = Span(45_000);
+
+fn store(data: &Data) -> MemoryStore {
+    let mut store = MemoryStore::new();
+    for (labels, samples) in data {
+        for sample in samples {
+            store.append(labels, sample.clone());
+        }
+    }
+    store
+}
 
 fn cancel() -> Cancel {
     Cancel::new(Arc::new(SimClock::at(Timestamp(0))))
@@ -22,7 +42,7 @@ fn cancel() -> Cancel {
 fn engine(delayed_name_removal: bool) -> Engine {
     Engine::new(EngineOptions {
         features: parse::Options::all(),
-        lookback: Span(45_000),
+        lookback: LOOKBACK,
         delayed_name_removal,
         ..EngineOptions::default()
     })
@@ -86,207 +106,17 @@ fn at(value: &QueryValue, time: i64) -> Vec<(String, String)> {
     all
 }
 
-/// One sample: nothing, a float, the stale marker, or a histogram.
-fn sample() -> impl Strategy<Value = Option<Value>> {
-    prop_oneof![
-        2 => Just(None),
-        8 => (0_u32..200).prop_map(|n| Some(Value::Float(f64::from(n) / 8.0))),
-        1 => Just(Some(Value::Float(f64::NAN))),
-        1 => Just(Some(Value::Float(f64::INFINITY))),
-        1 => Just(Some(Value::Stale)),
-    ]
-}
-
-fn histogram_sample() -> impl Strategy<Value = Option<Value>> {
-    prop_oneof![
-        1 => Just(None),
-        4 => (proptest::collection::vec(0_u32..20, 1..5), -3_i32..3, 0_i32..3).prop_map(
-            |(counts, offset, schema)| {
-                let counts: Vec<f64> = counts.into_iter().map(f64::from).collect();
-                Some(Value::Histogram(Arc::new(Histogram::Float(FloatHistogram {
-                    schema,
-                    count: counts.iter().sum(),
-                    sum: 7.0,
-                    positive_spans: vec![BucketSpan { offset, length: counts.len() as u32 }],
-                    positive_buckets: counts,
-                    ..FloatHistogram::default()
-                }))))
-            }
-        ),
-        1 => Just(Some(Value::Stale)),
-    ]
-}
-
-fn store() -> impl Strategy<Value = MemoryStore> {
-    let floats = proptest::collection::vec(proptest::collection::vec(sample(), 0..20), 6);
-    let histograms =
-        proptest::collection::vec(proptest::collection::vec(histogram_sample(), 0..20), 2);
-    (floats, histograms).prop_map(|(floats, histograms)| {
-        let mut store = MemoryStore::new();
-        let names = ["a_total", "b", "h"];
-        for (at, values) in floats.iter().chain(&histograms).enumerate() {
-            let labels = Labels::from_pairs([
-                ("__name__", if at < 6 { names[at % 2] } else { names[2] }),
-                ("x", if at % 3 == 0 { "1" } else { "2" }),
-                ("y", ["p", "q", "r"][at / 2 % 3]),
-                ("le", if at < 6 { ["1", "2", "+Inf"][at / 2 % 3] } else { "" }),
-            ]);
-            for (index, value) in values.iter().enumerate() {
-                let Some(value) = value.clone() else { continue };
-                // Not aligned to the steps.
-                let time = Timestamp(index as i64 * 15_000 + at as i64 * 1000);
-                store.append(&labels, Sample { at: time, started: None, value });
-            }
-        }
-        store
-    })
-}
-
-fn selector() -> impl Strategy<Value = String> {
-    let base = prop_oneof![
-        Just("a_total"),
-        Just("b"),
-        Just("h"),
-        Just("b{x=\"1\"}"),
-        Just("{__name__=~\"a_total|b\"}"),
-    ];
-    let modifier = prop_oneof![
-        6 => Just(""),
-        1 => Just(" offset 30s"),
-        1 => Just(" offset -15s"),
-        1 => Just(" @ 120"),
-    ];
-    (base, modifier).prop_map(|(base, modifier)| format!("{base}{modifier}"))
-}
-
-fn window() -> impl Strategy<Value = String> {
-    let base =
-        prop_oneof![Just("a_total"), Just("b"), Just("h"), Just("{__name__=~\"a_total|b\"}")];
-    let range = prop_oneof![
-        Just("[1m]"),
-        Just("[45s]"),
-        Just("[2m:25s]"),
-        Just("[1m] offset 20s"),
-        Just("[90s] @ 200"),
-        Just("[1m] anchored"),
-        Just("[1m] smoothed"),
-    ];
-    (base, range).prop_map(|(base, range)| format!("{base}{range}"))
-}
-
-/// Any expression; a choice of `k` series stands only around the whole. An instant query sorts what `topk` chose by value,
-/// so a choice around a choice may break a tie of equal values otherwise than a range query does, in Prometheus too.
-fn expression() -> impl Strategy<Value = String> {
-    let choice = prop_oneof![
-        12 => Just(""),
-        1 => Just("topk(2, "),
-        1 => Just("bottomk by (x) (1, "),
-        1 => Just("limitk(2, "),
-    ];
-    (choice, choiceless()).prop_map(|(choice, inner)| match choice {
-        "" => inner,
-        choice => format!("{choice}{inner})"),
-    })
-}
-
-fn choiceless() -> impl Strategy<Value = String> {
-    let over = prop_oneof![
-        Just("rate"),
-        Just("increase"),
-        Just("delta"),
-        Just("irate"),
-        Just("idelta"),
-        Just("sum_over_time"),
-        Just("avg_over_time"),
-        Just("max_over_time"),
-        Just("min_over_time"),
-        Just("count_over_time"),
-        Just("last_over_time"),
-        Just("first_over_time"),
-        Just("changes"),
-        Just("resets"),
-        Just("deriv"),
-        Just("stddev_over_time"),
-        Just("stdvar_over_time"),
-        Just("mad_over_time"),
-        Just("absent_over_time"),
-        Just("present_over_time"),
-        Just("ts_of_max_over_time"),
-    ];
-    let leaf = prop_oneof![
-        3 => selector(),
-        4 => (over, window()).prop_map(|(function, window)| format!("{function}({window})")),
-        1 => Just("vector(time())".to_owned()),
-    ];
-    leaf.prop_recursive(3, 16, 3, |inner| {
-        let map = prop_oneof![
-            Just("abs"),
-            Just("-"),
-            Just("sgn"),
-            Just("absent"),
-            Just("timestamp"),
-            Just("minute"),
-            Just("histogram_count"),
-            Just("histogram_quantile(0.9, "),
-            Just("clamp_max(2, "),
-        ];
-        let fold = prop_oneof![
-            Just("sum"),
-            Just("avg by (x)"),
-            Just("max without (y)"),
-            Just("count"),
-            Just("stddev by (y)"),
-            Just("quantile(0.3, "),
-            Just("count_values(\"v\", "),
-            Just("group by (x, y)"),
-            Just("limit_ratio(0.5, "),
-            Just("min by (__name__)"),
-        ];
-        let op = prop_oneof![
-            Just("+"),
-            Just("- on (x, y)"),
-            Just("* ignoring (le)"),
-            Just("> bool"),
-            Just("<"),
-            Just("and"),
-            Just("or"),
-            Just("unless on (x)"),
-            Just("== on (x) group_left ()"),
-            Just("/ on (y) group_right (x)"),
-            Just("+ fill(3)"),
-            Just("% on (x, y) fill_left(1)"),
-        ];
-        prop_oneof![
-            (map, inner.clone()).prop_map(|(function, inner)| match function {
-                "clamp_max(2, " => format!("clamp_max({inner}, 2)"),
-                open if open.ends_with(' ') => format!("{open}{inner})"),
-                function => format!("{function}({inner})"),
-            }),
-            (fold, inner.clone()).prop_map(|(fold, inner)| {
-                if fold.ends_with(' ') {
-                    format!("{fold}{inner})")
-                } else {
-                    format!("{fold} ({inner})")
-                }
-            }),
-            (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
-            inner.clone().prop_map(|inner| format!("({inner}) * 2 > scalar(b{{x=\"1\"}})")),
-            inner.prop_map(|inner| format!("max_over_time(({inner})[1m:20s])")),
-        ]
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_range_is_its_instants(
-        store in store(),
+        data in data(),
         expr in expression(),
         start in -40_000_i64..200_000,
         delayed in any::<bool>(),
     ) {
-        let engine = engine(delayed);
+        let (engine, store) = (engine(delayed), store(&data));
         let Ok(answer) = range(&engine, &store, &expr, (start, start + 5 * STEP.0)) else {
             return Ok(());
         };
@@ -301,13 +131,45 @@ proptest! {
     }
 
     #[test]
+    fn the_engine_agrees_with_a_plain_evaluator(
+        data in data(),
+        expr in choiceless(),
+        start in -40_000_i64..200_000,
+    ) {
+        let (engine, store) = (engine(false), store(&data));
+        let end = start + 4 * STEP.0;
+        if let Some(plain) = plain_answers(&data, &expr, (start, end, STEP.0)) {
+            let answer = range(&engine, &store, &expr, (start, end));
+            let plain: Result<Vec<_>, _> = plain.into_iter().collect();
+            prop_assert_eq!(answer.is_err(), plain.is_err(), "{}: {:?}", expr, answer.err());
+            for (step, expected) in plain.unwrap_or_default().iter().enumerate() {
+                let time = start + step as i64 * STEP.0;
+                let got = elements(&answer.as_ref().unwrap().value, time);
+                prop_assert!(same(&got, expected), "{expr} at {time}: {got:?}, not {expected:?}");
+            }
+        }
+        if let Some(plain) = plain_answers(&data, &expr, (start, start, 0)) {
+            let answer = instant(&engine, &store, &expr, start);
+            match (answer, plain.into_iter().next().unwrap()) {
+                (Ok(answer), Ok(expected)) => {
+                    let got = elements(&answer.value, start);
+                    prop_assert!(same(&got, &expected), "{expr}: {got:?}, not {expected:?}");
+                }
+                (answer, expected) => {
+                    prop_assert_eq!(answer.is_err(), expected.is_err(), "{}", expr);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn shortcuts_change_nothing(
-        store in store(),
+        data in data(),
         expr in expression(),
         start in -40_000_i64..200_000,
         delayed in any::<bool>(),
     ) {
-        let quick = engine(delayed);
+        let (quick, store) = (engine(delayed), store(&data));
         let plain = Engine::new(EngineOptions { rewrites: Rewrites::NONE, ..quick.options().clone() });
         let all = (start, start + 11 * STEP.0);
         match (range(&quick, &store, &expr, all), range(&plain, &store, &expr, all)) {
@@ -326,8 +188,8 @@ proptest! {
     }
 
     #[test]
-    fn an_instant_is_a_range_of_one(store in store(), expr in expression(), time in 0_i64..300_000) {
-        let engine = engine(true);
+    fn an_instant_is_a_range_of_one(data in data(), expr in expression(), time in 0_i64..300_000) {
+        let (engine, store) = (engine(true), store(&data));
         let single = instant(&engine, &store, &expr, time);
         let range = range(&engine, &store, &expr, (time, time));
         match (single, range) {
@@ -338,6 +200,73 @@ proptest! {
             (single, range) => prop_assert_eq!(single.is_err(), range.is_err(), "{}", expr),
         }
     }
+}
+
+/// Labels and value of everything an answer has at a time, in order of labels.
+fn elements(value: &QueryValue, time: i64) -> Vec<(Labels, SampleValue)> {
+    let mut all: Vec<(Labels, SampleValue)> = match value {
+        QueryValue::Scalar { value, .. } => {
+            vec![(Labels::default(), SampleValue::Float(*value))]
+        }
+        QueryValue::String { .. } => Vec::new(),
+        QueryValue::Vector(samples) => {
+            samples.iter().map(|s| (s.labels.clone(), s.value.clone())).collect()
+        }
+        QueryValue::Matrix(series) => series
+            .iter()
+            .filter_map(|series| {
+                let float = series.floats.iter().find(|(at, _)| at.0 == time);
+                let histogram = series.histograms.iter().find(|(at, _)| at.0 == time);
+                let value = float
+                    .map(|(_, value)| SampleValue::Float(*value))
+                    .or(histogram.map(|(_, h)| SampleValue::Histogram(h.clone())))?;
+                Some((series.labels.clone(), value))
+            })
+            .collect(),
+    };
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+/// Whether two values are the same but for what rounding makes of other orders of addition.
+fn nearly(a: &SampleValue, b: &Value) -> bool {
+    match (a, b) {
+        (SampleValue::Float(a), Value::Float(b)) => {
+            a == b
+                || (a.is_nan() && b.is_nan())
+                || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-3)
+        }
+        (SampleValue::Histogram(a), Value::Histogram(b)) => a.same_values(&b.to_float()),
+        _ => false,
+    }
+}
+
+/// What the plain evaluator says at each of the steps; `None` when it does not know one of them.
+fn plain_answers(
+    data: &Data,
+    expr: &str,
+    query: (i64, i64, i64),
+) -> Option<Vec<Result<Vec<Element>, Refusal>>> {
+    let parsed = parse::parse(expr, &parse::Options::all()).expect("generated as the grammar says");
+    let naive = Naive { data, lookback: LOOKBACK.0, query };
+    let step = query.2.max(1) as usize;
+    let mut answers = Vec::new();
+    for time in (query.0..=query.1).step_by(step) {
+        let mut answer = naive.eval(&parsed, time);
+        if answer == Err(Refusal::Unknown) {
+            return None;
+        }
+        if let Ok(elements) = &mut answer {
+            elements.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        answers.push(answer);
+    }
+    Some(answers)
+}
+
+fn same(got: &[(Labels, SampleValue)], expected: &[Element]) -> bool {
+    got.len() == expected.len()
+        && got.iter().zip(expected).all(|(a, b)| a.0 == b.0 && nearly(&a.1, &b.1))
 }
 
 fn small_store() -> MemoryStore {
