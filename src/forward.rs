@@ -7,6 +7,7 @@
 //! [`retry`] says what an answer means. The cursor moves on only when a round is dealt with, and
 //! every sample of it is in exactly one counter of [`status`].
 
+pub mod account;
 pub mod cursor;
 pub mod downsample;
 pub mod encode;

@@ -15,6 +15,7 @@ use stint_wire::remote_write;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::account::{self, Past};
 use super::cursor::{Cursor, cursor_path};
 use super::forwarder::Forwarder;
 use super::handle::Handle;
@@ -121,6 +122,13 @@ impl Manager {
             }
         }
         let names = config.remote_write.iter().map(|endpoint| endpoint.name.clone()).collect();
+        for names in account::shared(&config.remote_write) {
+            tracing::warn!(
+                endpoints = names.join(", "),
+                "these endpoints send to one account, each within a budget of its own: divide \
+                 budget.series among them in retention.toml"
+            );
+        }
         if errors.is_empty() {
             Ok(Prepared { endpoints, names, external_labels })
         } else {
@@ -147,14 +155,29 @@ impl Manager {
         join_all(ending.into_iter().map(|old| old.stop(self.sources.flush_deadline))).await;
         for (config, transport) in prepared.endpoints {
             let name = config.name.clone();
+            let past = self.claim(&config, &prepared.names).await;
             let seat = match seats.remove(&name) {
                 Some(seat) => seat,
                 None => self.seat(&name).await,
             };
             let labels = prepared.external_labels.clone();
-            running.insert(name, self.start(config, labels, transport, seat).await);
+            running.insert(name, self.start(config, labels, transport, seat, past).await);
         }
         *self.seats.write() = running.values().map(|one| Arc::clone(&one.seat)).collect();
+    }
+
+    /// Brings the state of the endpoint's account to where it is looked for.
+    async fn claim(&self, config: &Arc<RemoteWrite>, names: &[String]) -> Past {
+        let (disk, own) = (Arc::clone(&self.sources.disk), Arc::clone(config));
+        let names = names.to_vec();
+        let claimed = tokio::task::spawn_blocking(move || {
+            account::claim(&disk, &own, &names).map_err(|error| error.to_string())
+        });
+        let claimed = claimed.await.map_err(|error| error.to_string()).and_then(|past| past);
+        claimed.unwrap_or_else(|error| {
+            tracing::error!(endpoint = %config.name, error, "cannot look for state of the account");
+            Past::Own
+        })
     }
 
     /// A new seat, which keeps the log from where an earlier run of the server stopped.
@@ -185,6 +208,7 @@ impl Manager {
         external_labels: Labels,
         transport: Arc<dyn Transport>,
         seat: Arc<Seat>,
+        past: Past,
     ) -> Running {
         let seed = RandomState::new().hash_one(&config.name);
         let start = {
@@ -194,7 +218,7 @@ impl Manager {
                 let (sources, seat) = (Arc::clone(&sources), Arc::clone(&seat));
                 let (config, labels) = (Arc::clone(&config), labels.clone());
                 let transport = Arc::clone(&transport);
-                let setup = move || begin(&sources, &seat, config, labels, transport, seed);
+                let setup = move || begin(&sources, &seat, config, labels, transport, seed, past);
                 async move {
                     let begun = tokio::task::spawn_blocking(setup).await;
                     begun.map_err(|error| error.to_string()).and_then(|begun| begun)
@@ -229,6 +253,7 @@ fn begin(
     external_labels: Labels,
     transport: Arc<dyn Transport>,
     seed: u64,
+    past: Past,
 ) -> Result<Forwarder, String> {
     let keep = seat.keep.clone().ok_or("the log is not kept")?;
     let begun = Begun::new(Setup {
@@ -242,6 +267,7 @@ fn begin(
         poll: POLL,
         seed,
         status: Arc::clone(&seat.status),
+        past,
     });
     *seat.handle.write() = Some(begun.handle());
     begun

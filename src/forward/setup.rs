@@ -10,6 +10,7 @@ use stint_storage::Disk;
 use stint_wire::remote_write::Version;
 use tokio::sync::Notify;
 
+use super::account::Past;
 use super::cursor::{Cursor, Saved, directory};
 use super::encode::Families;
 use super::forwarder::Forwarder;
@@ -53,6 +54,8 @@ pub struct Setup {
     pub seed: u64,
     /// What became of the samples, over all starts of the process.
     pub status: Arc<Mutex<Status>>,
+    /// Whether an earlier run, if there was one, was for the same account.
+    pub past: Past,
 }
 
 /// A forwarder that knows what an earlier run left, and has not opened the store.
@@ -78,7 +81,7 @@ impl Begun {
             policy: Policy::new(config.budget.classes.clone()),
             disk: Arc::clone(&setup.disk),
             path: &directory.join("ledger"),
-            ran_before: saved != Saved::Nothing,
+            ran_before: saved != Saved::Nothing && setup.past == Past::Own,
             now: setup.clock.monotonic(),
         });
         announce(config, &admission);

@@ -12,6 +12,7 @@ use stint_storage::disk::sim::Crash;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::super::account;
 use super::super::cursor::{Saved, directory};
 use super::super::setup::{Begun, Setup};
 use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer};
@@ -101,17 +102,21 @@ impl World {
 
     /// A forwarder that goes on where the last one stopped.
     fn begin(&self, status: &Arc<Mutex<Status>>) -> Result<Forwarder, String> {
+        let disk: Arc<dyn stint_storage::Disk> = Arc::new(self.disk.clone());
+        let names = [self.config.name.clone()];
+        let past = account::claim(&disk, &self.config, &names).unwrap();
         let setup = Setup {
             config: Arc::new(self.config.clone()),
             external_labels: Labels::from_pairs([("cluster", "test")]),
             transport: Arc::clone(&self.mimir) as Arc<dyn Transport>,
-            disk: Arc::new(self.disk.clone()),
+            disk,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             metadata: Vec::new(),
             wake: Arc::new(Notify::new()),
             poll: self.poll,
             seed: 7,
             status: Arc::clone(status),
+            past,
         };
         let open = |saved: &Saved| LogSource::open(&self.log, saved);
         Begun::new(setup).open(open).map_err(|error| error.to_string())
@@ -165,6 +170,11 @@ fn gauge(name: &str, n: usize) -> Labels {
         ("job", "j"),
         ("instance", "i:1"),
     ])
+}
+
+/// The series as the endpoint shows it.
+fn external(name: &str, n: usize) -> String {
+    gauge(name, n).to_builder().set("cluster", "test").build().to_string()
 }
 
 fn gauges(name: &str, range: std::ops::Range<usize>) -> Vec<Labels> {
@@ -372,6 +382,48 @@ async fn leases_outlive_a_restart() {
     assert!(world.mimir.active_most() <= 50, "{}", world.mimir.active_most());
     let new = world.mimir.stored().keys().filter(|series| series.contains("new")).count();
     assert_eq!(new, 50, "after the hold time the slots are free again");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_endpoint_forgets_neither_leases_nor_samples() {
+    let mut world = World::new(budget(50)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..8 {
+        world.scrape(&gauges("old", 0..50), f64::from(n)).await;
+    }
+    world.stop().await;
+    // Stored while nobody forwards.
+    world.scrape(&gauges("old", 0..10), 9.0).await;
+    world.config.name = "renamed".into();
+    world.start();
+    for n in 0..100 {
+        world.scrape(&gauges("new", 0..50), f64::from(n)).await;
+    }
+    assert!(world.mimir.active_most() <= 50, "{}", world.mimir.active_most());
+    let stored = world.mimir.stored();
+    let last = stored[&external("old", 3)].last().unwrap();
+    assert_eq!(last.1, 9f64.to_bits());
+    assert_eq!(stored.keys().filter(|series| series.contains("new")).count(), 50);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_for_another_account_begins_as_if_something_were_active_there() {
+    let mut world = World::new(budget(50)).settled();
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("old", 0..50), 1.0).await;
+    world.stop().await;
+    world.config.url = "https://mimir.example.org/other/push".into();
+    let before = world.mimir.stored().len();
+    world.start();
+    for n in 0..8 {
+        world.scrape(&gauges("new", 0..25), f64::from(n)).await;
+        world.scrape(&gauges("more", 0..25), f64::from(n)).await;
+    }
+    assert_eq!(world.mimir.stored().len() - before, 25);
     world.account();
 }
 

@@ -1,0 +1,326 @@
+//! Whose slots an endpoint's ledger counts: the account behind its address.
+//!
+//! The state of an endpoint lies in a directory named as it is, and an endpoint without a name has
+//! one made from its settings. The account does not care: to it, series of an endpoint that was
+//! renamed count as before. So the directory says whose it is, and an endpoint without state takes
+//! over that of its account, if no other endpoint uses it. An endpoint that turns to another account
+//! leaves its ledger aside, for the case that it comes back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stint_model::Labels;
+use stint_storage::disk::{read_all, write_atomically};
+use stint_storage::{Disk, DiskError};
+
+use super::cursor::directory;
+use crate::config::{Auth, Credential, RemoteWrite};
+
+/// Name of the file that says whose a directory is.
+const FILE: &str = "account";
+/// What lies in a directory that is taken over, in the order in which it is.
+const CURSOR: &str = "cursor";
+const LEDGER: [&str; 2] = ["ledger", "ledger.doubt"];
+
+/// An account, as it can be told without revealing anything: a hash of address and user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account(u128);
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Account {
+    /// The account behind an endpoint: host and path, the user, and the tenant. Not the password,
+    /// which is changed now and then.
+    pub fn of(config: &RemoteWrite) -> Self {
+        let rest = config.url.split_once("://").map_or(&*config.url, |(_, rest)| rest);
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let user = user.split(':').next().unwrap_or_default();
+        let user = match &config.http.auth {
+            Auth::None => user.to_owned(),
+            Auth::Basic { username, .. } => text(username),
+            // Grafana Cloud takes `<user>:<token>`.
+            Auth::Scheme { credentials, .. } => {
+                let text = text(credentials);
+                text.split_once(':').map(|(user, _)| user.to_owned()).unwrap_or_default()
+            }
+        };
+        let tenant = |name: &str| name.eq_ignore_ascii_case("x-scope-orgid");
+        let plain = config.headers.iter().filter(|(name, _)| tenant(name));
+        let mut tenants: Vec<String> = plain.map(|(_, value)| value.clone()).collect();
+        let more = config.http.headers.iter().filter(|header| tenant(&header.name));
+        tenants.extend(more.flat_map(|header| header.values.iter().map(text)));
+        let host = host.to_ascii_lowercase();
+        let path = path.trim_end_matches('/');
+        let identity = Labels::from_pairs([
+            ("host", host.as_str()),
+            ("path", path),
+            ("tenant", &tenants.join(",")),
+            ("user", &user),
+        ]);
+        Self(identity.stable_hash_128())
+    }
+
+    fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, DiskError> {
+        match read_all(disk, &dir.join(FILE)) {
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).unwrap_or_default();
+                Ok(u128::from_str_radix(text.trim_end(), 16).ok().map(Self))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
+        write_atomically(disk, &dir.join(FILE), format!("{self}\n").as_bytes())
+    }
+}
+
+/// The names of endpoints that have budgets and share an account, by account.
+pub fn shared(endpoints: &[RemoteWrite]) -> Vec<Vec<&str>> {
+    let mut names: BTreeMap<Account, Vec<&str>> = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.budget.is_limited()) {
+        names.entry(Account::of(endpoint)).or_default().push(&endpoint.name);
+    }
+    names.into_values().filter(|names| names.len() > 1).collect()
+}
+
+/// What names a user without being read anew: the text, or the file that holds it.
+fn text(credential: &Credential) -> String {
+    match credential {
+        Credential::Inline(secret) => secret.reveal().to_owned(),
+        Credential::File(path) => path.display().to_string(),
+    }
+}
+
+/// What an endpoint has of its account's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// What lies in its directory, if there is anything.
+    Own,
+    /// Nothing: its directory belonged to another account.
+    New,
+}
+
+/// Sees to it that the directory of `config` holds the state of its account, as far as there is
+/// one that none of the endpoints `names` uses.
+///
+/// # Errors
+/// The disk failed. What is there is then used as it is.
+pub fn claim(
+    disk: &Arc<dyn Disk>,
+    config: &RemoteWrite,
+    names: &[String],
+) -> Result<Past, DiskError> {
+    let disk = &**disk;
+    let account = Account::of(config);
+    let dir = directory(&config.name);
+    let own = Account::read(disk, &dir)?;
+    if own == Some(account) {
+        return Ok(Past::Own);
+    }
+    let above = dir.parent().unwrap_or(Path::new("forward"));
+    disk.create_dir(&dir)?;
+    let mut past = Past::Own;
+    if let Some(other) = own {
+        past = Past::New;
+        let aside = dir.with_extension(format!("{:08x}", other.0 as u32));
+        disk.create_dir(&aside)?;
+        for name in LEDGER {
+            move_file(disk, &dir, &aside, name)?;
+        }
+        other.write(disk, &aside)?;
+        tracing::info!(endpoint = %config.name, "the endpoint sends to another account than before");
+    }
+    if own.is_some() || !has_state(disk, &dir)? {
+        let used: Vec<PathBuf> = names.iter().map(|name| directory(name)).collect();
+        if let Some(from) = find(disk, above, account, &used)? {
+            if own.is_none() {
+                move_file(disk, &from, &dir, CURSOR)?;
+            }
+            for name in LEDGER {
+                move_file(disk, &from, &dir, name)?;
+            }
+            past = Past::Own;
+            tracing::info!(
+                endpoint = %config.name, from = %from.display(),
+                "the endpoint goes on where another one for the same account stopped"
+            );
+            account.write(disk, &dir)?;
+            disk.remove_dir(&from)?;
+            disk.sync_dir(above)?;
+            return Ok(past);
+        }
+    }
+    account.write(disk, &dir)?;
+    disk.sync_dir(above)?;
+    Ok(past)
+}
+
+fn has_state(disk: &dyn Disk, dir: &Path) -> Result<bool, DiskError> {
+    let entries = disk.list(dir)?;
+    Ok(entries.iter().any(|entry| entry.name == CURSOR || LEDGER.contains(&entry.name.as_str())))
+}
+
+/// A directory of `account` that is none of `used`.
+fn find(
+    disk: &dyn Disk,
+    above: &Path,
+    account: Account,
+    used: &[PathBuf],
+) -> Result<Option<PathBuf>, DiskError> {
+    for entry in disk.list(above)? {
+        let dir = above.join(&entry.name);
+        if !used.contains(&dir) && Account::read(disk, &dir)? == Some(account) {
+            return Ok(Some(dir));
+        }
+    }
+    Ok(None)
+}
+
+fn move_file(disk: &dyn Disk, from: &Path, to: &Path, name: &str) -> Result<(), DiskError> {
+    match disk.rename(&from.join(name), &to.join(name)) {
+        Ok(()) => disk.sync_dir(to),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stint_storage::SimDisk;
+
+    use super::*;
+    use crate::config::{Budget, HttpConfig, MetadataConfig, ProtobufMessage, QueueConfig, Secret};
+    use stint_model::Span;
+
+    fn config(name: &str, url: &str, user: &str) -> RemoteWrite {
+        let secret = |text: &str| Credential::Inline(Secret::new(text));
+        let auth = Auth::Basic { username: secret(user), password: secret("glc_x") };
+        RemoteWrite {
+            name: name.into(),
+            url: url.into(),
+            remote_timeout: Span::from_secs(30),
+            headers: Vec::new(),
+            write_relabel_configs: Vec::new(),
+            protobuf_message: ProtobufMessage::V1,
+            send_exemplars: false,
+            send_native_histograms: false,
+            queue: QueueConfig::default(),
+            metadata: MetadataConfig::default(),
+            http: HttpConfig { auth, ..HttpConfig::default() },
+            labels: Labels::default(),
+            budget: Budget::default(),
+        }
+    }
+
+    const URL: &str = "https://prom.grafana.net/api/prom/push";
+
+    #[test]
+    fn an_account_is_host_path_user_and_tenant() {
+        let of = |url: &str, user: &str| Account::of(&config("a", url, user));
+        let one = of(URL, "1");
+        assert_eq!(one, of("https://PROM.grafana.net/api/prom/push/", "1"));
+        assert_ne!(one, of(URL, "2"));
+        assert_ne!(one, of("https://prom2.grafana.net/api/prom/push", "1"));
+        let mut bearer = config("a", URL, "");
+        bearer.http.auth = Auth::Scheme {
+            scheme: "Bearer".into(),
+            credentials: Credential::Inline(Secret::new("1:token")),
+        };
+        assert_eq!(one, Account::of(&bearer));
+        let mut in_url = config("a", "https://1:pass@prom.grafana.net/api/prom/push", "");
+        in_url.http.auth = Auth::None;
+        assert_eq!(one, Account::of(&in_url));
+        let mut tenant = config("a", URL, "1");
+        tenant.headers = vec![("X-Scope-OrgID".into(), "7".into())];
+        assert_ne!(one, Account::of(&tenant));
+    }
+
+    #[test]
+    fn endpoints_that_share_an_account_are_told() {
+        let budgeted =
+            |name, user| RemoteWrite { budget: Budget::free_tier(), ..config(name, URL, user) };
+        let all =
+            [budgeted("a", "1"), budgeted("b", "2"), budgeted("c", "1"), config("d", URL, "1")];
+        assert_eq!(shared(&all), [["a", "c"]]);
+    }
+
+    fn put(disk: &Arc<dyn Disk>, name: &str, file: &str, text: &str) {
+        let dir = directory(name);
+        disk.create_dir(&dir).unwrap();
+        write_atomically(&**disk, &dir.join(file), text.as_bytes()).unwrap();
+    }
+
+    fn get(disk: &Arc<dyn Disk>, name: &str, file: &str) -> Option<String> {
+        let bytes = read_all(&**disk, &directory(name).join(file)).ok()?;
+        Some(String::from_utf8(bytes).unwrap())
+    }
+
+    fn disk() -> Arc<dyn Disk> {
+        Arc::new(SimDisk::new())
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_renamed_endpoint_takes_its_state_along_and_back() {
+        let disk = disk();
+        assert_eq!(claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap(), Past::Own);
+        put(&disk, "a", "cursor", "c");
+        put(&disk, "a", "ledger", "l");
+        put(&disk, "a", "ledger.doubt", "d");
+        for (from, to) in [("a", "b"), ("b", "a")] {
+            assert_eq!(claim(&disk, &config(to, URL, "1"), &names(&[to])).unwrap(), Past::Own);
+            for (file, text) in [("cursor", "c"), ("ledger", "l"), ("ledger.doubt", "d")] {
+                assert_eq!(get(&disk, to, file).as_deref(), Some(text));
+                assert_eq!(get(&disk, from, file), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_state_of_an_endpoint_in_use_is_left_alone() {
+        let disk = disk();
+        claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap();
+        put(&disk, "a", "ledger", "l");
+        claim(&disk, &config("b", URL, "1"), &names(&["a", "b"])).unwrap();
+        claim(&disk, &config("c", URL, "2"), &names(&["c"])).unwrap();
+        assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("l"));
+        assert!(get(&disk, "b", "ledger").is_none() && get(&disk, "c", "ledger").is_none());
+    }
+
+    #[test]
+    fn an_endpoint_that_turns_to_another_account_leaves_its_ledger_until_it_comes_back() {
+        let disk = disk();
+        claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap();
+        put(&disk, "a", "cursor", "c");
+        put(&disk, "a", "ledger", "of 1");
+        assert_eq!(claim(&disk, &config("a", URL, "2"), &names(&["a"])).unwrap(), Past::New);
+        assert_eq!(get(&disk, "a", "ledger"), None);
+        assert_eq!(get(&disk, "a", "cursor").as_deref(), Some("c"));
+        put(&disk, "a", "ledger", "of 2");
+        assert_eq!(claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap(), Past::Own);
+        assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("of 1"));
+        assert_eq!(claim(&disk, &config("a", URL, "2"), &names(&["a"])).unwrap(), Past::Own);
+        assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("of 2"));
+    }
+
+    #[test]
+    fn state_from_before_accounts_were_noted_is_its_own() {
+        let disk = disk();
+        put(&disk, "a", "ledger", "l");
+        assert_eq!(claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap(), Past::Own);
+        assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("l"));
+    }
+}
