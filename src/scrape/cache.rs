@@ -72,7 +72,8 @@ pub(super) struct Cache {
 pub(super) enum Ended {
     /// The body was read to its end: what was not in it has ended.
     Whole,
-    /// There was no body, or a bad one: everything has ended.
+    /// There was no body, or an empty or bad one: everything has ended, and what is known of it is
+    /// kept, since it may be back soon.
     Failed,
 }
 

@@ -19,7 +19,7 @@ use crate::discovery::file::FileSource;
 use crate::http::ClientError;
 
 /// How often discovery files are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(5);
+const FILES_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes the fetcher of a job.
 pub type MakeFetcher =

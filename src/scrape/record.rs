@@ -60,6 +60,8 @@ struct Counts {
     scraped: u64,
     /// Those that relabelling left.
     kept: u64,
+    /// Those of them that are stored: not the same sample once more.
+    taken: u64,
     /// Series seen for the first time.
     added: u64,
 }
@@ -159,10 +161,13 @@ impl Recorder {
         self.batch.clear();
         self.cache.begin();
         let (counts, read) = match &scrape.outcome {
+            // No bytes are no series, whatever their type is said to be.
+            Ok(fetched) if fetched.body.is_empty() => (Counts::default(), Ok(())),
             Ok(fetched) => self.read(fetched, scrape.at, Pass::All),
             Err(error) => (Counts::default(), Err(error.to_string())),
         };
-        let ended = if read.is_ok() {
+        let has_body = matches!(&scrape.outcome, Ok(fetched) if !fetched.body.is_empty());
+        let ended = if read.is_ok() && has_body {
             Ended::Whole
         } else {
             self.batch.clear();
@@ -297,7 +302,7 @@ impl Recorder {
         }
         let limit = self.job.limits.samples;
         let read = match read {
-            Ok(()) if limit > 0 && counts.kept > limit => Err("sample limit exceeded".to_owned()),
+            Ok(()) if limit > 0 && counts.taken > limit => Err("sample limit exceeded".to_owned()),
             read => read,
         };
         (counts, read)
@@ -382,14 +387,18 @@ impl Recorder {
         if let Some(entry) = self.cache.find(exposed.raw, bounded) {
             let again = entry.seen == scrape;
             entry.seen = scrape;
-            entry.tracked = if again { entry.tracked || tracked } else { tracked };
             let handle = entry.handle;
             if handle == Handle::Dropped {
                 return Ok(());
             }
             counts.kept += 1;
             // Without a time of its own, the same series twice is the same sample twice.
-            if (again && explicit.is_none()) || self.is_over_limit(counts) {
+            if again && explicit.is_none() {
+                return Ok(());
+            }
+            entry.tracked = tracked || (again && entry.tracked);
+            counts.taken += 1;
+            if self.is_over_limit(counts) {
                 return Ok(());
             }
             match entry_handle(handle) {
@@ -409,6 +418,7 @@ impl Recorder {
                 return Ok(());
             };
             counts.kept += 1;
+            counts.taken += 1;
             if self.is_over_limit(counts) {
                 return Ok(());
             }
@@ -421,7 +431,7 @@ impl Recorder {
     }
 
     fn is_over_limit(&self, counts: &Counts) -> bool {
-        self.job.limits.samples > 0 && counts.kept > self.job.limits.samples
+        self.job.limits.samples > 0 && counts.taken > self.job.limits.samples
     }
 
     fn exemplars(&mut self, row: usize, mut exemplars: Vec<Exemplar>) {

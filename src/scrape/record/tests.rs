@@ -398,3 +398,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_empty_body_is_a_good_one_of_any_type() {
+    let mut bench = bench("");
+    bench.scrape("x 1\n");
+    bench.store.take();
+    let empty = Fetched { body: Vec::new(), content_type: "nonsense".into() };
+    assert_eq!(bench.outcome(Ok(empty)), None);
+    let stored = bench.store.take();
+    assert!(stored[0].contains("\"scrape_duration_seconds\""), "{stored:?}");
+    assert!(
+        stored.iter().any(|row| row.contains("\"x\"") && row.contains(" stale ")),
+        "{stored:?}"
+    );
+    assert!(stored.iter().any(|row| row.contains("\"up\"") && row.contains(" 1 @")), "{stored:?}");
+    bench.scrape("x 2\n");
+    let stored = bench.store.take();
+    let added = |row: &&String| row.contains("\"scrape_series_added\"");
+    assert!(stored.iter().find(added).unwrap().contains(" 0 @"), "it is not new: {stored:?}");
+}
+
+#[test]
+fn what_is_no_sample_of_its_own_counts_for_no_limit() {
+    let mut bench = bench("sample_limit: 2");
+    assert_eq!(bench.samples("x 1\nx 2\nx 3\ny 4\n"), ["{\"x\"} 1", "{\"y\"} 4"]);
+    assert_eq!(bench.scrape("x 1\ny 2\nz 3\n"), Some("sample limit exceeded".into()));
+}
+
+#[test]
+fn a_sample_that_is_not_taken_does_not_track_its_series() {
+    let mut bench = bench("");
+    bench.samples("x 1 500\nx 2\n");
+    assert_eq!(bench.samples("y 1\n"), ["{\"y\"} 1"], "no marker for x");
+}

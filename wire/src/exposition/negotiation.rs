@@ -40,8 +40,12 @@ impl Format {
         header: &str,
         fallback: Option<Self>,
     ) -> Result<Self, ContentTypeError> {
-        let media = header.split(';').next().unwrap_or_default().trim();
+        let mut parts = header.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        // A `;` at the end is common; a parameter without a value is none.
+        let malformed = parts.any(|part| !part.is_empty() && !part.contains('='));
         let found = match media.to_ascii_lowercase().as_str() {
+            _ if malformed => Err(ContentTypeError::Malformed(header.to_owned())),
             "text/plain" => Ok(Self::PrometheusText),
             "application/openmetrics-text" => Ok(Self::OpenMetrics),
             "application/vnd.google.protobuf" => Ok(Self::Protobuf),
@@ -173,6 +177,7 @@ mod tests {
             assert_eq!(Format::from_content_type(header, None), Ok(format), "{header}");
         };
         check("text/plain", Format::PrometheusText);
+        check("text/plain;", Format::PrometheusText);
         check("Text/Plain; version=9; charset=utf-8", Format::PrometheusText);
         check("application/openmetrics-text; version=1.0.0", Format::OpenMetrics);
         check(Format::Protobuf.content_type(), Format::Protobuf);
@@ -184,6 +189,8 @@ mod tests {
         assert_eq!(error(" "), ContentTypeError::Blank);
         assert_eq!(error("text/html"), ContentTypeError::Unsupported("text/html".into()));
         assert_eq!(error("nonsense"), ContentTypeError::Malformed("nonsense".into()));
+        let parameter = "text/plain; version";
+        assert_eq!(error(parameter), ContentTypeError::Malformed(parameter.into()));
         for header in ["", "text/html", "nonsense"] {
             let format = Format::from_content_type(header, Some(Format::OpenMetrics));
             assert_eq!(format, Ok(Format::OpenMetrics), "{header}");

@@ -113,7 +113,8 @@ pub(super) fn push_float(out: &mut String, value: f64) {
 /// bare integer.
 pub(super) fn push_bound(out: &mut String, value: f64) {
     let start = out.len();
-    push_float(out, value);
+    // There is one zero among bounds.
+    push_float(out, if value == 0.0 { 0.0 } else { value });
     let is_plain = |text: &str| text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
     if out.get(start..).is_some_and(is_plain) {
         out.push_str(".0");
@@ -167,6 +168,7 @@ mod tests {
             assert_eq!(out, bound);
         };
         check(0.0, "0", "0.0");
+        check(-0.0, "-0", "0.0");
         check(-1.0, "-1", "-1.0");
         check(100_000.0, "100000", "100000.0");
         check(1_000_000.0, "1e+06", "1e+06");
