@@ -109,6 +109,14 @@ impl Matcher {
         }
     }
 
+    /// The anchored expression in the syntax of the `regex` crate, where values must be tried with it.
+    pub fn expression(&self) -> Option<&str> {
+        match self.pattern.as_deref()? {
+            Pattern::Regex { regex, .. } => Some(regex.as_str()),
+            _ => None,
+        }
+    }
+
     /// The literal text with which every matching value starts; empty when there is none.
     pub fn literal_prefix(&self) -> &str {
         match self.pattern.as_deref() {
@@ -171,8 +179,7 @@ impl Pattern {
             ".+" => return Ok(Self::Something),
             _ => {}
         }
-        // Prometheus compiles `^(?s:…)$`: the dot matches newlines, and the text is anchored.
-        let regex = anchored_regex(pattern)?;
+        // A list of names needs no engine, however long it is.
         if let Some(set) = literal_alternatives(pattern) {
             return Ok(Self::Set(set));
         }
@@ -183,10 +190,11 @@ impl Pattern {
                 return Ok(Self::Prefix(prefix.to_owned(), needs_more));
             }
         }
+        let regex = anchored_regex(pattern)?;
         let literal = pattern.bytes().take_while(|b| !is_meta(*b)).count();
-        // What a repetition or an alternative follows is not fixed text.
+        // What a repetition or an alternative follows is not fixed text; flags and quotes may stand in between.
         let prefix = match pattern.as_bytes().get(literal) {
-            Some(b'?' | b'*' | b'{') => {
+            Some(b'?' | b'*' | b'{' | b'(' | b'\\') => {
                 let kept = pattern.get(..literal).unwrap_or_default();
                 kept.char_indices().last().map_or("", |(at, _)| kept.get(..at).unwrap_or_default())
             }
@@ -212,22 +220,26 @@ impl Pattern {
     }
 }
 
-/// Compiles `pattern` as Prometheus does: in Go's syntax, anchored at both ends, the dot matching
-/// newlines.
+/// Most memory that a compiled expression may take.
+const REGEX_BYTES_MAX: usize = 32 << 20;
+/// Longest part of an expression that an error shows.
+const SHOWN_BYTES_MAX: usize = 1000;
+
+/// Compiles `pattern` as Prometheus does: the syntax of Go, anchored at both ends, the dot matching newlines.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
-    regex::Regex::new(&anchored_expression(pattern)?).map_err(|error| {
+    let translated = re2::translate(pattern)?;
+    let mut builder = regex::RegexBuilder::new(&format!("^(?s:{translated})$"));
+    let builder = builder.size_limit(REGEX_BYTES_MAX);
+    builder.build().map_err(|error| {
+        let shown = pattern.get(..pattern.floor_char_boundary(SHOWN_BYTES_MAX)).unwrap_or(pattern);
         // The crate prints a picture of the expression; its last line is the cause.
         let text = error.to_string();
-        let cause = text.lines().last().unwrap_or_default();
-        let message = cause.strip_prefix("error: ").unwrap_or(cause);
-        RegexError { message: format!("{message}: `{pattern}`") }
+        let cause = match &error {
+            regex::Error::CompiledTooBig(_) => "expression too large",
+            _ => text.lines().last().map_or("", |line| line.trim_start_matches("error: ")),
+        };
+        RegexError { message: format!("{cause}: `{shown}`") }
     })
-}
-
-/// What [`anchored_regex`] compiles, in the syntax of the `regex` crates.
-pub fn anchored_expression(pattern: &str) -> Result<String, RegexError> {
-    // By itself first: `)|(` would leave the group that anchors it.
-    re2::translate(pattern).map(|expression| format!("^(?s:{expression})$"))
 }
 
 fn is_meta(byte: u8) -> bool {
@@ -254,16 +266,20 @@ fn is_literal(text: &str) -> bool {
     !text.bytes().any(is_meta)
 }
 
+/// The texts of `a|b|c`, where the expression is nothing else; escaped punctuation is common in host names.
 fn literal_alternatives(pattern: &str) -> Option<Vec<String>> {
     let mut set = Vec::new();
-    for part in pattern.split('|') {
-        // Escaped dots are common in host names and need no regex engine.
-        let literal = part.replace("\\.", "\u{0}");
-        if !is_literal(&literal) {
-            return None;
+    let mut text = String::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '|' => set.push(std::mem::take(&mut text)),
+            '\\' => text.push(chars.next().filter(char::is_ascii_punctuation)?),
+            c if u8::try_from(c).is_ok_and(is_meta) => return None,
+            c => text.push(c),
         }
-        set.push(literal.replace('\u{0}', "."));
     }
+    set.push(text);
     set.sort();
     set.dedup();
     Some(set)

@@ -1,556 +1,512 @@
-//! Regular expressions as Go reads them (RE2's syntax), in the words of the `regex` crate.
+//! Regular expressions as Go's `regexp` reads them, which Prometheus uses, brought into the syntax of the `regex` crate.
 //!
-//! The two languages look alike and differ in what matters: Go's `\d`, `\s`, `\w` and `\b` know
-//! ASCII only, a brace that counts nothing is a character, `[` inside a class is one too, `\Q…\E`
-//! quotes, and a repetition of a repetition is an error.
+//! The two languages look alike and differ in the small: `{` that begins no repetition is a character, `\d`, `\w`, `\s` and
+//! `\b` know ASCII only, classes know no set operators, `\Q…\E` quotes, repetitions end at 1000 and do not follow each
+//! other. Everything is parsed here and written anew, so that no text reaches the other parser with its own meaning. The
+//! rules are those of Go's `regexp/syntax` with the flags `Perl`; so are the texts of the errors.
 
 use std::fmt::Write as _;
 
 use crate::matcher::RegexError;
 
-/// The most that a repetition may ask for, nested ones multiplied.
-const REPEAT_MAX: u64 = 1000;
-/// How deep groups may nest.
+/// The largest count of a repetition, and the largest product of nested ones.
+const REPEAT_MAX: u32 = 1000;
+/// How deep groups may be nested. Go allows 1000; compiling takes stack for each.
 const DEPTH_MAX: usize = 200;
 
 /// `pattern` in the syntax of the `regex` crate.
 ///
 /// # Errors
-/// What Go refuses, in its words.
+/// It is no expression to Go either.
 pub(crate) fn translate(pattern: &str) -> Result<String, RegexError> {
-    let mut reader = Reader { pattern, rest: pattern, out: String::with_capacity(pattern.len()) };
-    reader.alternatives(0)?;
-    if reader.rest.is_empty() { Ok(reader.out) } else { Err(error("unexpected )", pattern)) }
+    let out = String::with_capacity(pattern.len() + 8);
+    Translator { whole: pattern, rest: pattern, out, atom_end: 0, names: Vec::new() }.run()
 }
 
-fn error(what: &str, place: &str) -> RegexError {
-    RegexError { message: format!("{what}: `{place}`") }
+/// What stands before a repetition operator.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// Nothing that could be repeated.
+    Nothing,
+    /// Something, with the largest product of repetitions in it.
+    Atom(u32),
+    /// A repetition, with the text that begins with its operator.
+    Repetition(u32, &'a str),
 }
 
-struct Reader<'a> {
-    pattern: &'a str,
+impl Before<'_> {
+    fn product(self) -> u32 {
+        match self {
+            Before::Nothing => 1,
+            Before::Atom(product) | Before::Repetition(product, _) => product,
+        }
+    }
+}
+
+struct Translator<'a> {
+    whole: &'a str,
     rest: &'a str,
     out: String,
+    /// Where in `out` a repetition of the last atom is written: flags may follow the atom.
+    atom_end: usize,
+    /// Of groups.
+    names: Vec<&'a str>,
 }
 
-/// How often an expression repeats something at most, nested repetitions multiplied.
-type Weight = u64;
-
-impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<char> {
-        self.rest.chars().next()
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let mut chars = self.rest.chars();
-        let next = chars.next();
-        self.rest = chars.as_str();
-        next
-    }
-
-    fn eat(&mut self, text: &str) -> bool {
-        let rest = self.rest.strip_prefix(text);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    /// What was read since `before` was all that was left.
-    fn since(&self, before: &'a str) -> &'a str {
-        before.get(..before.len() - self.rest.len()).unwrap_or_default()
-    }
-
-    /// Up to the end or to a `)`, which stays.
-    fn alternatives(&mut self, depth: usize) -> Result<Weight, RegexError> {
-        if depth > DEPTH_MAX {
-            return Err(error("expression nests too deeply", self.pattern));
-        }
-        let mut heaviest = 1;
-        // Weight of what a repetition would repeat, and where the last repetition stands.
-        let mut last: Option<Weight> = None;
-        let mut repeated: Option<&'a str> = None;
-        while let Some(next) = self.peek() {
-            let before = self.rest;
+impl<'a> Translator<'a> {
+    fn run(mut self) -> Result<String, RegexError> {
+        // The largest product of repetitions so far in each open group.
+        let mut groups: Vec<u32> = Vec::new();
+        let mut largest = 1;
+        let mut before = Before::Nothing;
+        while let Some(next) = self.rest.chars().next() {
+            let at = self.rest;
+            largest = largest.max(before.product());
             match next {
-                ')' => break,
-                '|' => {
-                    self.next();
-                    self.out.push('|');
-                    (last, repeated) = (None, None);
-                    continue;
-                }
-                '*' | '+' | '?' | '{' => {
-                    if let Some((least, most)) = self.repetition()? {
-                        if let Some(first) = repeated {
-                            let place = first.get(..first.len() - self.rest.len());
-                            let what = "invalid nested repetition operator";
-                            return Err(error(what, place.unwrap_or_default()));
+                '(' => {
+                    if !self.opening()? {
+                        // Flags are no atom: a repetition still means what stands before them.
+                        if let Before::Repetition(product, _) = before {
+                            before = Before::Atom(product);
                         }
-                        let Some(weight) = last else {
-                            let what = "missing argument to repetition operator";
-                            return Err(error(what, self.since(before)));
-                        };
-                        let weight = weight.saturating_mul(most.unwrap_or(least));
-                        if weight > REPEAT_MAX {
-                            return Err(error("invalid repeat count", self.since(before)));
-                        }
-                        heaviest = heaviest.max(weight);
-                        self.out.push_str(self.since(before));
-                        repeated = Some(before);
                         continue;
                     }
-                    self.next();
-                    self.literal(next);
-                    last = Some(1);
+                    if groups.len() >= DEPTH_MAX {
+                        return Err(error("expression nests too deeply", self.whole));
+                    }
+                    groups.push(largest);
+                    largest = 1;
+                    before = Before::Nothing;
                 }
-                '(' => last = self.group(depth)?.or(last),
+                ')' => {
+                    let Some(outer) = groups.pop() else {
+                        return Err(error("unexpected )", self.whole));
+                    };
+                    self.copy(1);
+                    before = Before::Atom(largest);
+                    largest = outer;
+                }
+                '|' => {
+                    self.copy(1);
+                    before = Before::Nothing;
+                }
+                '*' | '+' | '?' => {
+                    self.skip(1);
+                    before = self.repeated(at, before, before.product())?;
+                }
+                '{' => match self.counts()? {
+                    Some((length, count)) => {
+                        self.skip(length);
+                        let shown = at.get(..length).unwrap_or(at);
+                        let product = before.product().saturating_mul(count.max(1));
+                        if count > REPEAT_MAX || count >= 2 && product > REPEAT_MAX {
+                            return Err(error("invalid repeat count", shown));
+                        }
+                        before = self.repeated(at, before, product)?;
+                    }
+                    None => before = self.character('{'),
+                },
                 '[' => {
                     self.class()?;
-                    last = Some(1);
+                    before = Before::Atom(1);
                 }
-                '\\' => last = self.escape()?.or(last),
+                '\\' => before = self.escape(before)?,
                 '.' | '^' | '$' => {
-                    self.next();
-                    self.out.push(next);
-                    last = Some(1);
+                    self.copy(1);
+                    before = Before::Atom(1);
+                }
+                other => before = self.character(other),
+            }
+            self.atom_end = self.out.len();
+        }
+        if groups.is_empty() { Ok(self.out) } else { Err(error("missing closing )", self.whole)) }
+    }
+
+    fn skip(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+
+    fn copy(&mut self, bytes: usize) {
+        let taken = self.skip(bytes);
+        self.out.push_str(taken);
+    }
+
+    fn character(&mut self, c: char) -> Before<'a> {
+        self.skip(c.len_utf8());
+        push_literal(&mut self.out, c);
+        Before::Atom(1)
+    }
+
+    /// After a repetition operator that began at `at`.
+    fn repeated(
+        &mut self,
+        at: &'a str,
+        before: Before<'a>,
+        product: u32,
+    ) -> Result<Before<'a>, RegexError> {
+        if self.rest.starts_with('?') {
+            self.skip(1);
+        }
+        let shown = |from: &'a str| from.get(..from.len() - self.rest.len()).unwrap_or(from);
+        self.out.insert_str(self.atom_end, shown(at));
+        match before {
+            Before::Nothing => Err(error("missing argument to repetition operator", shown(at))),
+            Before::Repetition(_, from) => {
+                Err(error("invalid nested repetition operator", shown(from)))
+            }
+            Before::Atom(_) => Ok(Before::Repetition(product, at)),
+        }
+    }
+
+    /// The length of `{n}`, `{n,}` or `{n,m}` and its largest count; `None` where it is something else.
+    fn counts(&self) -> Result<Option<(usize, u32)>, RegexError> {
+        let Some(inner) = self.rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
+            return Ok(None);
+        };
+        let inner = inner.0;
+        let (min, max) = match inner.split_once(',') {
+            None => (inner, Some(inner)),
+            Some((min, "")) => (min, None),
+            Some((min, max)) => (min, Some(max)),
+        };
+        let is_number = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_digit())
+                && (text == "0" || !text.starts_with('0'))
+        };
+        if !is_number(min) || !max.is_none_or(is_number) {
+            return Ok(None);
+        }
+        let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+        let (min, max) = (number(min), max.map(number));
+        let length = inner.len() + 2;
+        if min > REPEAT_MAX || max.is_some_and(|max| max > REPEAT_MAX || max < min) {
+            let shown = self.rest.get(..length).unwrap_or(self.rest);
+            return Err(error("invalid repeat count", shown));
+        }
+        Ok(Some((length, max.unwrap_or(min))))
+    }
+
+    /// `(` and what belongs to it; whether a group is open now.
+    fn opening(&mut self) -> Result<bool, RegexError> {
+        let at = self.rest;
+        let Some(special) = at.strip_prefix("(?") else {
+            self.copy(1);
+            return Ok(true);
+        };
+        if let Some(named) = special.strip_prefix("P<").or_else(|| special.strip_prefix('<')) {
+            let Some((name, _)) = named.split_once('>') else {
+                return Err(error("invalid named capture", at));
+            };
+            let length = at.len() - named.len() + name.len() + 1;
+            let shown = at.get(..length).unwrap_or(at);
+            let is_valid = |name: &str| {
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            };
+            if !is_valid(name) {
+                return Err(error("invalid named capture", shown));
+            }
+            self.skip(length);
+            // A name of digits is a number to who refers to it, and of equal names the first one counts.
+            if self.names.contains(&name) || name.starts_with(|c: char| c.is_ascii_digit()) {
+                self.out.push('(');
+            } else {
+                self.names.push(name);
+                // Writing cannot fail: it is memory.
+                let _ = write!(self.out, "(?P<{name}>");
+            }
+            return Ok(true);
+        }
+        let mut saw_flag = false;
+        let mut is_negative = false;
+        let mut flags = String::new();
+        for (offset, c) in special.char_indices() {
+            let end = 2 + offset + c.len_utf8();
+            match c {
+                'i' | 'm' | 's' | 'U' => {
+                    saw_flag = true;
+                    if !flags.rsplit('-').next().is_some_and(|flags| flags.contains(c)) {
+                        flags.push(c);
+                    }
+                }
+                '-' if !is_negative => {
+                    is_negative = true;
+                    saw_flag = false;
+                    flags.push('-');
+                }
+                ':' | ')' if !is_negative || saw_flag => {
+                    self.skip(end);
+                    // The crate knows no `(?)`.
+                    if c == ':' || !flags.is_empty() {
+                        let _ = write!(self.out, "(?{flags}{c}");
+                    }
+                    return Ok(c == ':');
                 }
                 _ => {
-                    self.next();
-                    self.literal(next);
-                    last = Some(1);
-                }
-            }
-            heaviest = heaviest.max(last.unwrap_or(1));
-            repeated = None;
-        }
-        Ok(heaviest)
-    }
-
-    fn literal(&mut self, character: char) {
-        if character.is_ascii() && !character.is_ascii_alphanumeric() && character != '_' {
-            // Writing to a string cannot fail.
-            let _ = write!(self.out, "\\x{{{:x}}}", u32::from(character));
-        } else {
-            self.out.push(character);
-        }
-    }
-
-    /// Reads a repetition with its `?`: least and most. `None` for a brace that counts nothing.
-    fn repetition(&mut self) -> Result<Option<(u64, Option<u64>)>, RegexError> {
-        let before = self.rest;
-        let range = match self.next() {
-            Some('*' | '+') => (1, None),
-            Some('?') => (1, Some(1)),
-            _ => {
-                let Some((least, most)) = self.counts() else {
-                    self.rest = before;
-                    return Ok(None);
-                };
-                let high = most.unwrap_or(least);
-                if high > REPEAT_MAX || least > high {
-                    return Err(error("invalid repeat count", self.since(before)));
-                }
-                (least, most)
-            }
-        };
-        self.eat("?");
-        Ok(Some(range))
-    }
-
-    /// `n}`, `n,}` or `n,m}`.
-    fn counts(&mut self) -> Option<(u64, Option<u64>)> {
-        let least = self.number()?;
-        let most = if self.eat(",") {
-            if self.rest.starts_with('}') { None } else { Some(self.number()?) }
-        } else {
-            Some(least)
-        };
-        self.eat("}").then_some((least, most))
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
-        let (digits, rest) = self.rest.split_at(end);
-        if digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
-            return None;
-        }
-        self.rest = rest;
-        Some(digits.parse().unwrap_or(u64::MAX))
-    }
-
-    /// A group, or a change of flags, which is nothing that could be repeated.
-    fn group(&mut self, depth: usize) -> Result<Option<Weight>, RegexError> {
-        let before = self.rest;
-        self.next();
-        self.out.push('(');
-        if self.eat("?") {
-            self.out.push('?');
-            if self.eat("P<") || self.eat("<") {
-                let end = self.rest.find('>');
-                let Some(end) = end else {
-                    return Err(error("invalid named capture", before));
-                };
-                let (name, rest) = self.rest.split_at(end);
-                self.rest = rest;
-                self.next();
-                if name.is_empty() || !name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric()) {
-                    return Err(error("invalid named capture", self.since(before)));
-                }
-                // The crate wants no digit first, and numbers are what such a name stands for.
-                let _ = write!(self.out, "P<{name}>");
-            } else if self.flags(before)? {
-                return Ok(None);
-            }
-        }
-        let weight = self.alternatives(depth + 1)?;
-        if !self.eat(")") {
-            return Err(error("missing closing )", self.pattern));
-        }
-        self.out.push(')');
-        Ok(Some(weight))
-    }
-
-    /// `ims-U:` or `ims-U)`; whether it is the latter.
-    fn flags(&mut self, before: &'a str) -> Result<bool, RegexError> {
-        let mut negated = false;
-        let mut any = false;
-        loop {
-            match self.next() {
-                Some(flag @ ('i' | 'm' | 's' | 'U')) => {
-                    any = true;
-                    self.out.push(flag);
-                }
-                Some('-') if !negated => {
-                    (negated, any) = (true, false);
-                    self.out.push('-');
-                }
-                Some(end @ (':' | ')')) if any || !negated => {
-                    // `(?)` and `(?:` are as good as nothing.
-                    if end == ')' && self.out.ends_with('?') {
-                        self.out.pop();
-                    }
-                    self.out.push(end);
-                    return Ok(end == ')');
-                }
-                None => return Err(error("missing closing )", self.pattern)),
-                Some(_) => {
-                    let what = "invalid or unsupported Perl syntax";
-                    return Err(error(what, self.since(before)));
+                    let shown = at.get(..end).unwrap_or(at);
+                    return Err(error("invalid or unsupported Perl syntax", shown));
                 }
             }
         }
+        Err(error("invalid or unsupported Perl syntax", at))
     }
 
-    /// An escape outside of a class; `None` for an empty quotation.
-    fn escape(&mut self) -> Result<Option<Weight>, RegexError> {
-        let before = self.rest;
-        self.next();
-        let fixed = match self.peek() {
-            Some('A') => r"\A",
-            Some('z') => r"\z",
-            Some('b') => r"(?-u:\b)",
-            Some('B') => r"(?-u:\B)",
-            Some('d') => "[0-9]",
-            Some('D') => "[^0-9]",
-            Some('s') => r"[\t\n\x0C\r ]",
-            Some('S') => r"[^\t\n\x0C\r ]",
-            Some('w') => "[0-9A-Za-z_]",
-            Some('W') => "[^0-9A-Za-z_]",
-            Some('Q') => {
-                self.next();
-                let end = self.rest.find("\\E");
-                let quoted = self.rest.get(..end.unwrap_or(self.rest.len())).unwrap_or_default();
-                self.rest = self.rest.get(quoted.len()..).unwrap_or_default();
-                self.eat("\\E");
-                quoted.chars().for_each(|character| self.literal(character));
-                return Ok((!quoted.is_empty()).then_some(1));
-            }
-            Some('p' | 'P') => {
-                self.property(before)?;
-                return Ok(Some(1));
-            }
-            _ => {
-                let character = self.escaped(before)?;
-                self.literal(character);
-                return Ok(Some(1));
-            }
-        };
-        self.next();
-        self.out.push_str(fixed);
-        Ok(Some(1))
-    }
-
-    /// `pN`, `p{Greek}`, `P{^Greek}`, behind the backslash.
-    fn property(&mut self, before: &'a str) -> Result<(), RegexError> {
-        let mut negated = self.next() == Some('P');
-        let name = if self.eat("{") {
-            let Some(end) = self.rest.find('}') else {
-                return Err(error("invalid character class range", before));
-            };
-            let (name, rest) = self.rest.split_at(end);
+    /// A backslash outside a class.
+    fn escape(&mut self, before: Before<'a>) -> Result<Before<'a>, RegexError> {
+        if let Some(quoted) = self.rest.strip_prefix("\\Q") {
+            let (text, rest) = quoted.split_once("\\E").unwrap_or((quoted, ""));
             self.rest = rest;
-            self.next();
-            name
-        } else {
-            let at = self.rest;
-            self.next();
-            self.since(at)
+            text.chars().for_each(|c| push_literal(&mut self.out, c));
+            return Ok(if text.is_empty() { before } else { Before::Atom(1) });
+        }
+        let second = self.rest.chars().nth(1);
+        match second {
+            Some('A' | 'z') => self.copy(2),
+            Some('b' | 'B') => {
+                let boundary = self.skip(2);
+                // Writing cannot fail: it is memory.
+                let _ = write!(self.out, "(?-u:{boundary})");
+            }
+            Some('p' | 'P') => self.unicode_class()?,
+            Some(c) if perl_class(c).is_some() => {
+                let (items, negated) = perl_class(c).unwrap_or_default();
+                self.skip(2);
+                let sign = if negated { "^" } else { "" };
+                let _ = write!(self.out, "[{sign}{items}]");
+            }
+            _ => {
+                let c = self.escaped_character()?;
+                push_code(&mut self.out, c);
+            }
+        }
+        Ok(Before::Atom(1))
+    }
+
+    /// `\pN`, `\p{Greek}`, `\P…`, also inside classes.
+    fn unicode_class(&mut self) -> Result<(), RegexError> {
+        let at = self.rest;
+        let invalid = |shown: &str| error("invalid character class range", shown);
+        let mut negated = at.starts_with("\\P");
+        let after = at.get(2..).unwrap_or_default();
+        let (mut name, length) = match after.strip_prefix('{') {
+            Some(braced) => match braced.split_once('}') {
+                Some((name, _)) => (name, 2 + name.len() + 2),
+                None => return Err(invalid(at)),
+            },
+            None => match after.chars().next() {
+                Some(c) => (after.get(..c.len_utf8()).unwrap_or_default(), 2 + c.len_utf8()),
+                None => return Err(invalid(at)),
+            },
         };
-        let bare = name.strip_prefix('^').unwrap_or(name);
-        negated ^= bare.len() < name.len();
-        // The crate knows more than categories and scripts, and reads their names loosely.
-        if bare.is_empty() || !bare.chars().all(|c| c == '_' || c.is_ascii_alphabetic()) {
-            return Err(error("invalid character class range", self.since(before)));
+        if let Some(positive) = name.strip_prefix('^') {
+            negated = !negated;
+            name = positive;
         }
-        if bare != "Any" {
-            let _ = write!(self.out, "\\{}{{{bare}}}", if negated { 'P' } else { 'p' });
-        } else if negated {
-            self.out.push_str(r"[^\x{0}-\x{10FFFF}]");
-        } else {
-            self.out.push_str(r"[\x{0}-\x{10FFFF}]");
+        let shown = self.skip(length);
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let written = format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' });
+        // Go knows the short names of categories, scripts, and `Any`, each with its capital letter.
+        let known = match name.len() {
+            1 | 2 => written.clone(),
+            _ if name == "Any" => written.clone(),
+            _ => format!("\\p{{Script={name}}}"),
+        };
+        let is_capital = name.starts_with(|c: char| c.is_ascii_uppercase());
+        if !is_name || !is_capital || regex::Regex::new(&known).is_err() {
+            return Err(invalid(shown));
         }
+        self.out.push_str(&written);
         Ok(())
     }
 
-    /// The character that an escape stands for, behind the backslash.
-    fn escaped(&mut self, before: &'a str) -> Result<char, RegexError> {
-        let Some(next) = self.next() else {
+    /// A character behind a backslash, as its code.
+    fn escaped_character(&mut self) -> Result<u32, RegexError> {
+        let at = self.rest;
+        let mut chars = at.chars();
+        chars.next();
+        let Some(c) = chars.next() else {
             return Err(error("trailing backslash at end of expression", ""));
         };
-        let code = match next {
+        let mut length = 1 + c.len_utf8();
+        let invalid =
+            |length: usize| error("invalid escape sequence", at.get(..length).unwrap_or(at));
+        let digits = chars.as_str();
+        let code = match c {
+            '0'..='7' => {
+                let is_octal = |b: u8| (b'0'..=b'7').contains(&b);
+                // A single digit but 0 would refer to a group, which does not exist here.
+                if c != '0' && !digits.bytes().next().is_some_and(is_octal) {
+                    return Err(invalid(length));
+                }
+                let more = digits.bytes().take(2).take_while(|b| is_octal(*b)).count();
+                length += more;
+                let text = at.get(1..length).unwrap_or_default();
+                u32::from_str_radix(text, 8).map_err(|_| invalid(length))?
+            }
+            'x' => {
+                let (hex, more) = match digits.strip_prefix('{') {
+                    Some(braced) => {
+                        let (hex, _) = braced.split_once('}').ok_or_else(|| invalid(at.len()))?;
+                        (hex, hex.len() + 2)
+                    }
+                    None => (digits.get(..2).ok_or_else(|| invalid(at.len()))?, 2),
+                };
+                length += more;
+                let start = if digits.starts_with('{') { 3 } else { 2 };
+                let mut code = 0;
+                for (offset, digit) in hex.char_indices() {
+                    let shown = if start == 3 { start + offset + digit.len_utf8() } else { length };
+                    let value = digit.to_digit(16).ok_or_else(|| invalid(shown))?;
+                    code = code * 16 + value;
+                    if code > 0x0010_FFFF {
+                        return Err(invalid(shown));
+                    }
+                }
+                if hex.is_empty() {
+                    return Err(invalid(length));
+                }
+                code
+            }
             'a' => 7,
             'f' => 12,
             'n' => 10,
             'r' => 13,
             't' => 9,
             'v' => 11,
-            '0' | '1'..='7'
-                if next == '0' || self.rest.starts_with(|c| ('0'..='7').contains(&c)) =>
-            {
-                let mut code = next.to_digit(8).unwrap_or_default();
-                for _ in 0..2 {
-                    let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else { break };
-                    self.next();
-                    code = code * 8 + digit;
-                }
-                code
-            }
-            'x' => {
-                let code = self.hexadecimal();
-                code.ok_or_else(|| error("invalid escape sequence", self.since(before)))?
-            }
-            other if other.is_ascii() && !other.is_ascii_alphanumeric() => u32::from(other),
-            _ => return Err(error("invalid escape sequence", self.since(before))),
+            c if c.is_ascii() && !c.is_ascii_alphanumeric() => u32::from(c),
+            _ => return Err(invalid(length)),
         };
-        char::from_u32(code).ok_or_else(|| error("invalid escape sequence", self.since(before)))
+        self.skip(length);
+        Ok(code)
     }
 
-    /// `41` or `{1F600}`.
-    fn hexadecimal(&mut self) -> Option<u32> {
-        let digits = if self.eat("{") {
-            let end = self.rest.find('}')?;
-            let (digits, rest) = self.rest.split_at(end);
-            self.rest = rest.get(1..)?;
-            digits
-        } else {
-            let digits = self.rest.get(..2)?;
-            self.rest = self.rest.get(2..)?;
-            digits
-        };
-        let valid = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u32::from_str_radix(digits, 16).ok().filter(|_| valid)
-    }
-
-    /// A class in brackets.
+    /// `[…]`.
     fn class(&mut self) -> Result<(), RegexError> {
-        let before = self.rest;
-        self.next();
+        let at = self.rest;
+        self.skip(1);
         self.out.push('[');
-        if self.eat("^") {
-            self.out.push('^');
+        if self.rest.starts_with('^') {
+            self.copy(1);
         }
-        let mut first = true;
-        loop {
-            if self.rest.is_empty() {
-                return Err(error("missing closing ]", before));
-            }
-            if !first && self.eat("]") {
-                break;
-            }
-            first = false;
-            if self.posix()? {
+        let mut is_first = true;
+        while is_first || !self.rest.starts_with(']') {
+            is_first = false;
+            if self.named_class()? {
                 continue;
             }
-            let item = self.rest;
-            if self.eat("\\") {
-                match self.peek() {
-                    Some('d') => self.out.push_str("0-9"),
-                    Some('D') => self.out.push_str("[^0-9]"),
-                    Some('s') => self.out.push_str(r"\t\n\x0C\r\x20"),
-                    Some('S') => self.out.push_str(r"[^\t\n\x0C\r\x20]"),
-                    Some('w') => self.out.push_str("0-9A-Za-z_"),
-                    Some('W') => self.out.push_str("[^0-9A-Za-z_]"),
-                    Some('p' | 'P') => {
-                        self.property(item)?;
-                        continue;
-                    }
-                    _ => {
-                        self.rest = item;
-                        self.range(before)?;
-                        continue;
-                    }
-                }
-                self.next();
-            } else {
-                self.range(before)?;
+            let second = self.rest.strip_prefix('\\').and_then(|rest| rest.chars().next());
+            if matches!(second, Some('p' | 'P')) {
+                self.unicode_class()?;
+                continue;
             }
+            if let Some((items, negated)) = second.and_then(perl_class) {
+                self.skip(2);
+                if negated {
+                    let _ = write!(self.out, "[^{items}]");
+                } else {
+                    self.out.push_str(items);
+                }
+                continue;
+            }
+            self.class_range(at)?;
         }
-        self.out.push(']');
+        self.copy(1);
         Ok(())
     }
 
-    /// `[:alpha:]` or `[:^alpha:]` inside a class; whether there was one.
-    fn posix(&mut self) -> Result<bool, RegexError> {
-        const NAMES: [&str; 14] = [
+    /// One character of the class that begins at `class`, or a range.
+    fn class_range(&mut self, class: &'a str) -> Result<(), RegexError> {
+        let from = self.rest;
+        let low = self.class_character(class)?;
+        let mut high = low;
+        if self.rest.starts_with('-') && self.rest.len() >= 2 && !self.rest.starts_with("-]") {
+            self.skip(1);
+            high = self.class_character(class)?;
+            if high < low {
+                let shown = from.get(..from.len() - self.rest.len()).unwrap_or(from);
+                return Err(error("invalid character class range", shown));
+            }
+        }
+        // Halves of surrogate pairs are never part of a text.
+        let (low, high) = match (char::from_u32(low), char::from_u32(high)) {
+            (None, None) => {
+                push_code(&mut self.out, 0xD800);
+                return Ok(());
+            }
+            (low, high) => (low.unwrap_or('\u{E000}'), high.unwrap_or('\u{D7FF}')),
+        };
+        push_code(&mut self.out, u32::from(low));
+        if low != high {
+            self.out.push('-');
+            push_code(&mut self.out, u32::from(high));
+        }
+        Ok(())
+    }
+
+    fn class_character(&mut self, class: &'a str) -> Result<u32, RegexError> {
+        match self.rest.chars().next() {
+            None => Err(error("missing closing ]", class)),
+            Some('\\') => self.escaped_character(),
+            Some(c) => {
+                self.skip(c.len_utf8());
+                Ok(u32::from(c))
+            }
+        }
+    }
+
+    /// `[:alpha:]` inside a class; whether there is one.
+    fn named_class(&mut self) -> Result<bool, RegexError> {
+        let Some((name, _)) = self.rest.strip_prefix("[:").and_then(|rest| rest.split_once(":]"))
+        else {
+            return Ok(false);
+        };
+        let shown = self.skip(name.len() + 4);
+        let known = [
             "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print",
             "punct", "space", "upper", "word", "xdigit",
         ];
-        let Some(rest) = self.rest.strip_prefix("[:") else { return Ok(false) };
-        let Some(end) = rest.find(":]") else { return Ok(false) };
-        let whole = self.rest.get(..end + 4).unwrap_or_default();
-        let name = rest.get(..end).unwrap_or_default();
-        if !NAMES.contains(&name.strip_prefix('^').unwrap_or(name)) {
-            return Err(error("invalid character class range", whole));
+        if !known.contains(&name.strip_prefix('^').unwrap_or(name)) {
+            return Err(error("invalid character class range", shown));
         }
-        self.out.push_str(whole);
-        self.rest = self.rest.get(whole.len()..).unwrap_or_default();
+        self.out.push_str(shown);
         Ok(true)
     }
+}
 
-    /// One character of a class, or a range of them.
-    fn range(&mut self, class: &'a str) -> Result<(), RegexError> {
-        let before = self.rest;
-        let low = self.class_character(class)?;
-        let mut high = low;
-        if self.rest.starts_with('-') && !self.rest.starts_with("-]") && self.rest.len() > 1 {
-            self.next();
-            high = self.class_character(class)?;
-            if high < low {
-                return Err(error("invalid character class range", self.since(before)));
-            }
-        }
-        let (low, high) = (u32::from(low), u32::from(high));
-        let _ = write!(self.out, "\\x{{{low:x}}}");
-        if high > low {
-            let _ = write!(self.out, "-\\x{{{high:x}}}");
-        }
-        Ok(())
-    }
+/// The members of `\d`, `\s`, `\w`, and whether the class is what they are not.
+fn perl_class(c: char) -> Option<(&'static str, bool)> {
+    let items = match c.to_ascii_lowercase() {
+        'd' => "0-9",
+        's' => r"\t\n\f\r ",
+        'w' => "0-9A-Za-z_",
+        _ => return None,
+    };
+    Some((items, c.is_ascii_uppercase()))
+}
 
-    fn class_character(&mut self, class: &'a str) -> Result<char, RegexError> {
-        let before = self.rest;
-        match self.next() {
-            Some('\\') => self.escaped(before),
-            Some(other) => Ok(other),
-            None => Err(error("missing closing ]", class)),
-        }
+fn push_literal(out: &mut String, c: char) {
+    if c.is_alphanumeric() || c == '_' || c == '/' || c == ':' {
+        out.push(c);
+    } else {
+        push_code(out, u32::from(c));
     }
+}
+
+/// A code that is no character of a text matches nothing.
+fn push_code(out: &mut String, code: u32) {
+    // Writing cannot fail: it is memory.
+    let _ = match char::from_u32(code) {
+        Some(c) if c.is_ascii_alphanumeric() => write!(out, "{c}"),
+        Some(_) => write!(out, "\\x{{{code:X}}}"),
+        None => write!(out, r"[^\x{{0}}-\x{{10FFFF}}]"),
+    };
+}
+
+fn error(what: &str, shown: &str) -> RegexError {
+    RegexError { message: format!("{what}: `{shown}`") }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::matcher::anchored_regex;
-
-    fn check(pattern: &str, yes: &[&str], no: &[&str]) {
-        let regex = anchored_regex(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
-        for text in yes {
-            assert!(regex.is_match(text), "{pattern} {text}: {:?}", translate(pattern));
-        }
-        for text in no {
-            assert!(!regex.is_match(text), "{pattern} {text}: {:?}", translate(pattern));
-        }
-    }
-
-    fn refuse(pattern: &str, message: &str) {
-        let told = translate(pattern).map_err(|error| error.message);
-        assert_eq!(told, Err(message.to_owned()), "{pattern}");
-    }
-
-    #[test]
-    fn classes_know_ascii_only() {
-        check(r"\d+", &["12"], &["١٢", "a"]);
-        check(r"\w+", &["aZ_9"], &["é"]);
-        check(r"\W", &["é", "-"], &["a"]);
-        check(r"\s", &[" ", "\t", "\n"], &["\u{b}", "\u{a0}"]);
-        check(r"[\d\s]+", &["1 2"], &["a"]);
-        check(r"[^\D]+", &["12"], &["a"]);
-        check(r"a\b-", &["a-"], &[]);
-        check(r"é\b-", &[], &["é-"]);
-        check(r"a\Bb", &["ab"], &[]);
-        check(r"\pL\p{Greek}\P{^Lu}", &["éαA"], &["1αA", "éαa"]);
-    }
-
-    #[test]
-    fn what_is_special_there_is_special_here_and_no_more() {
-        check("foo{bar}", &["foo{bar}"], &["foobar"]);
-        check("a{,2}|{|x{01}", &["a{,2}", "{", "x{01}"], &["a", "aa"]);
-        check(r"\Qa.b\E+\Q", &["a.b", "a.bbb"], &["axb"]);
-        check("[a[b&&c]", &["[", "&", "b", "c"], &["d"]);
-        check("[]a]|[^]a]b|[a-]", &["]", "a", "xb", "-"], &["]b"]);
-        check("[[:alpha:]_]+|[[:^digit:]-]x", &["_", "ab", "-x"], &["1x"]);
-        check(r"\<\>\_\#", &["<>_#"], &[]);
-        check(r"\x41\x{1F600}\101\0", &["A😀A\0"], &[]);
-        check(r"(?i)ab(?-i)c|(?U:d+)", &["ABc", "d"], &["ABC"]);
-        check("(?s:.)(?)x", &["\nx"], &[]);
-        check("a(?P<n>b)(?<m>c)", &["abc"], &[]);
-        check("(a{30}){30}b*?", &[&"a".repeat(900)], &["a"]);
-        check("", &[""], &["a"]);
-        check("#a ~&", &["#a ~&"], &[]);
-    }
-
-    #[test]
-    fn what_go_refuses_is_refused_in_its_words() {
-        refuse("a++", "invalid nested repetition operator: `++`");
-        refuse("a{2}*", "invalid nested repetition operator: `{2}*`");
-        refuse("a??+", "invalid nested repetition operator: `??+`");
-        refuse("x{1001}", "invalid repeat count: `{1001}`");
-        refuse("x{3,2}", "invalid repeat count: `{3,2}`");
-        refuse("(x{100}){11}", "invalid repeat count: `{11}`");
-        refuse("*a", "missing argument to repetition operator: `*`");
-        refuse("a|+", "missing argument to repetition operator: `+`");
-        refuse("a(", "missing closing ): `a(`");
-        refuse(")a", "unexpected ): `)a`");
-        refuse("a[b", "missing closing ]: `[b`");
-        refuse("[z-a]", "invalid character class range: `z-a`");
-        refuse("[[:foo:]]", "invalid character class range: `[:foo:]`");
-        refuse("(?x)a", "invalid or unsupported Perl syntax: `(?x`");
-        refuse("(?=a)", "invalid or unsupported Perl syntax: `(?=`");
-        refuse(r"\1", r"invalid escape sequence: `\1`");
-        refuse(r"\C", r"invalid escape sequence: `\C`");
-        refuse("a\\", "trailing backslash at end of expression: ``");
-        refuse("(?P<n", "invalid named capture: `(?P<n`");
-        refuse(&"(".repeat(300), &format!("expression nests too deeply: `{}`", "(".repeat(300)));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_panics_and_what_is_accepted_compiles(pattern in r"[ab\\^$.|?*+(){}\[\]QEdwsx0-9,:<>P\-!=&~#é]{0,12}") {
-            if let Ok(translated) = translate(&pattern) {
-                let outcome = regex::Regex::new(&translated);
-                let is_known = outcome.as_ref().err().is_none_or(|error| {
-                    let error = error.to_string();
-                    ["duplicate capture", "Unicode property", "invalid capture", "capture group name"]
-                        .iter().any(|known| error.contains(known))
-                });
-                proptest::prop_assert!(is_known, "{pattern} {translated} {outcome:?}");
-            }
-        }
-
-        #[test]
-        fn plain_text_means_itself(text in "\\PC*") {
-            let quoted = format!("\\Q{}\\E", text.replace("\\E", ""));
-            let regex = regex::Regex::new(&format!("^(?s:{})$", translate(&quoted).unwrap())).unwrap();
-            proptest::prop_assert!(regex.is_match(&text.replace("\\E", "")));
-        }
-    }
-}
+mod tests;

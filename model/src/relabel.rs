@@ -11,7 +11,7 @@ use md5::{Digest, Md5};
 use regex::Regex;
 
 use crate::labels::{LabelsBuilder, NameScheme, Quoted};
-use crate::matcher::anchored_regex;
+use crate::matcher::{RegexError, anchored_regex};
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -160,8 +160,8 @@ pub enum RuleError {
     #[error("{0} action requires only 'regex', and no other fields")]
     OnlyRegex(Action),
     /// Not a regular expression.
-    #[error("error parsing regexp: {0}")]
-    Regex(String),
+    #[error(transparent)]
+    Regex(RegexError),
 }
 
 /// A validated, compiled rule.
@@ -178,7 +178,7 @@ impl Rule {
     /// Checks and compiles `spec`; label names written by it must be valid under `scheme`.
     pub fn new(spec: RuleSpec, scheme: NameScheme) -> Result<Self, RuleError> {
         validate(&spec, scheme)?;
-        let regex = anchored_regex(&spec.regex).map_err(|error| RuleError::Regex(error.message))?;
+        let regex = anchored_regex(&spec.regex).map_err(RuleError::Regex)?;
         let target = Template::new(&spec.target_label, &regex);
         let replacement = Template::new(&spec.replacement, &regex);
         Ok(Self { spec, scheme, regex, target, replacement })

@@ -131,7 +131,7 @@ fn mistakes_are_told_with_their_line() {
     assert_eq!(refused("a # b\n+ + *"), "2:5: parse error: unexpected <op:*>");
     assert_eq!(
         refused("x{a=~\"(\"}"),
-        "1:3: parse error: error parsing regexp: unclosed group: `(`"
+        "1:3: parse error: error parsing regexp: missing closing ): `(`"
     );
     assert_eq!(
         refused("foo @ +Inf"),
