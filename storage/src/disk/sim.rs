@@ -1,7 +1,7 @@
 //! A disk in memory that can fail, fill up, and crash at any call.
 //!
 //! What may happen to data: bytes appended since the last sync of their file may be kept, lost,
-//! torn in the middle or replaced by zeros; names changed since the last sync of their directory
+//! torn in the middle, replaced by zeros, or written back out of order; names changed since the last sync of their directory
 //! may be kept or lost. What never happens: synced bytes and names change. A crashed disk answers
 //! every further call with an error until [`SimDisk::after_crash`] makes a new one from what is left.
 
@@ -26,7 +26,13 @@ pub enum Unsynced {
     Torn,
     /// The length is there, the content is zeros.
     Zeroed,
+    /// The length is there, every other page is zeros: later pages were written back before
+    /// earlier ones.
+    Reordered,
 }
+
+/// Bytes that are written back together; small, so that small files have several.
+const PAGE: usize = 64;
 
 /// What a crash leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +48,15 @@ impl Crash {
     pub const KILL: Self = Self { data: Unsynced::Kept, names_kept: true };
 
     /// The kinds of crash that tests go through.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::KILL,
         Self { data: Unsynced::Dropped, names_kept: false },
         Self { data: Unsynced::Dropped, names_kept: true },
         Self { data: Unsynced::Torn, names_kept: true },
         Self { data: Unsynced::Torn, names_kept: false },
         Self { data: Unsynced::Zeroed, names_kept: true },
+        Self { data: Unsynced::Reordered, names_kept: true },
+        Self { data: Unsynced::Reordered, names_kept: false },
     ];
 }
 
@@ -182,6 +190,15 @@ impl SimDisk {
         Self::from_state(state)
     }
 
+    /// A new disk that holds what `dir` does.
+    pub fn at_dir(&self, dir: &Path) -> DiskResult<Self> {
+        let mut state = self.state.lock().clone();
+        let id = state.find(dir).map_err(|e| DiskError::new("look at", dir, e))?;
+        state.nodes.swap(0, id);
+        state.plan = None;
+        Ok(Self::from_state(state))
+    }
+
     fn call<T>(
         &self,
         operation: &'static str,
@@ -222,6 +239,12 @@ fn left_of(data: &[u8], durable: &[u8], unsynced: Unsynced) -> Vec<u8> {
         Unsynced::Kept | Unsynced::Dropped => {}
         Unsynced::Torn => left.extend_from_slice(tail.get(..tail.len() / 2).unwrap_or_default()),
         Unsynced::Zeroed => left.resize(data.len(), 0),
+        Unsynced::Reordered => {
+            let start = durable.len();
+            let kept = |place: usize| (place / PAGE - start / PAGE) % 2 == 1;
+            let page = |(place, byte): (usize, &u8)| if kept(place) { *byte } else { 0 };
+            left.extend((start..).zip(tail).map(page));
+        }
     }
     left
 }

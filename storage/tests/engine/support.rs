@@ -1,14 +1,15 @@
 //! A small database, and a fixed story that meets every border of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use stint_model::{
-    Appender as _, Batch, Columns, Hints, Labels, Querier, Queryable as _, Sample, Selector, Span,
-    TimeRange, Timestamp,
+    Appender as _, Batch, Columns, Hints, Labels, Matcher, Querier, Queryable as _, Sample,
+    Selector, Span, TimeRange, Timestamp,
 };
 use stint_storage::check::check;
-use stint_storage::{Db, Disk, OpenError, OpenReport, Options, SimDisk};
+use stint_storage::{Db, Disk, Limits, OpenError, OpenReport, Options, SimDisk};
 
 /// Value by time, by series.
 pub(crate) type Content = BTreeMap<Labels, BTreeMap<i64, u64>>;
@@ -92,6 +93,17 @@ fn batch_of(rows: &[(usize, i64, f64)]) -> Batch {
     batch
 }
 
+/// A deletion of the story.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deletion {
+    /// Only samples of earlier batches are deleted.
+    before_batch: usize,
+    n: usize,
+    range: TimeRange,
+    /// Whether it was acknowledged; if not, it may have been done in part.
+    pub(crate) acknowledged: bool,
+}
+
 /// What the story's teller knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
@@ -99,10 +111,61 @@ pub(crate) struct Told {
     pub(crate) acknowledged: Vec<usize>,
     /// Of these, how many were acknowledged when the last sync succeeded.
     pub(crate) synced: usize,
+    /// Deletions that were tried.
+    pub(crate) deletions: Vec<Deletion>,
+    /// Retention may have removed samples before this.
+    pub(crate) cut: Option<i64>,
+    /// What was there when the snapshot was begun, and whether it was acknowledged.
+    pub(crate) snapshot: Option<(Content, bool)>,
+    /// Names of the jobs that were done.
+    pub(crate) jobs: BTreeSet<&'static str>,
 }
 
-/// Tells the story to a database on `disk`: appends, syncs, jobs, one reopening. Goes on after
-/// errors. `look` is called now and then with what was acknowledged so far.
+/// Where the story puts its snapshot.
+pub(crate) const SNAPSHOT: &str = "snapshots/one";
+
+impl Told {
+    fn delete(&mut self, db: &Db, before_batch: usize, n: usize, start: i64, end: i64) {
+        let range = TimeRange::new(Timestamp(start), Timestamp(end));
+        let selector = Selector::new(vec![Matcher::equal("n", &n.to_string())]);
+        let acknowledged = db.delete_series(&[selector], range).is_ok();
+        self.deletions.push(Deletion { before_batch, n, range, acknowledged });
+        if acknowledged {
+            self.synced = self.acknowledged.len();
+        }
+    }
+
+    /// The step of the story that follows batch `number`, beside syncs and jobs.
+    fn chapter(&mut self, db: &Db, number: usize) {
+        match number {
+            20 => self.delete(db, number + 1, 1, 300, 900),
+            25 => {
+                let seen = content(db);
+                self.snapshot = Some((seen.clone(), false));
+                let done = db.snapshot(Path::new(SNAPSHOT), true).is_ok();
+                self.snapshot = Some((seen, done));
+            }
+            21 => {
+                if let Ok(report) = db.clean_tombstones()
+                    && report.blocks_written > 0
+                {
+                    self.jobs.insert(report.job);
+                }
+            }
+            38 => self.delete(db, number + 1, 0, 1000, 3000),
+            40 => {
+                let retention = Span(2000);
+                db.set_limits(Limits { retention: Some(retention), ..db.options().limits() });
+                self.cut = Some(100 * STORY_BATCHES as i64 - retention.0);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells the story to a database on `disk`: appends, syncs, deletions, a snapshot, jobs, one
+/// reopening. Goes on after errors. `look` is called now and then with what was acknowledged so
+/// far.
 pub(crate) fn tell(disk: &SimDisk, mut look: impl FnMut(&Db, &Told)) -> Told {
     let mut told = Told::default();
     let Ok((mut db, _)) = open(disk) else { return told };
@@ -114,12 +177,12 @@ pub(crate) fn tell(disk: &SimDisk, mut look: impl FnMut(&Db, &Told)) -> Told {
         if number % 5 == 4 && db.sync().is_ok() {
             told.synced = told.acknowledged.len();
         }
+        told.chapter(&db, number);
         if number % 6 == 5 {
             for _ in 0..20 {
                 let Some(job) = db.next_job(Timestamp(100 * number as i64)) else { break };
-                if job.run().is_err() {
-                    break;
-                }
+                let Ok(report) = job.run() else { break };
+                told.jobs.insert(report.job);
             }
             look(&db, &told);
         }
@@ -138,31 +201,46 @@ pub(crate) fn tell(disk: &SimDisk, mut look: impl FnMut(&Db, &Told)) -> Told {
     told
 }
 
-/// The content after these batches.
-pub(crate) fn content_after(batches: &[usize]) -> Content {
-    let mut content = Content::new();
-    for number in batches {
-        for (n, at, value) in story_batch(*number) {
-            content.entry(series(n)).or_default().entry(at).or_insert(value.to_bits());
-        }
-    }
-    content
-}
-
-/// The batches of which `content` has samples. Fails when it has a part of one, or anything else.
-pub(crate) fn batches_in(content: &Content) -> Vec<usize> {
+/// The batches of which `content` has samples. Fails when it does not have all of `kept`, has a
+/// part of a batch (unless `parts`), what was deleted, or what was never appended.
+pub(crate) fn judge(
+    content: &Content,
+    told: &Told,
+    kept: &[usize],
+    parts: bool,
+    place: &str,
+) -> Vec<usize> {
     let has = |(n, at, value): &(usize, i64, f64)| {
         content.get(&series(*n)).and_then(|rows| rows.get(at)) == Some(&value.to_bits())
     };
     let mut found = Vec::new();
+    let mut known = 0;
     for number in 0..STORY_BATCHES {
         let rows = story_batch(number);
-        let there = rows.iter().filter(|row| has(row)).count();
-        assert!(there == 0 || there == rows.len(), "a part of batch {number}: {there} rows");
+        let mut certain = Vec::new();
+        for row in rows {
+            known += usize::from(has(&row));
+            let covers = |deletion: &&Deletion| {
+                number < deletion.before_batch
+                    && deletion.n == row.0
+                    && deletion.range.contains(Timestamp(row.1))
+            };
+            let deletions: Vec<_> = told.deletions.iter().filter(covers).collect();
+            let deleted = deletions.iter().any(|deletion| deletion.acknowledged);
+            assert!(!deleted || !has(&row), "{place}: {row:?} of batch {number} was deleted");
+            if deletions.is_empty() && told.cut.is_none_or(|cut| row.1 >= cut) {
+                certain.push(row);
+            }
+        }
+        let there = certain.iter().filter(|row| has(row)).count();
+        let whole = there == certain.len();
+        assert!(whole || !kept.contains(&number), "{place}: batch {number} lost {certain:?}");
+        assert!(whole || there == 0 || parts, "{place}: {there} rows of batch {number}");
         if there > 0 {
             found.push(number);
         }
     }
-    assert_eq!(content_after(&found), *content, "nothing that was never appended");
+    let all: usize = content.values().map(BTreeMap::len).sum();
+    assert_eq!(known, all, "{place}: nothing that was never appended");
     found
 }
