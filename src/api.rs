@@ -34,6 +34,7 @@ mod budget;
 pub mod error;
 mod exemplars;
 pub mod extract;
+pub mod forward_metrics;
 pub mod json;
 pub mod layers;
 pub mod number;

@@ -9,6 +9,7 @@
 //! [`report`] explains all of it.
 
 pub mod admission;
+pub mod figures;
 pub mod full;
 pub mod group;
 pub mod history;

@@ -11,6 +11,7 @@ use stint_model::{Appender, Clock, Queryable, Span};
 use stint_promql::Engine;
 use tokio::sync::mpsc;
 
+use crate::api::forward_metrics;
 use crate::api::store_metrics::StoreMetrics;
 use crate::api::work::Workers;
 use crate::api::{self, Api, Parts, Reload};
@@ -152,13 +153,13 @@ impl Server {
                 &metrics,
             ))
         });
-        let forwarding = Forwarding::new(Sources {
+        let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
             disk,
             clock: Arc::clone(&clock),
             wake: pipeline.stored(),
             flush_deadline: flags.storage_remote_flush_deadline.to_std(),
-        });
+        }));
         let refused = |errors: Vec<String>| StartError::Config(errors.join("\n"));
         let endpoints = forwarding.prepare(&config).await.map_err(refused)?;
         let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
@@ -174,6 +175,7 @@ impl Server {
         let engine = Engine::new(features::engine_options(flags));
         let timeout = flags.query_timeout;
         let store_metrics = StoreMetrics::new(&metrics);
+        forward_metrics::register(&metrics, &forwarding, Arc::clone(&clock));
         let parts = Arc::new(Parts {
             store: Arc::new(db.clone()) as Arc<dyn Queryable>,
             db,
@@ -186,7 +188,7 @@ impl Server {
             ),
             store_metrics,
             scrape,
-            forwarding: Arc::new(forwarding),
+            forwarding,
             receiver,
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),

@@ -28,6 +28,15 @@ async fn what_is_stored_arrives_at_the_endpoint() {
     assert_eq!(data["result"][0]["metric"]["site"], "home");
     assert_eq!(data["result"][0]["value"][0], NOW.0 / 1000);
     assert_eq!(data["result"][0]["value"][1], "1.5");
+    let metrics = sender.get("/metrics").await;
+    let url = format!("{}/api/v1/write", receiver.url);
+    for part in [
+        "prometheus_remote_storage_samples_total{remote_name=",
+        "stint_forward_running{remote_name=",
+        &format!("url=\"{url}\"}} 1\n"),
+    ] {
+        assert!(metrics.text.contains(part), "{part} in {}", metrics.text);
+    }
     sender.stop().await;
     receiver.stop().await;
 }

@@ -1,10 +1,10 @@
 //! `prometheus_tsdb_*`: the store's figures as metrics, read at each exposition.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
-use stint_model::RejectReason;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
+use stint_model::{RejectReason, Timestamp};
 use stint_storage::{Options, Stats};
 
-use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
+use crate::metrics::{Metrics, counter, counter_vec, gauge as seconds_gauge, int_gauge};
 
 /// Families about the store, under the names that dashboards know.
 pub struct StoreMetrics {
@@ -16,6 +16,7 @@ pub struct StoreMetrics {
     head_bytes: IntGauge,
     head_min_time: IntGauge,
     head_max_time: IntGauge,
+    newest_seconds: Gauge,
     lowest_time: IntGauge,
     samples: IntCounterVec,
     late_samples: IntCounter,
@@ -71,6 +72,11 @@ impl StoreMetrics {
             head_bytes: gauge("stint_storage_head_bytes", "Bytes of the head, about."),
             head_min_time: gauge("prometheus_tsdb_head_min_time", "First time in the head, ms."),
             head_max_time: gauge("prometheus_tsdb_head_max_time", "Last time in the head, ms."),
+            newest_seconds: seconds_gauge(
+                registry,
+                "prometheus_remote_storage_highest_timestamp_in_seconds",
+                "Time of the newest stored sample: what endpoints are compared with.",
+            ),
             lowest_time: gauge("prometheus_tsdb_lowest_timestamp", "First stored time, ms."),
             samples,
             late_samples: count(
@@ -127,6 +133,7 @@ impl StoreMetrics {
         self.head_bytes.set(stats.head_bytes as i64);
         self.head_min_time.set(first);
         self.head_max_time.set(last);
+        self.newest_seconds.set(Timestamp(last).as_secs_f64());
         self.lowest_time.set(stats.bounds.map_or(0, |(first, _)| first.0));
         raise(&self.samples.with_label_values(&["float"]), stats.samples_appended);
         raise(&self.late_samples, stats.samples_late);

@@ -275,6 +275,13 @@ impl Admission {
         }
     }
 
+    /// Whether the server may be counting series that the ledger does not list: there was none, or
+    /// it was damaged, and the hold time has not passed since.
+    pub fn is_in_doubt(&self, now: Duration) -> bool {
+        let doubtful = self.doubt.as_ref().is_some_and(|it| it.rule != MissingLedger::Nothing);
+        doubtful && now.saturating_sub(self.started) < HOLD.to_std()
+    }
+
     /// Slots that may be in use right after the start.
     pub fn slots_at_start(&self) -> u64 {
         self.slots(self.started)

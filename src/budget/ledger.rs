@@ -124,6 +124,11 @@ impl Ledger {
         self.leases.contains_key(&key)
     }
 
+    /// How many leases of series there are that were not sent since a moment.
+    pub fn untouched_since(&self, moment: Duration) -> u64 {
+        self.leases.values().filter(|lease| lease.touched < moment).count() as u64
+    }
+
     /// How many leases the server has confirmed.
     pub fn confirmed(&self) -> u64 {
         self.leases.values().filter(|lease| lease.state == State::Confirmed).count() as u64

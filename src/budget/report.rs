@@ -13,6 +13,7 @@ use stint_model::labels::METRIC_NAME;
 use stint_model::{Labels, Span, Timestamp};
 
 use super::admission::{Admission, State};
+use super::figures::Figures;
 use super::limits::Origin;
 use super::policy::Reason;
 
@@ -71,7 +72,8 @@ pub struct SeriesBudget {
     pub allowed: u64,
     /// Part of the target for the first class alone.
     pub reserve: u64,
-    /// Slots held by series that are not sent at present, until the server has forgotten them.
+    /// Slots held by series that were not sent for five minutes, until the server has forgotten
+    /// them.
     pub cooling: u64,
     /// `normal`, `full` or `probing`: whether the server refuses new series.
     pub server: String,
@@ -81,6 +83,8 @@ pub struct SeriesBudget {
     pub refused_examples: Vec<String>,
     /// `configured` or `free_tier`.
     pub origin: String,
+    /// Whether the server may be counting series that the ledger does not list.
+    pub in_doubt: bool,
     /// Why no slots can be granted, when the ledger cannot be written.
     pub ledger_error: Option<String>,
 }
@@ -236,46 +240,43 @@ fn fill(admission: &Admission, now: Duration, interval: Span) -> (EndpointReport
     for group in admission.groups() {
         tables.add(admission, group);
     }
-    let classes = admission.policy.classes().iter().enumerate().map(|(number, class)| {
-        let configured = class.interval.unwrap_or(interval);
-        let used = admission.interval(number as u16, configured);
-        ClassUse {
+    let figures = Figures::of(admission, now, interval);
+    let classes =
+        figures.classes.iter().zip(admission.policy.classes()).map(|(class, policy)| ClassUse {
             name: class.name.clone(),
-            slots: admission.ledger.live_by_class().get(number).copied().unwrap_or(0),
-            max: class.series,
-            sent: class.send,
-            interval_secs: used.as_secs_f64(),
-            thinned: used > configured,
-        }
-    });
-    let live = admission.ledger.live();
-    let sent = tables.live.len() as u64;
-    let series = admission.limits.as_ref().map(|limits| SeriesBudget {
-        contract: limits.contract,
+            slots: class.live,
+            max: policy.series,
+            sent: policy.send,
+            interval_secs: class.interval.as_secs_f64(),
+            thinned: class.thinned,
+        });
+    let limits = admission.limits.as_ref();
+    let series = figures.series.as_ref().zip(limits).map(|(series, limits)| SeriesBudget {
+        contract: series.contract,
         enforced: limits.enforced,
-        target: limits.target,
-        allowed: admission.slots(now),
-        reserve: limits.reserve,
-        cooling: live.saturating_sub(sent),
-        server: admission.full.name().to_owned(),
-        refusals: admission.full.refusals(),
+        target: series.target,
+        allowed: series.allowed,
+        reserve: series.reserve,
+        cooling: figures.cooling,
+        server: series.server.to_owned(),
+        refusals: series.refusals,
         refused_examples: admission.full.examples().map(str::to_owned).collect(),
         origin: match limits.origin {
             Origin::Configured => "configured".to_owned(),
             Origin::FreeTier => "free_tier".to_owned(),
         },
+        in_doubt: series.in_doubt,
         ledger_error: admission.ledger_error.clone(),
     });
-    let target = admission.limits.as_ref().map(|limits| limits.target);
-    let trend = target.and_then(|target| admission.history.trend(target));
+    let trend = limits.and_then(|limits| admission.history.trend(limits.target));
     let withheld = tables.withheld(admission);
     let report = EndpointReport {
         series,
-        live,
+        live: figures.live,
         points: Points {
-            per_minute: admission.limits.as_ref().and_then(|limits| limits.points_per_minute),
-            last_minute: admission.history.points_last_minute(),
-            billable_p95: admission.history.billable_p95(),
+            per_minute: figures.points_per_minute,
+            last_minute: figures.points_last_minute,
+            billable_p95: figures.billable_p95,
             interval_secs: 0.0,
         },
         classes: classes.collect(),
@@ -404,10 +405,17 @@ fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
             series.contract
         ));
     }
-    if series.allowed < series.target && series.server == "normal" {
+    if series.in_doubt {
         hints.push(format!(
-            "there was no complete ledger at the start: {} of {} slots may be in use until the \
-             server has forgotten earlier series (22 minutes)",
+            "the server may be counting series that the ledger does not list, since there was none \
+             at a start, or it was damaged: {} of {} slots may be in use until 22 minutes have \
+             passed without a restart",
+            series.allowed, series.target
+        ));
+    } else if series.server == "normal" && series.allowed < series.target {
+        hints.push(format!(
+            "the server refused new series a while ago: {} of {} slots may be in use, and more again \
+             every ten minutes",
             series.allowed, series.target
         ));
     }

@@ -160,6 +160,7 @@ impl Sender {
             let counters = &mut self.status.lock().counters;
             counters.requests += 1;
             counters.bytes += body.len() as u64;
+            counters.attempted += piece.samples();
             if piece.failures > 0 {
                 counters.retried += piece.samples();
             }

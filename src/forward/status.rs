@@ -30,6 +30,8 @@ pub struct Counters {
     pub gaps: u64,
     /// Samples read and not dealt with yet.
     pub pending: u64,
+    /// Samples in requests sent, repetitions included.
+    pub attempted: u64,
     /// Samples in requests that were sent again.
     pub retried: u64,
     /// Requests sent, retries included.

@@ -4,6 +4,7 @@ use stint_storage::SimDisk;
 use stint_storage::disk::sim::{Crash, Fault, Plan};
 
 use super::*;
+use crate::budget::figures::Figures;
 use crate::budget::limits::Origin;
 use crate::budget::policy::VITAL;
 
@@ -245,4 +246,73 @@ fn forgotten_series_leave_nothing_behind() {
     assert!(bench.admission.names.is_empty() && bench.admission.metrics.is_empty());
     bench.pass(22 * 60);
     assert_eq!(bench.send(&gauges("b", 10)), 10);
+}
+
+#[test]
+fn what_is_not_sent_any_more_is_cooling_until_it_is_forgotten() {
+    let figures = |bench: &Bench| Figures::of(&bench.admission, bench.now, Span::MINUTE);
+    let mut bench = Bench::new(100, 0);
+    let (calm, gone) = (gauges("calm", 30), gauges("gone", 20));
+    bench.send(&calm);
+    bench.send(&gone);
+    assert_eq!((figures(&bench).live, figures(&bench).cooling), (50, 0));
+    for _ in 0..10 {
+        bench.pass(60);
+        bench.send(&calm);
+    }
+    assert_eq!((figures(&bench).live, figures(&bench).cooling), (50, 20));
+    // After a restart nobody knows any more when they were sent.
+    bench.admission = open(&bench.disk, limits(100, 0), true, bench.now);
+    assert_eq!((figures(&bench).live, figures(&bench).cooling), (50, 0));
+    for _ in 0..10 {
+        bench.pass(60);
+        bench.send(&calm);
+    }
+    assert_eq!((figures(&bench).live, figures(&bench).cooling), (50, 20));
+    for _ in 0..13 {
+        bench.pass(60);
+        bench.send(&calm);
+    }
+    assert_eq!((figures(&bench).live, figures(&bench).cooling), (30, 0));
+}
+
+#[test]
+fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
+    let (disk, now) = (SimDisk::new(), Duration::from_secs(1000));
+    let ramp = || Limits { missing_ledger: MissingLedger::Ramp, ..limits(100, 0) };
+    let hints = |admission: &Admission, now| {
+        let about = crate::budget::report::About {
+            name: "a".into(),
+            url: String::new(),
+            interval: Span::MINUTE,
+            samples: crate::budget::report::Samples::default(),
+        };
+        crate::budget::report::Look::at(admission, now, Span::MINUTE).finish(about).hints.join("\n")
+    };
+    let text = "the ledger does not list";
+    let first = open(&disk, ramp(), false, now);
+    assert!(first.is_in_doubt(now) && hints(&first, now).contains(text));
+    drop(first);
+    // A restart begins the hold time anew.
+    let mut second = open(&disk, ramp(), true, now);
+    assert!(second.is_in_doubt(now) && hints(&second, now).contains(text));
+    let later = now + HOLD.to_std();
+    second.advance(later, WALL);
+    assert!(!second.is_in_doubt(later) && !hints(&second, later).contains(text));
+    second.close().unwrap();
+    let third = open(&disk, ramp(), true, now);
+    assert!(!third.is_in_doubt(now) && !hints(&third, now).contains(text));
+    // A target lowered by refusals is another matter.
+    let mut lowered = open(&disk, ramp(), true, now);
+    let key = Key::of(&gauge("a", 1));
+    let group = lowered.register(&gauge("a", 1), key).group;
+    lowered.server_full(&[(key, group)], "no room", now, WALL);
+    let mut at = now;
+    for _ in 0..23 {
+        at += Duration::from_mins(1);
+        lowered.advance(at, WALL);
+    }
+    assert_eq!(lowered.full.name(), "normal");
+    let hints = hints(&lowered, at);
+    assert!(hints.contains("refused new series a while ago") && !hints.contains(text), "{hints}");
 }

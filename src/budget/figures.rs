@@ -1,0 +1,111 @@
+//! The state of a budget in numbers, for metrics and the report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stint_model::Span;
+
+use super::admission::{Admission, State};
+use super::policy::Reason;
+
+/// A lease that was not used this long keeps its slot for nothing but the server's memory.
+const UNUSED: Duration = Duration::from_mins(5);
+
+/// One look at a budget.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Slots in use.
+    pub live: u64,
+    /// Of these, such whose series was not sent for five minutes.
+    pub cooling: u64,
+    /// The budget of series; nothing where there is none.
+    pub series: Option<SeriesFigures>,
+    /// Points included per minute; nothing for no limit.
+    pub points_per_minute: Option<u64>,
+    /// Points sent in the last whole minute.
+    pub points_last_minute: u64,
+    /// 95th percentile over the last day of the larger of series and points.
+    pub billable_p95: u64,
+    /// By class, in order of importance.
+    pub classes: Vec<ClassFigures>,
+}
+
+/// The budget of series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesFigures {
+    /// What the account includes.
+    pub contract: u64,
+    /// What is used at most.
+    pub target: u64,
+    /// What may be in use right now.
+    pub allowed: u64,
+    /// Part of the target for the first class alone.
+    pub reserve: u64,
+    /// `normal`, `full` or `probing`.
+    pub server: &'static str,
+    /// Requests that the server answered with a lack of room.
+    pub refusals: u64,
+    /// Whether the server may be counting series that the ledger does not list.
+    pub in_doubt: bool,
+    /// Whether the ledger cannot be written.
+    pub ledger_failed: bool,
+}
+
+/// A class.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassFigures {
+    /// Its name.
+    pub name: String,
+    /// Slots in use.
+    pub live: u64,
+    /// Series that are not sent, by reason.
+    pub withheld: BTreeMap<Reason, u64>,
+    /// Distance between forwarded samples at present; zero for all.
+    pub interval: Span,
+    /// Whether that is longer than configured.
+    pub thinned: bool,
+}
+
+impl Figures {
+    /// Looks at a budget at `now`; `interval` is the configured distance between samples.
+    pub fn of(admission: &Admission, now: Duration, interval: Span) -> Self {
+        let mut classes: Vec<ClassFigures> = Vec::new();
+        for (number, class) in admission.policy.classes().iter().enumerate() {
+            let configured = class.interval.unwrap_or(interval);
+            let interval = admission.interval(number as u16, configured);
+            classes.push(ClassFigures {
+                name: class.name.clone(),
+                live: admission.ledger.live_by_class().get(number).copied().unwrap_or(0),
+                withheld: BTreeMap::new(),
+                interval,
+                thinned: interval > configured,
+            });
+        }
+        for group in admission.groups() {
+            if let State::Waiting { reason, .. } | State::Evicted { reason, .. } = group.state
+                && let Some(class) = classes.get_mut(usize::from(group.rank.class))
+            {
+                *class.withheld.entry(reason).or_default() += group.members.len() as u64;
+            }
+        }
+        let series = admission.limits.as_ref().map(|limits| SeriesFigures {
+            contract: limits.contract,
+            target: limits.target,
+            allowed: admission.slots(now),
+            reserve: limits.reserve,
+            server: admission.full.name(),
+            refusals: admission.full.refusals(),
+            in_doubt: admission.is_in_doubt(now),
+            ledger_failed: admission.ledger_error.is_some(),
+        });
+        Self {
+            live: admission.ledger.live(),
+            cooling: admission.ledger.untouched_since(now.saturating_sub(UNUSED)),
+            series,
+            points_per_minute: admission.limits.as_ref().and_then(|it| it.points_per_minute),
+            points_last_minute: admission.history.points_last_minute(),
+            billable_p95: admission.history.billable_p95(),
+            classes,
+        }
+    }
+}
