@@ -35,6 +35,8 @@ pub struct EngineOptions {
     pub use_start_timestamps: bool,
     /// Types and units are labels (`type-and-unit-labels`).
     pub type_and_unit_labels: bool,
+    /// Samples are counted by step, too (`promql-per-step-stats`).
+    pub per_step_stats: bool,
     /// Shortcuts that change no answer.
     pub rewrites: Rewrites,
 }
@@ -51,6 +53,7 @@ impl Default for EngineOptions {
             delayed_name_removal: false,
             use_start_timestamps: false,
             type_and_unit_labels: false,
+            per_step_stats: false,
             rewrites: Rewrites::ALL,
         }
     }

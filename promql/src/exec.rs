@@ -23,7 +23,7 @@ pub(crate) mod window;
 
 use std::cell::{Cell, RefCell};
 
-use stint_model::Querier;
+use stint_model::{Querier, Timestamp};
 
 use crate::annotations::{Annotations, Remarks};
 use crate::cancel::Cancel;
@@ -34,7 +34,7 @@ use crate::functions::math::float_function;
 use crate::functions::range_function;
 use crate::parse::ast::{Expr, PosRange, ValueType};
 use crate::parse::line_and_column;
-use crate::value::Stats;
+use crate::value::{Stats, StepStats};
 
 pub(crate) use duration::reach;
 
@@ -78,6 +78,9 @@ pub(crate) struct Shared<'a> {
     held: Cell<usize>,
     peak: Cell<usize>,
     total: Cell<usize>,
+    read: Cell<usize>,
+    /// Samples looked at and read by each step; empty where nobody wants to know.
+    by_step: RefCell<Vec<(usize, usize)>>,
     remarks: RefCell<Remarks>,
     spare: RefCell<Vec<Column>>,
     /// Whether selectors fill in what histograms do not say about counter resets. Prometheus does
@@ -100,6 +103,12 @@ impl<'a> Shared<'a> {
             held: Cell::default(),
             peak: Cell::default(),
             total: Cell::default(),
+            read: Cell::default(),
+            by_step: RefCell::new(if options.per_step_stats {
+                vec![(0, 0); run.steps.count]
+            } else {
+                Vec::new()
+            }),
             remarks: RefCell::default(),
             spare: RefCell::default(),
             detects_resets: Cell::default(),
@@ -138,9 +147,28 @@ impl<'a> Shared<'a> {
         self.held.set(self.held.get().saturating_sub(points));
     }
 
-    /// Counts samples that were looked at.
-    pub(crate) fn looked_at(&self, samples: usize) {
+    /// Counts samples that were looked at, and those of them that were not looked at before.
+    pub(crate) fn looked_at(&self, samples: usize, read: usize) {
         self.total.set(self.total.get().saturating_add(samples));
+        self.read.set(self.read.get().saturating_add(read));
+    }
+
+    /// Whether samples are counted by step.
+    pub(crate) fn counts_steps(&self) -> bool {
+        self.options.per_step_stats
+    }
+
+    /// Counts the samples of the step at `time`, once more beside [`Self::looked_at`].
+    pub(crate) fn looked_at_step(&self, time: i64, samples: usize, read: usize) {
+        let (start, _, step) = self.query;
+        let mut steps = self.by_step.borrow_mut();
+        let last = steps.len().saturating_sub(1);
+        let at = time.saturating_sub(start).checked_div(step).unwrap_or(0).max(0);
+        let at = usize::try_from(at).unwrap_or(last).min(last);
+        if let Some((total, fresh)) = steps.get_mut(at) {
+            *total += samples;
+            *fresh += read;
+        }
     }
 
     /// Warns about the place `pos`.
@@ -181,7 +209,19 @@ impl<'a> Shared<'a> {
 
     /// The collected remarks and costs.
     pub(crate) fn finish(self) -> (Annotations, Stats) {
-        let stats = Stats { samples_total: self.total.get(), samples_peak: self.peak.get() };
+        let (start, _, step) = self.query;
+        let steps = self.by_step.into_inner().into_iter().enumerate();
+        let steps = steps.map(|(at, (samples_total, samples_read))| StepStats {
+            at: Timestamp(start.saturating_add(step.saturating_mul(at as i64))),
+            samples_total,
+            samples_read,
+        });
+        let stats = Stats {
+            samples_total: self.total.get(),
+            samples_read: self.read.get(),
+            samples_peak: self.peak.get(),
+            steps: steps.collect(),
+        };
         (self.remarks.into_inner().finish(), stats)
     }
 }

@@ -21,4 +21,4 @@ pub use cancel::Cancel;
 pub use engine::{Engine, EngineOptions, InstantQuery, RangeQuery};
 pub use error::QueryError;
 pub use rewrites::Rewrites;
-pub use value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue, Stats};
+pub use value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue, Stats, StepStats};

@@ -19,12 +19,28 @@ pub struct Answer {
 }
 
 /// How much a query looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Samples that took part, counted once per step that looked at them.
     pub samples_total: usize,
+    /// Samples that took part, counted once per selector.
+    pub samples_read: usize,
     /// The most points held in memory at the same time.
     pub samples_peak: usize,
+    /// The same by step of the query, where the engine's options ask for it; else empty. What a
+    /// subquery looks at counts for the step of the query that its own step lies in.
+    pub steps: Vec<StepStats>,
+}
+
+/// How much one step looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepStats {
+    /// The time of the step.
+    pub at: Timestamp,
+    /// Samples that it looked at.
+    pub samples_total: usize,
+    /// Those of them that no step before looked at.
+    pub samples_read: usize,
 }
 
 /// The result of a query.

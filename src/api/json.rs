@@ -27,11 +27,16 @@ pub struct Reply {
 impl Reply {
     /// An answer whose `data` is `value`.
     pub fn json(value: &impl Serialize) -> Self {
+        Self::raw(Self::data(value))
+    }
+
+    /// What `data` is for `value`: JSON with numbers as Go writes them.
+    pub fn data(value: &impl Serialize) -> Vec<u8> {
         let mut data = Vec::with_capacity(256);
         let mut serializer = serde_json::Serializer::with_formatter(&mut data, GoFormatter);
         // Only maps with keys that are no strings fail, and no answer has one.
         value.serialize(&mut serializer).expect("answers are valid JSON");
-        Self::raw(data)
+        data
     }
 
     /// An answer whose `data` is JSON already.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Serialize;
 use stint_model::{Span, Timestamp};
-use stint_promql::{Answer, InstantQuery, QueryError, RangeQuery};
+use stint_promql::{Answer, InstantQuery, QueryError, RangeQuery, StepStats};
 
 use super::Api;
 use super::error::{ApiError, ErrorKind};
@@ -104,7 +104,8 @@ impl Common {
         let mut data = open_data(&answer.value);
         if self.stats.is_some() {
             data.extend_from_slice(b",\"stats\":");
-            data.extend_from_slice(&stats(&answer, spent));
+            let by_step = self.stats.as_deref() == Some("all");
+            data.extend_from_slice(&stats(&answer, spent, by_step));
         }
         data.push(b'}');
         let mut reply =
@@ -145,12 +146,21 @@ struct TimingsJson {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SamplesJson {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    total_queryable_samples_per_step: Vec<(f64, usize)>,
     total_queryable_samples: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples_read_per_step: Vec<(f64, usize)>,
+    samples_read: usize,
     peak_samples: usize,
 }
 
 /// Preparing and sorting are part of the evaluation here and not measured apart.
-fn stats(answer: &Answer, spent: Spent) -> Vec<u8> {
+fn stats(answer: &Answer, spent: Spent, by_step: bool) -> Vec<u8> {
+    let steps = if by_step { answer.stats.steps.as_slice() } else { &[] };
+    let list = |samples: fn(&StepStats) -> usize| {
+        steps.iter().map(|step| (step.at.as_secs_f64(), samples(step))).collect()
+    };
     let evaluating = spent.running.as_secs_f64();
     let queueing = spent.queueing.as_secs_f64();
     let stats = StatsJson {
@@ -163,11 +173,14 @@ fn stats(answer: &Answer, spent: Spent) -> Vec<u8> {
             exec_total_time: queueing + evaluating,
         },
         samples: SamplesJson {
+            total_queryable_samples_per_step: list(|step| step.samples_total),
             total_queryable_samples: answer.stats.samples_total,
+            samples_read_per_step: list(|step| step.samples_read),
+            samples_read: answer.stats.samples_read,
             peak_samples: answer.stats.samples_peak,
         },
     };
-    serde_json::to_vec(&stats).expect("numbers are valid JSON")
+    Reply::data(&stats)
 }
 
 impl From<QueryError> for ApiError {

@@ -34,6 +34,7 @@ pub fn engine_options(flags: &Flags) -> EngineOptions {
             "promql-extended-range-selectors" => options.features.extended_range_selectors = true,
             "promql-binop-fill-modifiers" => options.features.fill_modifiers = true,
             "promql-delayed-name-removal" => options.delayed_name_removal = true,
+            "promql-per-step-stats" => options.per_step_stats = true,
             "use-start-timestamps" => options.use_start_timestamps = true,
             _ => {}
         }
@@ -48,6 +49,7 @@ pub fn warnings(flags: &Flags) -> Vec<String> {
         "promql-extended-range-selectors",
         "promql-binop-fill-modifiers",
         "promql-delayed-name-removal",
+        "promql-per-step-stats",
         "use-start-timestamps",
     ];
     let without_effect = |name: &&String| !known.contains(&name.as_str());

@@ -134,24 +134,42 @@ impl FloatHistogram {
     }
 
     /// All stored buckets from the lowest to the highest, the zero bucket among them where it is
-    /// populated.
+    /// populated. A bucket into which the zero bucket reaches begins where that one ends.
     pub fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets = self.whole_buckets();
+        if self.is_custom() {
+            return buckets;
+        }
+        let zero = self.zero_threshold;
+        buckets.retain_mut(|bucket| match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            // Below zero there are counts of differences, which Prometheus does not list.
+            (true, true) => bucket.count > 0.0,
+            (true, false) => {
+                bucket.upper = if bucket.upper > -zero { -zero } else { bucket.upper };
+                true
+            }
+            _ => {
+                bucket.lower = if bucket.lower < zero { zero } else { bucket.lower };
+                true
+            }
+        });
+        buckets
+    }
+
+    /// All stored buckets and the zero bucket, each with its own bounds.
+    pub(super) fn whole_buckets(&self) -> Vec<Bucket> {
         let mut buckets =
             Vec::with_capacity(self.positive_buckets.len() + self.negative_buckets.len() + 1);
-        // A bucket into which the zero bucket reaches begins where that one ends.
-        let zero = self.zero_threshold;
         for (index, count) in self.negative_indexed().into_iter().rev() {
-            let upper = -exponential_bound(index.wrapping_sub(1), self.schema);
             buckets.push(Bucket {
                 lower: -exponential_bound(index, self.schema),
-                upper: if upper > -zero { -zero } else { upper },
+                upper: -exponential_bound(index.wrapping_sub(1), self.schema),
                 lower_inclusive: true,
                 upper_inclusive: false,
                 count,
             });
         }
-        // Below zero there are counts of differences, which Prometheus does not list.
-        if self.zero_count > 0.0 && !self.is_custom() {
+        if self.zero_count != 0.0 && !self.is_custom() {
             buckets.push(Bucket {
                 lower: -self.zero_threshold,
                 upper: self.zero_threshold,
@@ -160,13 +178,8 @@ impl FloatHistogram {
                 count: self.zero_count,
             });
         }
-        for (index, count) in self.positive_indexed() {
-            let mut bucket = self.positive_bucket(index, count);
-            if !self.is_custom() && bucket.lower < zero {
-                bucket.lower = zero;
-            }
-            buckets.push(bucket);
-        }
+        let positive = self.positive_indexed().into_iter();
+        buckets.extend(positive.map(|(index, count)| self.positive_bucket(index, count)));
         buckets
     }
 

@@ -8,7 +8,9 @@ impl fmt::Display for FloatHistogram {
     /// `{count:20, sum:5, [-1,-0.5):1, [-0.001,0.001]:2, (0.5,1]:3}`; empty buckets are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{count:{}, sum:{}", Short(self.count), Short(self.sum))?;
-        for bucket in self.buckets() {
+        // Unlike where observations are looked for, a bucket into which the zero bucket reaches shows
+        // its own bounds.
+        for bucket in self.whole_buckets() {
             if bucket.count == 0.0 {
                 continue;
             }

@@ -105,8 +105,8 @@ impl Evaluator<'_> {
                 continue;
             }
             let mut column = self.shared.column(self.steps.count);
-            self.fill(&columns, reference, take, &mut column);
-            self.shared.looked_at(column.weight());
+            let read = self.fill(&columns, reference, take, &mut column);
+            self.shared.looked_at(column.weight(), read);
             if column.is_empty() {
                 self.shared.recycle(column);
             } else {
@@ -116,8 +116,9 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    fn fill(&self, columns: &Columns, reference: Reference, take: Take, out: &mut Column) {
-        let mut next = 0;
+    /// Fills a column; how many samples it was filled with, each counted once.
+    fn fill(&self, columns: &Columns, reference: Reference, take: Take, out: &mut Column) -> usize {
+        let (mut next, mut read, mut newest) = (0, 0, usize::MAX);
         let mut histograms = Histograms::new(columns, self.shared.detects_resets.get());
         for (at, time) in self.steps.times().enumerate() {
             let time = reference.time(time);
@@ -136,6 +137,12 @@ impl Evaluator<'_> {
             if histogram.is_some_and(|histogram| is_stale(histogram.sum)) {
                 continue;
             }
+            let fresh = usize::from(newest != row);
+            newest = row;
+            read += fresh;
+            if self.shared.counts_steps() {
+                self.shared.looked_at_step(self.steps.at(at), 1, fresh);
+            }
             match (take, histogram) {
                 (Take::Value | Take::FloatTime, Some(histogram)) => {
                     out.set_histogram(at, histogram.clone());
@@ -150,6 +157,7 @@ impl Evaluator<'_> {
                 },
             }
         }
+        read
     }
 
     /// Interpolates between the samples before and after each step.

@@ -23,8 +23,6 @@ pub(crate) struct Timeline {
     times: Vec<i64>,
     /// The window of each step.
     pub(crate) windows: Vec<Bounds>,
-    /// Samples in all windows, one in several windows counted in each.
-    pub(crate) looked_at: usize,
     /// How a rate is extrapolated in each window; empty where nobody asked.
     pub(crate) reaches: Vec<Reach>,
     /// Bitmap of the steps that have a reach.
@@ -90,17 +88,15 @@ impl Timelines {
 impl Timeline {
     fn new(times: &[i64], shape: &Shape, steps: &Steps) -> Self {
         let mut windows = Vec::with_capacity(steps.count);
-        let mut looked_at = 0;
         let (mut start, mut end) = (Pointer::default(), Pointer::default());
         for time in steps.times() {
             let until = shape.reference.time(time);
             let after = until.saturating_sub(shape.range);
             let (from, to) = (start.to(times, after), end.to(times, until));
             let to = to.max(from);
-            looked_at += to - from;
             windows.push((from as u32, to as u32));
         }
-        Self { times: times.to_vec(), windows, looked_at, reaches: Vec::new(), reached: Vec::new() }
+        Self { times: times.to_vec(), windows, reaches: Vec::new(), reached: Vec::new() }
     }
 
     fn bytes(&self) -> usize {
@@ -155,7 +151,6 @@ mod tests {
         let steps = Steps { start: 20, step: 10, count: 4 };
         let timeline = timelines(10, steps).of(&[5, 10, 15, 20, 21, 40, 51], |_, _, _| {});
         assert_eq!(timeline.windows, [(2, 4), (4, 5), (5, 6), (6, 6)]);
-        assert_eq!(timeline.looked_at, 4);
         assert_eq!(timeline.times((2, 4)), [15, 20]);
     }
 

@@ -2,6 +2,7 @@
 //! of each window.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use stint_model::histogram::FloatHistogram;
@@ -11,7 +12,7 @@ use crate::column::{Column, Samples, Scalar, Series};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
 use crate::exec::selector::load;
-use crate::exec::timeline::Timelines;
+use crate::exec::timeline::{Bounds, Timeline, Timelines};
 use crate::exec::{Evaluator, Shared, Sink};
 use crate::functions::{Kernel, RangeFunction, lanes, over_time, plain_rate, rate};
 use crate::parse::ast::{Call, Expr, MatrixSelector, PosRange};
@@ -235,15 +236,15 @@ impl Evaluator<'_> {
                 use_starts: self.shared.options.use_start_timestamps,
             };
             if let Some(kernel) = kernel.filter(|_| samples.is_plain()) {
-                let looked_at = apply_kernel(kernel, samples, &mut timelines, &mut column);
-                self.shared.looked_at(looked_at);
+                let timeline = apply_kernel(kernel, samples, &mut timelines, &mut column);
+                self.count_windows(&timeline.windows);
                 if is_rate && !column.is_empty() {
                     rate::remark_on_name(&scope);
                 }
                 return self.emit_called(labels, drop_name, column, function, sink);
             }
             let mut slide = Slide::default();
-            let mut looked_at = 0;
+            let mut counted = Counted::default();
             for (at, time) in self.steps.times().enumerate() {
                 let end = shape.reference.time(time);
                 let window = slide.to(
@@ -256,7 +257,10 @@ impl Evaluator<'_> {
                 if window.len() == 0 {
                     continue;
                 }
-                looked_at += window.len();
+                let (len, fresh) = counted.add(&window);
+                if self.shared.counts_steps() {
+                    self.shared.looked_at_step(time, len, fresh);
+                }
                 scope.time = time;
                 scope.args = [args[0].at(at), args[1].at(at)];
                 if has_factors {
@@ -266,12 +270,28 @@ impl Evaluator<'_> {
                     column.set(at, value);
                 }
             }
-            self.shared.looked_at(looked_at);
+            self.shared.looked_at(counted.samples, counted.read);
             if is_rate && column.floats().next().is_some() {
                 rate::remark_on_name(&scope);
             }
             self.emit_called(labels, drop_name, column, function, sink)
         })
+    }
+
+    /// Counts the samples of the windows of all steps.
+    fn count_windows(&self, windows: &[Bounds]) {
+        let (mut samples, mut read, mut seen) = (0, 0, 0);
+        for (at, (from, to)) in windows.iter().enumerate() {
+            let len = (to - from) as usize;
+            let fresh = to.saturating_sub(seen.max(*from)) as usize;
+            seen = seen.max(*to);
+            samples += len;
+            read += fresh;
+            if len > 0 && self.shared.counts_steps() {
+                self.shared.looked_at_step(self.steps.at(at), len, fresh);
+            }
+        }
+        self.shared.looked_at(samples, read);
     }
 
     fn emit_called(
@@ -304,7 +324,10 @@ impl Evaluator<'_> {
             let window = Slide::default().to(samples, start, end, Edges::Plain, 0);
             let floats = window.float_times().iter().zip(window.floats());
             let histograms = window.histogram_times().iter().zip(window.histograms());
-            self.shared.looked_at(window.len());
+            self.shared.looked_at(window.len(), window.len());
+            if self.shared.counts_steps() {
+                self.shared.looked_at_step(self.steps.start, window.len(), window.len());
+            }
             self.shared.hold(window.len())?;
             let labels = if drop_name { crate::column::without_metadata(&labels) } else { labels };
             let series = RangeSeries {
@@ -322,13 +345,38 @@ impl Evaluator<'_> {
     }
 }
 
-/// Fills a column, and tells how many samples all windows have.
+/// How many samples windows had, and how many of them were new.
+#[derive(Default)]
+struct Counted {
+    samples: usize,
+    read: usize,
+    floats: usize,
+    histograms: usize,
+}
+
+impl Counted {
+    /// Adds a window that lies behind those before: its samples, and the new ones among them.
+    fn add(&mut self, window: &Window<'_>) -> (usize, usize) {
+        let fresh = |range: &Range<usize>, seen: &mut usize| {
+            let fresh = range.end.saturating_sub((*seen).max(range.start));
+            *seen = (*seen).max(range.end);
+            fresh
+        };
+        let fresh = fresh(&window.float_range, &mut self.floats)
+            + fresh(&window.histogram_range, &mut self.histograms);
+        self.samples += window.len();
+        self.read += fresh;
+        (window.len(), fresh)
+    }
+}
+
+/// Fills a column, and gives the timeline it was filled along.
 fn apply_kernel(
     kernel: Kernel,
     samples: &Samples,
     timelines: &mut Timelines,
     column: &mut Column,
-) -> usize {
+) -> Rc<Timeline> {
     let range = timelines.range();
     let timeline = timelines.of(&samples.float_times, |timeline, shape, steps| {
         if let Kernel::Rate(kind) = kernel {
@@ -341,7 +389,7 @@ fn apply_kernel(
             lanes::column(summary, &samples.floats, &timeline.windows, column);
         }
     }
-    timeline.looked_at
+    timeline
 }
 
 fn check_edges(function: &str, edges: Edges) -> Result<(), QueryError> {

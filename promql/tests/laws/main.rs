@@ -295,6 +295,33 @@ fn too_many_samples_are_refused() {
 }
 
 #[test]
+fn samples_are_counted_by_step_and_in_all() {
+    let store = small_store();
+    let count = |expr: &str, rewrites: Rewrites| {
+        let options = EngineOptions { per_step_stats: true, rewrites, ..EngineOptions::default() };
+        let stats = range(&Engine::new(options), &store, expr, (40_000, 80_000)).unwrap().stats;
+        let steps: Vec<_> =
+            stats.steps.iter().map(|s| (s.at.0, s.samples_total, s.samples_read)).collect();
+        (stats.samples_total, stats.samples_read, steps)
+    };
+    let windows = vec![(40_000, 600, 600), (60_000, 600, 400), (80_000, 600, 400)];
+    for rewrites in [Rewrites::ALL, Rewrites::NONE] {
+        assert_eq!(count("rate(m_total[30s])", rewrites), (1800, 1400, windows.clone()));
+        assert_eq!(count("changes(m_total[30s])", rewrites), (1800, 1400, windows.clone()));
+        let single = vec![(40_000, 20, 20), (60_000, 20, 20), (80_000, 20, 20)];
+        assert_eq!(count("m_total", rewrites), (60, 60, single));
+        // Every step of a subquery counts for the step of the query that it lies in.
+        let (total, _, steps) = count("max_over_time(m_total[10s:4s])", rewrites);
+        assert_eq!(total, steps.iter().map(|(_, total, _)| total).sum::<usize>());
+    }
+    let stats = range(&engine(false), &store, "m_total", (40_000, 80_000)).unwrap().stats;
+    assert!(stats.steps.is_empty());
+    // The last sample stays the newest one.
+    let stats = range(&engine(false), &store, "m_total", (99_000, 139_000)).unwrap().stats;
+    assert_eq!((stats.samples_total, stats.samples_read), (60, 20));
+}
+
+#[test]
 fn a_cancelled_query_stops() {
     let engine = Engine::new(EngineOptions::default());
     let canceled = cancel();
