@@ -33,7 +33,7 @@ pub const RETRY_AFTER_SECONDS: u64 = 5;
 /// Bytes that a decoded request takes per byte of the message, the message included; a request of
 /// many samples per series takes a little more, one of long labels less.
 const DECODED_FACTOR: usize = 4;
-/// Series of one generation of the handle cache, 24 MB of memory.
+/// Series of one generation of the handle cache, about 30 MB of memory.
 const CACHED_SERIES_MAX: usize = 1 << 20;
 /// Refusals of one kind that an answer names; the others are counted.
 const NAMED_MAX: usize = 5;
@@ -182,7 +182,8 @@ impl RemoteWrite {
     /// Stores what was read: known series by their handles, the others with their labels.
     fn append(&self, request: &Request<'_>) -> Answer {
         let mut tally = Tally::default();
-        let known = self.cache.get_all(request.series.iter().map(|series| &series.key));
+        let known: Vec<_> =
+            request.series.iter().map(|series| self.cache.get(&series.key)).collect();
         let all: Vec<usize> = (0..request.series.len()).collect();
         let forgotten = match self.attempt(request, &all, &known, &mut tally) {
             Ok(forgotten) => forgotten,
@@ -229,11 +230,15 @@ impl RemoteWrite {
         }
         forgotten.dedup();
         tally.written.exemplars += built.exemplars;
-        let keys = built.series_of_row.iter().zip(&outcome.refs).filter_map(|(at, reference)| {
-            let series = request.series.get(*at)?;
-            Some((series.key, (*reference)?)).filter(|_| forgotten.binary_search(at).is_err())
-        });
-        self.cache.put_new(keys);
+        for (at, reference) in built.series_of_row.iter().zip(&outcome.refs) {
+            let news = *reference != known.get(*at).copied().flatten();
+            if let (Some(reference), true) = (reference, news)
+                && forgotten.binary_search(at).is_err()
+                && let Some(series) = request.series.get(*at)
+            {
+                self.cache.put(series.key, *reference);
+            }
+        }
         Ok(forgotten)
     }
 }

@@ -1,62 +1,107 @@
 //! From the labels as they came over the wire to the handle of their series.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 
+use hashbrown::HashTable;
 use parking_lot::RwLock;
 use stint_model::SeriesRef;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A 128-bit hash of a series' encoded labels. The hash is seeded at random, so that nobody can
-/// prepare two series that share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct LabelKey(u128);
+/// Parts of the cache, each with its own lock and its own table. They get unlike shares of the
+/// series, so that their tables double at different times: at any moment some are nearly full,
+/// and growing one copies only a part of the whole.
+const SHARDS: usize = 16;
 
-/// Remembers handles. Holds at most two generations of `generation_max` entries of 24 bytes; what
-/// was not asked for during a whole generation is forgotten.
+/// 96 bits of a hash of a series' encoded labels. The hash is seeded at random, so that nobody can
+/// prepare two series that share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct LabelKey {
+    high: u32,
+    low: [u32; 2],
+}
+
+impl LabelKey {
+    fn of(hash: u128) -> Self {
+        Self { high: (hash >> 64) as u32, low: [(hash >> 32) as u32, hash as u32] }
+    }
+
+    fn table_hash(&self) -> u64 {
+        u64::from(self.low[0]) << 32 | u64::from(self.low[1])
+    }
+
+    fn place(&self) -> usize {
+        (self.high >> 24) as usize
+    }
+}
+
+/// Remembers handles. Holds at most two generations of `generation_max` entries, of 20 to 40 bytes
+/// each; what was not asked for during a whole generation is forgotten.
 pub(super) struct RefCache {
     seed: u64,
+    /// The shard of each of the 256 places that keys have.
+    shard_of: [u8; 256],
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
     generation_max: usize,
     generations: RwLock<Generations>,
 }
 
-type Map = HashMap<LabelKey, SeriesRef, BuildHasherDefault<TakeHash>>;
+/// Handles are numbered from one on; those beyond 32 bits are not worth an entry of twice the size.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: LabelKey,
+    series: u32,
+}
 
 #[derive(Default)]
 struct Generations {
-    young: Map,
-    old: Map,
+    young: HashTable<Entry>,
+    old: HashTable<Entry>,
 }
 
-/// Keys are hashes already.
-#[derive(Default)]
-pub(super) struct TakeHash(u64);
+fn find<'t>(table: &'t HashTable<Entry>, key: &LabelKey) -> Option<&'t Entry> {
+    table.find(key.table_hash(), |entry| entry.key == *key)
+}
 
-impl Hasher for TakeHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+impl Generations {
+    fn put(&mut self, key: LabelKey, series: u32, most: usize) {
+        let hash = key.table_hash();
+        if let Some(entry) = self.young.find_mut(hash, |entry| entry.key == key) {
+            entry.series = series;
+            return;
         }
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
+        if self.young.len() >= most {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert_unique(hash, Entry { key, series }, |entry| entry.key.table_hash());
     }
 }
 
 impl RefCache {
     pub(super) fn new(generation_max: usize) -> Self {
         let seed = RandomState::new().hash_one(generation_max);
-        Self { seed, generation_max, generations: RwLock::default() }
+        // Each share is about 2^(1/16) times the one before it.
+        let shard_of = std::array::from_fn(|place| {
+            ((1.0 + place as f64 / 256.0).log2() * SHARDS as f64) as u8
+        });
+        let mut shards: [Shard; SHARDS] = Default::default();
+        for (number, shard) in shards.iter_mut().enumerate() {
+            let places = shard_of.iter().filter(|of| usize::from(**of) == number).count();
+            shard.generation_max = (generation_max * places / 256).max(1);
+        }
+        Self { seed, shard_of, shards }
+    }
+
+    fn shard(&self, key: &LabelKey) -> Option<&Shard> {
+        self.shards.get(usize::from(*self.shard_of.get(key.place())?))
     }
 
     /// The key of labels as version 1.0 encodes them.
     pub(super) fn key_of_bytes(&self, label_bytes: &[u8]) -> LabelKey {
-        LabelKey(xxhash_rust::xxh3::xxh3_128_with_seed(label_bytes, self.seed))
+        LabelKey::of(xxhash_rust::xxh3::xxh3_128_with_seed(label_bytes, self.seed))
     }
 
     /// The key of labels given as text, for version 2.0, whose encoding differs between requests.
@@ -68,41 +113,37 @@ impl RefCache {
                 hasher.update(text.as_bytes());
             }
         }
-        LabelKey(hasher.digest128())
+        LabelKey::of(hasher.digest128())
     }
 
-    /// Looks up many keys under one lock.
-    pub(super) fn get_all<'k>(
-        &self,
-        keys: impl Iterator<Item = &'k LabelKey>,
-    ) -> Vec<Option<SeriesRef>> {
-        let generations = self.generations.read();
-        keys.map(|key| generations.young.get(key).or_else(|| generations.old.get(key)).copied())
-            .collect()
-    }
-
-    /// Remembers handles, new ones and those that were just used.
-    pub(super) fn put_new(&self, entries: impl Iterator<Item = (LabelKey, SeriesRef)>) {
-        let entries: Vec<_> = {
-            let young = &self.generations.read().young;
-            entries.filter(|(key, reference)| young.get(key) != Some(reference)).collect()
-        };
-        if entries.is_empty() {
-            return;
-        }
-        let mut generations = self.generations.write();
-        for (key, reference) in entries {
-            if generations.young.len() >= self.generation_max {
-                generations.old = std::mem::take(&mut generations.young);
+    /// The handle of a series, where it is remembered. From now on it counts as just used.
+    pub(super) fn get(&self, key: &LabelKey) -> Option<SeriesRef> {
+        let shard = self.shard(key)?;
+        let old = {
+            let generations = shard.generations.read();
+            if let Some(entry) = find(&generations.young, key) {
+                return Some(SeriesRef(u64::from(entry.series)));
             }
-            generations.young.insert(key, reference);
-        }
+            find(&generations.old, key)?.series
+        };
+        shard.generations.write().put(*key, old, shard.generation_max);
+        Some(SeriesRef(u64::from(old)))
+    }
+
+    /// Remembers a handle.
+    pub(super) fn put(&self, key: LabelKey, series: SeriesRef) {
+        let Some(shard) = self.shard(&key) else { return };
+        let Ok(number) = u32::try_from(series.0) else { return };
+        shard.generations.write().put(key, number, shard.generation_max);
     }
 
     /// Entries held.
     pub(super) fn len(&self) -> usize {
-        let generations = self.generations.read();
-        generations.young.len() + generations.old.len()
+        let held = |shard: &Shard| {
+            let generations = shard.generations.read();
+            generations.young.len() + generations.old.len()
+        };
+        self.shards.iter().map(held).sum()
     }
 }
 
@@ -110,25 +151,39 @@ impl RefCache {
 mod tests {
     use super::*;
 
-    fn key(cache: &RefCache, name: &str) -> LabelKey {
-        cache.key_of_bytes(name.as_bytes())
-    }
-
     #[test]
     fn what_is_not_used_for_a_generation_is_forgotten() {
         let cache = RefCache::new(2);
-        let put =
-            |name: &str, at: u64| cache.put_new([(key(&cache, name), SeriesRef(at))].into_iter());
-        let get = |name: &str| cache.get_all([key(&cache, name)].iter()).pop().flatten();
-        put("a", 1);
-        put("b", 2);
-        put("c", 3);
-        assert_eq!((get("a"), get("c")), (Some(SeriesRef(1)), Some(SeriesRef(3))));
-        put("a", 1);
-        put("d", 4);
-        assert_eq!(get("b"), None, "b was not used since");
-        assert_eq!((get("a"), get("d")), (Some(SeriesRef(1)), Some(SeriesRef(4))));
-        assert!(cache.len() <= 4);
+        // Of one shard, which holds one entry a generation.
+        let place = cache.key_of_bytes(b"0").place();
+        let names = (0..).map(|number: u32| number.to_string().into_bytes());
+        let mut keys = names.map(|name| cache.key_of_bytes(&name));
+        let mut next = || keys.find(|key| key.place() == place).unwrap();
+        let (a, b, c) = (next(), next(), next());
+        cache.put(a, SeriesRef(1));
+        cache.put(b, SeriesRef(2));
+        assert_eq!(cache.get(&a), Some(SeriesRef(1)));
+        cache.put(c, SeriesRef(3));
+        assert_eq!(cache.get(&b), None, "b was not used since");
+        assert_eq!((cache.get(&a), cache.get(&c)), (Some(SeriesRef(1)), Some(SeriesRef(3))));
+        assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn the_last_handle_of_a_key_is_kept_through_growth() {
+        let cache = RefCache::new(1 << 20);
+        let keys: Vec<_> =
+            (0..5000_u32).map(|number| cache.key_of_bytes(&number.to_le_bytes())).collect();
+        for (number, key) in (0..).zip(&keys) {
+            cache.put(*key, SeriesRef(number));
+            cache.put(*key, SeriesRef(number + 1));
+            cache.put(*key, SeriesRef(u64::MAX));
+        }
+        for (number, key) in (0..).zip(&keys) {
+            assert_eq!(cache.get(key), Some(SeriesRef(number + 1)));
+        }
+        assert_eq!(cache.len(), keys.len());
+        assert!(cache.shards.iter().all(|shard| shard.generations.read().young.len() > 100));
     }
 
     #[test]

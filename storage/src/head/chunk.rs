@@ -3,8 +3,8 @@
 //! Each token is one byte. With the top bit set it is a run: the lower seven bits count samples
 //! that continue the last interval and repeat the last value. Else bit 0 says that a change of
 //! the interval follows (zigzag), and bits 1–3 how the value differs from the one before: not at
-//! all, by an integer (zigzag), in some bytes, by being the stale marker, or by being a histogram
-//! (which lies beside). A run in progress is only a counter.
+//! all, by an integer (zigzag), by a number of thousandths (zigzag), in some bytes, by being the
+//! stale marker, or by being a histogram (which lies beside). A run in progress is only a counter.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ const INTEGER: u8 = 1;
 const BYTES: u8 = 2;
 const STALE: u8 = 3;
 const HISTOGRAM: u8 = 4;
+const THOUSANDTHS: u8 = 5;
 
 /// What few samples have: histograms and start times, by number of the sample in the chunk.
 #[derive(Clone, Debug, Default)]
@@ -26,18 +27,60 @@ pub(super) struct Extras {
     starts: Vec<(u16, Timestamp)>,
 }
 
-/// A chunk that still grows.
+/// A chunk that still grows. There is one for each series: every byte counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenChunk {
-    bytes: Vec<u8>,
+    /// The tokens, and room for more.
+    room: Box<[u8]>,
     extras: Option<Box<Extras>>,
     first: i64,
     last: i64,
-    interval: i64,
     bits: u64,
+    /// Bytes of `room` that are in use.
+    used: u32,
+    /// The last interval, as far as it fits: the next one is told by its difference from this.
+    interval: i32,
     count: u16,
     run: u8,
     last_is_histogram: bool,
+}
+
+/// Bytes that room grows by: with its own bookkeeping, an allocation of common allocators is a
+/// multiple of 16 bytes, and no smaller than 32.
+const fn more_room(bytes: usize) -> usize {
+    match bytes {
+        0 => 24,
+        1..120 => bytes + 16,
+        _ => (bytes + bytes / 4) / 16 * 16 + 8,
+    }
+}
+
+/// One token under construction.
+#[derive(Default)]
+struct Token {
+    bytes: [u8; Token::LONGEST],
+    length: usize,
+}
+
+impl Token {
+    /// Tag, interval, and the longer of an integer and a shape with eight bytes.
+    const LONGEST: usize = 1 + 10 + 10;
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn int(&mut self, value: i64) {
+        let mut value = ((value << 1) ^ (value >> 63)) as u64;
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
 }
 
 impl OpenChunk {
@@ -69,14 +112,38 @@ impl OpenChunk {
 
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes.capacity() + self.extras.as_ref().map_or(0, |_| size_of::<Extras>())
+        self.room.len() + self.extras.as_ref().map_or(0, |_| size_of::<Extras>())
     }
 
     /// Empties the chunk, keeping its memory.
     pub(crate) fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        *self = Self { bytes, ..Self::default() };
+        let room = std::mem::take(&mut self.room);
+        *self = Self { room, ..Self::default() };
+    }
+
+    /// A copy without room to grow.
+    pub(crate) fn copy(&self) -> Self {
+        Self { room: self.bytes().into(), extras: self.extras.clone(), ..*self }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.room.get(..self.used as usize).unwrap_or_default()
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let start = self.used as usize;
+        let end = start + bytes.len();
+        if end > self.room.len() {
+            let mut room = std::mem::take(&mut self.room).into_vec();
+            let length = more_room(room.len()).max(end);
+            room.reserve_exact(length - room.len());
+            room.resize(length, 0);
+            self.room = room.into_boxed_slice();
+        }
+        if let Some(place) = self.room.get_mut(start..end) {
+            place.copy_from_slice(bytes);
+            self.used = end as u32;
+        }
     }
 
     /// Adds a sample that is later than the last one.
@@ -89,7 +156,7 @@ impl OpenChunk {
             self.bits = 0;
         }
         let interval = at.wrapping_sub(self.last);
-        let change = interval.wrapping_sub(self.interval);
+        let change = interval.wrapping_sub(i64::from(self.interval));
         let bits = match &sample.value {
             Value::Float(value) => value.to_bits(),
             Value::Stale => STALE_NAN_BITS,
@@ -105,7 +172,7 @@ impl OpenChunk {
             self.end_run();
             self.push_token(change, bits);
         }
-        self.interval = interval;
+        self.interval = interval as i32;
         self.last = at;
         self.bits = bits;
         self.push_extras(sample);
@@ -113,12 +180,12 @@ impl OpenChunk {
     }
 
     fn push_token(&mut self, change: i64, bits: u64) {
-        let tag_at = self.bytes.len();
-        self.bytes.push(0);
+        let mut token = Token::default();
+        token.push(0);
         let mut tag = 0;
         if change != 0 {
             tag = INTERVAL;
-            put_int(&mut self.bytes, change);
+            token.int(change);
         }
         let form = if self.last_is_histogram {
             HISTOGRAM
@@ -127,22 +194,25 @@ impl OpenChunk {
         } else if bits == STALE_NAN_BITS {
             STALE
         } else if let Some((old, new)) = integer(self.bits).zip(integer(bits)) {
-            put_int(&mut self.bytes, new - old);
+            token.int(new - old);
             INTEGER
+        } else if let Some((old, new)) = thousandths(self.bits).zip(thousandths(bits)) {
+            token.int(new - old);
+            THOUSANDTHS
         } else {
             let different = (bits ^ self.bits).swap_bytes();
             // In big-endian order zero bytes lead (same exponent) and trail (short mantissa).
             let skipped = (different.trailing_zeros() / 8) as u8;
             let length = 8 - skipped - (different.leading_zeros() / 8) as u8;
-            self.bytes.push(skipped << 4 | length);
+            token.push(skipped << 4 | length);
             let bytes = different.to_le_bytes();
             let range = usize::from(skipped)..usize::from(skipped + length);
-            self.bytes.extend_from_slice(bytes.get(range).unwrap_or_default());
+            bytes.get(range).unwrap_or_default().iter().for_each(|byte| token.push(*byte));
             BYTES
         };
-        if let Some(byte) = self.bytes.get_mut(tag_at) {
-            *byte = tag | form << 1;
-        }
+        let [first, ..] = &mut token.bytes;
+        *first = tag | form << 1;
+        self.append(token.bytes.get(..token.length).unwrap_or_default());
     }
 
     fn push_extras(&mut self, sample: &Sample) {
@@ -157,23 +227,24 @@ impl OpenChunk {
 
     fn end_run(&mut self) {
         if self.run > 0 {
-            self.bytes.push(RUN | self.run);
+            self.append(&[RUN | self.run]);
             self.run = 0;
         }
     }
 
     /// Appends the first `count` samples to `columns`.
     pub(crate) fn decode(&self, count: u16, columns: &mut Columns) {
-        let mut reader = Tokens { bytes: &self.bytes, run: 0 };
+        let mut reader = Tokens { bytes: self.bytes(), run: 0 };
         let mut at = self.first;
-        let mut interval = 0_i64;
+        let mut interval = 0_i32;
         let mut bits = 0_u64;
         let mut histograms = self.extras.iter().flat_map(|extras| &extras.histograms);
         let mut starts = self.extras.iter().flat_map(|extras| &extras.starts).peekable();
         for number in 0..count.min(self.count) {
             let token = reader.next(bits);
-            interval = interval.wrapping_add(token.change);
-            at = at.wrapping_add(interval);
+            let step = i64::from(interval).wrapping_add(token.change);
+            interval = step as i32;
+            at = at.wrapping_add(step);
             bits = token.bits;
             let histogram = if token.histogram { histograms.next() } else { None };
             match histogram {
@@ -189,7 +260,8 @@ impl OpenChunk {
     }
 }
 
-struct Token {
+/// What a token says.
+struct Step {
     change: i64,
     bits: u64,
     histogram: bool,
@@ -202,8 +274,8 @@ struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
-    fn next(&mut self, bits: u64) -> Token {
-        let same = Token { change: 0, bits, histogram: false };
+    fn next(&mut self, bits: u64) -> Step {
+        let same = Step { change: 0, bits, histogram: false };
         if self.run > 0 {
             self.run -= 1;
             return same;
@@ -218,6 +290,10 @@ impl Tokens<'_> {
             INTEGER => {
                 let old = integer(bits).unwrap_or_default();
                 (old.wrapping_add(self.int()) as f64).to_bits()
+            }
+            THOUSANDTHS => {
+                let old = thousandths(bits).unwrap_or_default();
+                (old.wrapping_add(self.int()) as f64 / 1000.0).to_bits()
             }
             BYTES => {
                 let shape = self.byte().unwrap_or_default();
@@ -234,7 +310,7 @@ impl Tokens<'_> {
             STALE => STALE_NAN_BITS,
             _ => bits,
         };
-        Token { change, bits, histogram: tag >> 1 == HISTOGRAM }
+        Step { change, bits, histogram: tag >> 1 == HISTOGRAM }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -257,20 +333,18 @@ impl Tokens<'_> {
     }
 }
 
-fn put_int(out: &mut Vec<u8>, value: i64) {
-    let mut value = ((value << 1) ^ (value >> 63)) as u64;
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// The integer that a float is, where the way there and back keeps its bits.
 fn integer(bits: u64) -> Option<i64> {
     let value = f64::from_bits(bits);
     let integer = value as i64;
     ((integer as f64).to_bits() == bits && integer.unsigned_abs() < 1 << 52).then_some(integer)
+}
+
+/// The number of thousandths that a float is, where the way there and back keeps its bits.
+fn thousandths(bits: u64) -> Option<i64> {
+    let number = (f64::from_bits(bits) * 1000.0).round() as i64;
+    ((number as f64 / 1000.0).to_bits() == bits && number.unsigned_abs() < 1 << 52)
+        .then_some(number)
 }
 
 #[cfg(test)]
@@ -297,7 +371,8 @@ mod tests {
         prop_oneof![
             4 => Just(Value::Float(1.0)),
             2 => (0..1000_i64).prop_map(|n| Value::Float(n as f64)),
-            2 => (0..1000_i64).prop_map(|n| Value::Float(n as f64 / 10.0)),
+            2 => (-1000..1000_i64).prop_map(|n| Value::Float(n as f64 / 10.0)),
+            2 => (0..1_i64 << 54).prop_map(|n| Value::Float(n as f64 / 1000.0)),
             2 => any::<u64>().prop_map(|bits| Value::from_wire(f64::from_bits(bits))),
             1 => Just(Value::Stale),
             1 => (0..9_u64).prop_map(|count| Value::Histogram(Arc::new(Histogram::Integer(
@@ -311,7 +386,7 @@ mod tests {
         fn samples_come_back(
             start: i32,
             steps in prop::collection::vec(
-                (prop_oneof![4 => Just(15_000_i64), 1 => 1..100_000_i64], value(), prop::option::weighted(0.2, any::<i64>())),
+                (prop_oneof![8 => Just(15_000_i64), 2 => 1..100_000_i64, 1 => 1..1_i64 << 40], value(), prop::option::weighted(0.2, any::<i64>())),
                 1..300,
             ),
             cut in 0..300_u16,
@@ -350,6 +425,17 @@ mod tests {
         for number in 0..120 {
             chunk.push(&Sample::float(Timestamp(1_700_000_000_000 + number * 15_000), 3.25));
         }
-        assert!(chunk.bytes.len() < 16, "{} bytes", chunk.bytes.len());
+        assert!(chunk.used < 16, "{} bytes", chunk.used);
+    }
+
+    #[test]
+    fn few_decimals_take_few_bytes() {
+        let mut chunk = OpenChunk::default();
+        for number in 0..100 {
+            let value = 123_456.25 + (number * 7 % 31) as f64 / 100.0;
+            chunk.push(&Sample::float(Timestamp(number * 15_000), value));
+        }
+        assert!(chunk.used < 320, "{} bytes", chunk.used);
+        assert!(chunk.room.len() < chunk.used as usize * 4 / 3, "{} bytes", chunk.room.len());
     }
 }

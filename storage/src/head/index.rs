@@ -17,35 +17,96 @@ enum Postings {
     Many(Box<RoaringBitmap>),
 }
 
-/// A label set as numbers of symbols: the names (shared by all series that have the same ones)
-/// and the values in the same order.
-#[derive(Debug)]
+/// Label sets that have the same names: symbols of the names, and for each set the symbols of the
+/// values in the same order.
+#[derive(Debug, Default)]
+struct Shape {
+    names: Box<[u32]>,
+    /// Row after row.
+    values: Vec<u32>,
+    free: Vec<u32>,
+}
+
+/// Where the labels of a series are.
+#[derive(Clone, Copy, Debug)]
 struct Entity {
-    hash: u64,
-    names: u32,
-    values: Box<[u32]>,
+    hash: u32,
+    shape: u32,
+    row: u32,
+}
+
+const NO_SHAPE: u32 = u32::MAX;
+
+impl Entity {
+    const NONE: Self = Self { hash: 0, shape: NO_SHAPE, row: 0 };
+
+    fn new(hash: u64, shape: u32, row: u32) -> Self {
+        Self { hash: short(hash), shape, row }
+    }
+
+    fn table_hash(self) -> u64 {
+        spread(self.hash)
+    }
+}
+
+/// The part of a hash that is kept.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// What is left of a hash, over all bits that a table looks at.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Shape {
+    fn add(&mut self, values: &[u32]) -> u32 {
+        let width = self.names.len();
+        if let Some(row) = self.free.pop() {
+            let start = row as usize * width;
+            if let Some(place) = self.values.get_mut(start..start + width) {
+                place.copy_from_slice(values);
+                return row;
+            }
+        }
+        let row = self.values.len() / width.max(1);
+        self.values.extend_from_slice(values);
+        row as u32
+    }
+
+    fn row(&self, row: u32) -> &[u32] {
+        let start = row as usize * self.names.len();
+        self.values.get(start..start + self.names.len()).unwrap_or_default()
+    }
+
+    /// Name and value of each label of a row.
+    fn pairs(&self, row: u32) -> impl Iterator<Item = (u32, u32)> {
+        self.names.iter().copied().zip(self.row(row).iter().copied())
+    }
 }
 
 /// Label sets of the series in the head. All label sets are distinct.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     symbols: Symbols,
-    name_sets: Vec<Box<[u32]>>,
-    name_set_numbers: HashMap<Box<[u32]>, u32>,
-    entities: Vec<Option<Entity>>,
+    shapes: Vec<Shape>,
+    shape_numbers: HashMap<Box<[u32]>, u32>,
+    entities: Vec<Entity>,
     by_labels: HashTable<Slot>,
     postings: HashMap<u32, HashMap<u32, Postings>>,
     all: RoaringBitmap,
     removed: u64,
+    scratch: (Vec<u32>, Vec<u32>),
 }
 
 impl Index {
     /// The series with exactly these labels; `hash` is their [`Labels::stable_hash`].
     pub(crate) fn find(&self, labels: &Labels, hash: u64) -> Option<Slot> {
-        self.by_labels.find(hash, |slot| self.has_labels(*slot, hash, labels)).copied()
+        let short = short(hash);
+        self.by_labels.find(spread(short), |slot| self.has_labels(*slot, short, labels)).copied()
     }
 
-    fn has_labels(&self, slot: Slot, hash: u64, labels: &Labels) -> bool {
+    fn has_labels(&self, slot: Slot, hash: u32, labels: &Labels) -> bool {
         let Some(entity) = self.entity(slot).filter(|entity| entity.hash == hash) else {
             return false;
         };
@@ -54,16 +115,14 @@ impl Index {
             && wanted.next().is_none()
     }
 
-    fn entity(&self, slot: Slot) -> Option<&Entity> {
-        self.entities.get(slot as usize)?.as_ref()
+    fn entity(&self, slot: Slot) -> Option<Entity> {
+        self.entities.get(slot as usize).copied().filter(|entity| entity.shape != NO_SHAPE)
     }
 
-    fn pairs<'a>(&'a self, entity: &'a Entity) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let names = self.name_sets.get(entity.names as usize).map_or(&[][..], |names| names);
-        names
-            .iter()
-            .zip(&entity.values)
-            .map(|(name, value)| (self.symbols.get(*name), self.symbols.get(*value)))
+    fn pairs(&self, entity: Entity) -> impl Iterator<Item = (&str, &str)> {
+        let shape = self.shapes.get(entity.shape as usize);
+        let pairs = shape.into_iter().flat_map(move |shape| shape.pairs(entity.row));
+        pairs.map(|(name, value)| (self.symbols.get(name), self.symbols.get(value)))
     }
 
     /// The labels of a series.
@@ -90,8 +149,9 @@ impl Index {
 
     /// Adds a series whose labels are not there yet.
     pub(crate) fn insert(&mut self, slot: Slot, labels: &Labels, hash: u64) {
-        let mut names = Vec::new();
-        let mut values = Vec::new();
+        let (mut names, mut values) = std::mem::take(&mut self.scratch);
+        names.clear();
+        values.clear();
         for (name, value) in labels {
             let name = self.symbols.intern(name);
             let value = self.symbols.intern(value);
@@ -104,52 +164,56 @@ impl Index {
                 Entry::Occupied(mut occupied) => occupied.get_mut().add(slot),
             }
         }
-        let names = self.name_set(names);
+        let number = self.shape_number(&names);
+        let row = self.shapes.get_mut(number as usize).map_or(0, |shape| shape.add(&values));
+        self.scratch = (names, values);
         let at = slot as usize;
         if at >= self.entities.len() {
-            self.entities.resize_with(at + 1, || None);
+            self.entities.resize(at + 1, Entity::NONE);
         }
+        let entity = Entity::new(hash, number, row);
         if let Some(place) = self.entities.get_mut(at) {
-            *place = Some(Entity { hash, names, values: values.into() });
+            *place = entity;
         }
         self.all.insert(slot);
         let entities = &self.entities;
-        self.by_labels.insert_unique(hash, slot, |slot| {
-            entities.get(*slot as usize).and_then(Option::as_ref).map_or(0, |entity| entity.hash)
+        self.by_labels.insert_unique(entity.table_hash(), slot, |slot| {
+            entities.get(*slot as usize).copied().unwrap_or(Entity::NONE).table_hash()
         });
     }
 
-    fn name_set(&mut self, names: Vec<u32>) -> u32 {
-        if let Some(number) = self.name_set_numbers.get(names.as_slice()) {
+    fn shape_number(&mut self, names: &[u32]) -> u32 {
+        if let Some(number) = self.shape_numbers.get(names) {
             return *number;
         }
-        let number = self.name_sets.len() as u32;
-        let names: Box<[u32]> = names.into();
-        self.name_sets.push(names.clone());
-        self.name_set_numbers.insert(names, number);
+        let number = self.shapes.len() as u32;
+        self.shapes.push(Shape { names: names.into(), ..Shape::default() });
+        self.shape_numbers.insert(names.into(), number);
         number
     }
 
     /// Removes a series.
     pub(crate) fn remove(&mut self, slot: Slot) {
-        let Some(entity) = self.entities.get_mut(slot as usize).and_then(Option::take) else {
-            return;
-        };
+        let Some(entity) = self.entity(slot) else { return };
+        if let Some(place) = self.entities.get_mut(slot as usize) {
+            *place = Entity::NONE;
+        }
         self.removed += 1;
         self.all.remove(slot);
-        if let Ok(found) = self.by_labels.find_entry(entity.hash, |other| *other == slot) {
+        if let Ok(found) = self.by_labels.find_entry(entity.table_hash(), |other| *other == slot) {
             found.remove();
         }
-        let names = self.name_sets.get(entity.names as usize).map_or(&[][..], |names| names);
-        for (name, value) in names.iter().zip(&entity.values) {
-            let Some(by_value) = self.postings.get_mut(name) else { continue };
-            if by_value.get_mut(value).is_some_and(|postings| postings.remove(slot)) {
-                by_value.remove(value);
+        let Some(shape) = self.shapes.get_mut(entity.shape as usize) else { return };
+        for (name, value) in shape.pairs(entity.row) {
+            let Some(by_value) = self.postings.get_mut(&name) else { continue };
+            if by_value.get_mut(&value).is_some_and(|postings| postings.remove(slot)) {
+                by_value.remove(&value);
             }
             if by_value.is_empty() {
-                self.postings.remove(name);
+                self.postings.remove(&name);
             }
         }
+        shape.free.push(entity.row);
     }
 
     /// Whether so many series were removed that rebuilding frees much memory.
@@ -161,8 +225,8 @@ impl Index {
     pub(crate) fn rebuilt(&self) -> Self {
         let mut fresh = Self::default();
         for slot in &self.all {
-            if let (Some(entity), Some(labels)) = (self.entity(slot), self.labels(slot)) {
-                fresh.insert(slot, &labels, entity.hash);
+            if let Some(labels) = self.labels(slot) {
+                fresh.insert(slot, &labels, labels.stable_hash());
             }
         }
         fresh

@@ -44,7 +44,13 @@ pub(super) struct MemSeries {
     /// Last segment of the log that has a sample of this series.
     pub(crate) last_segment: u32,
     open: OpenChunk,
-    sealed: Vec<Sealed>,
+    sealed: Box<[Sealed]>,
+    /// What few series have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
     late: Vec<Late>,
     /// Deleted ranges, and the commits that deleted them.
     deleted: Vec<(u64, TimeRange)>,
@@ -64,6 +70,14 @@ impl MemSeries {
         Self { id, ..Self::default() }
     }
 
+    fn late(&self) -> &[Late] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.late)
+    }
+
+    fn deleted(&self) -> &[(u64, TimeRange)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.deleted)
+    }
+
     /// Time and value of the newest in-order sample, as far as the head has it.
     pub(crate) fn last(&self) -> Option<(Timestamp, Value)> {
         Some((self.open.last(), self.open.last_value()?))
@@ -76,12 +90,12 @@ impl MemSeries {
 
     /// Whether something was deleted of it.
     pub(crate) fn has_deleted(&self) -> bool {
-        !self.deleted.is_empty()
+        !self.deleted().is_empty()
     }
 
     /// Whether the head has no samples of it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.count() == 0 && self.sealed.is_empty() && self.late.is_empty()
+        self.open.count() == 0 && self.sealed.is_empty() && self.late().is_empty()
     }
 
     /// How many chunks there are.
@@ -91,7 +105,7 @@ impl MemSeries {
 
     /// How many late samples there are.
     pub(crate) fn late_count(&self) -> usize {
-        self.late.len()
+        self.late().len()
     }
 
     /// Bytes on the heap.
@@ -99,8 +113,8 @@ impl MemSeries {
         let sealed: usize = self.sealed.iter().map(|chunk| chunk.bytes.len() + 16).sum();
         self.open.heap_bytes()
             + sealed
-            + self.sealed.capacity() * size_of::<Sealed>()
-            + self.late.capacity() * size_of::<Late>()
+            + size_of_val(&*self.sealed)
+            + self.rare.as_ref().map_or(0, |rare| rare.late.capacity() * size_of::<Late>())
     }
 
     /// First and last time of any sample.
@@ -109,7 +123,7 @@ impl MemSeries {
         let in_order = (self.open.count() > 0)
             .then(|| (first.unwrap_or(self.open.first()), self.open.last()))
             .or_else(|| first.zip(self.sealed.last().map(|chunk| chunk.last)));
-        let late = self.late.first().zip(self.late.last());
+        let late = self.late().first().zip(self.late().last());
         let late = late.map(|(first, last)| (first.sample.at, last.sample.at));
         match (in_order, late) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
@@ -124,7 +138,7 @@ impl MemSeries {
         if self.open.count() > 0 {
             visit(self.open.first());
         }
-        self.late.iter().for_each(|late| visit(late.sample.at));
+        self.late().iter().for_each(|late| visit(late.sample.at));
     }
 
     /// Adds a sample later than all in-order ones. `scratch` is memory to work in.
@@ -145,19 +159,23 @@ impl MemSeries {
         scratch.clear();
         self.open.decode(self.open.count(), scratch);
         let bytes = sealed_chunk::encode(&sealed_chunk::Rows::of(scratch));
-        self.sealed.push(Sealed {
+        let mut sealed = std::mem::take(&mut self.sealed).into_vec();
+        sealed.reserve_exact(1);
+        sealed.push(Sealed {
             bytes: bytes.into(),
             first: self.open.first(),
             last: self.open.last(),
             count: self.open.count(),
         });
+        self.sealed = sealed.into_boxed_slice();
         self.open.clear();
     }
 
     /// Adds a late sample whose time is not taken.
     pub(crate) fn push_late(&mut self, sample: &Sample, commit: u64) {
-        let place = self.late.partition_point(|late| late.sample.at <= sample.at);
-        self.late.insert(place, Late { commit, sample: sample.clone() });
+        let late = &mut self.rare.get_or_insert_default().late;
+        let place = late.partition_point(|late| late.sample.at <= sample.at);
+        late.insert(place, Late { commit, sample: sample.clone() });
     }
 
     /// Hides the samples inside `range`, as far as there are any, from readers of `commit` and
@@ -167,15 +185,16 @@ impl MemSeries {
         let held = TimeRange::closed(first, last);
         let range = TimeRange::new(range.start.max(held.start), range.end.min(held.end));
         if !range.is_empty() {
-            self.deleted.push((commit, range));
+            self.rare.get_or_insert_default().deleted.push((commit, range));
         }
         !range.is_empty()
     }
 
     /// What is stored for the time of `sample`.
     pub(crate) fn stored(&self, sample: &Sample) -> Result<Stored, Corruption> {
-        let from = self.late.partition_point(|late| late.sample.at < sample.at);
-        let same_time = self.late.iter().skip(from).take_while(|late| late.sample.at == sample.at);
+        let from = self.late().partition_point(|late| late.sample.at < sample.at);
+        let same_time =
+            self.late().iter().skip(from).take_while(|late| late.sample.at == sample.at);
         if let Some(late) = same_time.into_iter().find(|late| !self.is_deleted(late, u64::MAX)) {
             let same = same_value(&late.sample.value, &sample.value);
             return Ok(if same { Stored::Same } else { Stored::Other });
@@ -213,15 +232,15 @@ impl MemSeries {
         }
         let open = left.min(u32::from(self.open.count())) as u16;
         if open > 0 && self.open.first() < range.end && self.open.last() >= range.start {
-            snapshot.open = Some((self.open.clone(), open));
+            snapshot.open = Some((self.open.copy(), open));
         }
-        let late = self.late.iter().filter(|late| {
+        let late = self.late().iter().filter(|late| {
             late.commit <= commit
                 && range.contains(late.sample.at)
                 && !self.is_deleted(late, commit)
         });
         snapshot.late = late.map(|late| late.sample.clone()).collect();
-        let deleted = self.deleted.iter();
+        let deleted = self.deleted().iter();
         let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
         snapshot.deleted = joined(deleted.map(|(_, range)| *range).collect());
         snapshot
@@ -230,7 +249,7 @@ impl MemSeries {
     /// Whether a reader of `commit` must not see `late` because it was there when it was deleted.
     /// One that came after the deletion is new data.
     fn is_deleted(&self, late: &Late, commit: u64) -> bool {
-        let mut deleted = self.deleted.iter();
+        let mut deleted = self.deleted().iter();
         deleted.any(|(by, range)| {
             (late.commit..=commit).contains(by) && range.contains(late.sample.at)
         })
@@ -238,15 +257,23 @@ impl MemSeries {
 
     /// Drops in-order samples before `before`, and late ones that commits up to `commit` brought.
     pub(crate) fn truncate(&mut self, before: Timestamp, commit: u64) {
-        self.sealed.retain(|chunk| chunk.last >= before);
+        if self.sealed.first().is_some_and(|chunk| chunk.last < before) {
+            let mut sealed = std::mem::take(&mut self.sealed).into_vec();
+            sealed.retain(|chunk| chunk.last >= before);
+            self.sealed = sealed.into_boxed_slice();
+        }
         if self.open.count() > 0 && self.open.last() < before {
             self.open = OpenChunk::default();
         }
-        self.late.retain(|late| late.sample.at >= before || late.commit > commit);
-        self.deleted.retain(|(by, range)| range.end > before || *by > commit);
-        self.deleted.shrink_to_fit();
-        self.sealed.shrink_to_fit();
-        self.late.shrink_to_fit();
+        let Some(rare) = &mut self.rare else { return };
+        rare.late.retain(|late| late.sample.at >= before || late.commit > commit);
+        rare.deleted.retain(|(by, range)| range.end > before || *by > commit);
+        if rare.late.is_empty() && rare.deleted.is_empty() {
+            self.rare = None;
+        } else {
+            rare.deleted.shrink_to_fit();
+            rare.late.shrink_to_fit();
+        }
     }
 }
 
