@@ -7,6 +7,7 @@
 //! - Every block opens, its index and chunks have their checksums, its samples rise and lie
 //!   inside its range ([`Block::verify`]).
 //! - The identity of the log can be read.
+//! - Files with sealed chunks of the head have their checksums.
 //! - Nothing unknown lies in the directories.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use stint_model::Labels;
 
 use crate::block::{Block, BlockId};
 use crate::disk::{Disk, DiskError, TEMPORARY_SUFFIX};
+use crate::head::arena;
 use crate::version;
 use crate::wal::record::{self, Item};
 use crate::wal::segment::{self, SegmentReader, Step};
@@ -63,6 +65,7 @@ pub fn check(disk: &Arc<dyn Disk>) -> Result<CheckReport, DiskError> {
     let mut report = CheckReport::default();
     check_log(disk, &mut report)?;
     check_blocks(disk, &mut report)?;
+    check_head(disk, &mut report)?;
     Ok(report)
 }
 
@@ -162,6 +165,26 @@ fn check_item(
         | Item::Checkpoint { .. } => return None,
     };
     (!series.contains_key(&id)).then(|| format!("series {id} was never defined"))
+}
+
+fn check_head(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskError> {
+    let dir = Path::new(arena::DIR);
+    let entries = match disk.list(dir) {
+        // A snapshot that was never opened has none.
+        Err(error) if error.is_not_found() => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        if arena::is_name(&entry.name) {
+            if !arena::is_whole(&disk.map(&path)?) {
+                report.found(&path, "checksum mismatch");
+            }
+        } else if !arena::is_unfinished(&entry.name) {
+            report.found(&path, "unknown file");
+        }
+    }
+    Ok(())
 }
 
 fn check_blocks(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskError> {

@@ -228,6 +228,7 @@ impl Db {
             chunks: head.chunks,
             late_samples: head.late,
             head_bytes: head.bytes,
+            head_file_bytes: head.file_bytes,
             exemplars: head.exemplars,
             samples_appended: counters.samples,
             samples_late: counters.late,

@@ -5,6 +5,7 @@
 //! which they are taken: store, index, pins; the index is never held while taking the store.
 
 pub(crate) mod append;
+pub(crate) mod arena;
 mod chunk;
 mod exemplars;
 pub(crate) mod index;
@@ -21,11 +22,13 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Timestamp, labels};
 
+use self::arena::Arena;
 use self::exemplars::ExemplarRing;
 use self::index::Index;
 use self::metadata::Families;
 use self::series::{ChunkRules, MemSeries};
 use self::store::{Pin, Pins, Store};
+use crate::disk::{Disk, DiskResult};
 use crate::options::Options;
 use crate::version::window;
 use crate::wal::record::Item;
@@ -50,6 +53,7 @@ pub(crate) struct HeadStats {
     pub(crate) chunks: u64,
     pub(crate) late: u64,
     pub(crate) bytes: u64,
+    pub(crate) file_bytes: u64,
     pub(crate) exemplars: u64,
     pub(crate) bounds: Option<(Timestamp, Timestamp)>,
 }
@@ -69,7 +73,7 @@ impl Head {
             range: options.block_range.0.max(1),
         };
         Self {
-            store: RwLock::new(Store::new(rules)),
+            store: RwLock::new(Store::new(rules, Arena::new(options.head_file_bytes))),
             index: RwLock::default(),
             pins: Arc::default(),
             exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
@@ -229,14 +233,9 @@ impl Head {
             return None;
         }
         let pin = self.pins.next();
-        let mut gone = Vec::new();
-        for slot in from..end {
-            let Some(Some(series)) = store.series.get_mut(slot) else { continue };
-            series.truncate(cut.before, cut.commit);
-            if series.is_empty() && u64::from(series.last_segment) < cut.first_segment {
-                gone.push(slot as u32);
-            }
-        }
+        let mut gone = store.truncate(from..end, cut.before, cut.commit);
+        let first = cut.first_segment;
+        gone.retain(|slot| store.get(*slot).is_some_and(|s| u64::from(s.last_segment) < first));
         for slot in &gone {
             store.remove(*slot, pin);
         }
@@ -259,6 +258,39 @@ impl Head {
         }
     }
 
+    /// Bytes of files with sealed chunks.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.store.read().arena().file_bytes() as u64
+    }
+
+    /// Whether there are sealed chunks to be written to a file.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.store.read().arena().unwritten().is_some()
+    }
+
+    /// Writes sealed chunks to one file, in place of memory; false when there were too few for
+    /// that. Only one thread may do so at a time.
+    pub(crate) fn write_chunks(&self, disk: &dyn Disk) -> DiskResult<bool> {
+        let unwritten = self.store.read().arena().unwritten();
+        let Some(unwritten) = unwritten else { return Ok(false) };
+        let mapped = unwritten.write(disk)?;
+        self.store.write().arena_mut().written(unwritten.number(), mapped);
+        Ok(true)
+    }
+
+    /// Removes the files of chunks that are gone.
+    pub(crate) fn remove_files(&self, disk: &dyn Disk) -> DiskResult<()> {
+        let gone = self.store.write().arena_mut().take_gone();
+        for (at, number) in gone.iter().enumerate() {
+            if let Err(error) = arena::remove_file(disk, &arena::path(*number)) {
+                let left = gone.get(at..).unwrap_or_default();
+                self.store.write().arena_mut().still_there(left);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Figures; walks over all series.
     pub(crate) fn stats(&self) -> HeadStats {
         let mut stats = HeadStats::default();
@@ -277,6 +309,11 @@ impl Head {
                 stats.bytes += (series.heap_bytes() + size_of_val(series)) as u64;
             }
             from = end;
+        }
+        {
+            let store = self.store.read();
+            stats.bytes += store.arena().heap_bytes() as u64;
+            stats.file_bytes = store.arena().file_bytes() as u64;
         }
         stats.bytes += self.index.read().symbol_bytes() as u64;
         stats.exemplars = self.exemplars.lock().len() as u64;

@@ -43,6 +43,7 @@ enum Kind {
         before: Timestamp,
     },
     Truncate(Flushed),
+    WriteChunks,
     TrimLog,
     Remove {
         blocks: Vec<BlockId>,
@@ -80,6 +81,7 @@ impl Job {
         match &self.kind {
             Kind::Flush { .. } => "flush",
             Kind::Truncate(_) => "truncate",
+            Kind::WriteChunks => "write_chunks",
             Kind::TrimLog => "trim_log",
             Kind::Remove { .. } => "retain",
             Kind::Compact(_) => "compact",
@@ -102,6 +104,14 @@ impl Job {
                 if jobs.flushed.is_some() {
                     truncate::run(&self.db, *flushed, &mut report)?;
                     jobs.flushed = None;
+                    jobs.chunks_stay = false;
+                }
+            }
+            Kind::WriteChunks => {
+                if let Err(error) = self.db.head.write_chunks(&*self.db.disk) {
+                    // They are as good in memory; other work may be what makes room on the disk.
+                    jobs.chunks_stay = true;
+                    return Err(error.into());
                 }
             }
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
@@ -136,6 +146,8 @@ impl fmt::Debug for Job {
 pub(crate) struct Jobs {
     pub(crate) flushed: Option<Flushed>,
     pub(crate) unmergeable: Vec<BlockId>,
+    /// Whether sealed chunks stay in memory until the next truncation, because the disk refused.
+    pub(crate) chunks_stay: bool,
 }
 
 pub(crate) use compaction::clean_tombstones;
@@ -145,7 +157,10 @@ pub(crate) use snapshot::snapshot;
 pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
     // A job that runs decides what comes next.
     let jobs = db.jobs.try_lock()?;
+    let write_chunks =
+        || (!jobs.chunks_stay && db.head.has_unwritten()).then_some(Kind::WriteChunks);
     let kind = next_for_head(db, jobs.flushed)
+        .or_else(write_chunks)
         .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
         .or_else(|| expired(db, now))
         .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))
@@ -178,7 +193,7 @@ fn expired(db: &Inner, now: Timestamp) -> Option<Kind> {
     let other_bytes = limits.retention_bytes.map_or(0, |_| {
         let usage = usage::measure(db);
         let log: u64 = db.log.segments().values().map(|info| info.bytes).sum();
-        log + usage.log + usage.blocks
+        log + usage.log + usage.blocks + db.head.file_bytes()
     });
     let limits = RetentionOptions {
         time: limits.retention.unwrap_or(Span::ZERO),

@@ -33,6 +33,8 @@ pub struct Options {
     pub sync: SyncPolicy,
     /// Samples per chunk of the head.
     pub chunk_samples: u16,
+    /// Sealed chunks of the head leave memory for files of about so many bytes; at most 1 GiB.
+    pub head_file_bytes: usize,
     /// The most exemplars kept in memory, oldest dropped first; 0 keeps none.
     pub exemplars_max: usize,
     /// The most bytes of log kept only because a [`crate::WalHold`] still wants them, less where
@@ -72,6 +74,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             sync: SyncPolicy::Every(Span::SECOND),
             chunk_samples: 120,
+            head_file_bytes: 4 << 20,
             exemplars_max: 100_000,
             hold_bytes_max: 8 << 30,
         }

@@ -13,6 +13,8 @@ pub struct Stats {
     pub late_samples: u64,
     /// Bytes of samples and strings in the head, about.
     pub head_bytes: u64,
+    /// Bytes of files with sealed chunks of the head.
+    pub head_file_bytes: u64,
     /// Exemplars in memory.
     pub exemplars: u64,
     /// Samples appended since opening.
@@ -51,7 +53,7 @@ pub struct Stats {
 impl Stats {
     /// Bytes on disk. Snapshots are not counted.
     pub fn disk_bytes(&self) -> u64 {
-        self.wal_bytes + self.block_bytes + self.leftover_bytes
+        self.wal_bytes + self.block_bytes + self.head_file_bytes + self.leftover_bytes
     }
 
     /// Rows rejected for `reason`.

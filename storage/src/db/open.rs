@@ -10,7 +10,7 @@ use stint_model::Timestamp;
 use super::{Counters, Inner, Writer};
 use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
 use crate::error::{Damage, OpenError, OpenReport};
-use crate::head::{Head, Replay};
+use crate::head::{Head, Replay, arena};
 use crate::options::Options;
 use crate::version::{self, Blocks};
 use crate::wal::hold::Holds;
@@ -34,6 +34,7 @@ pub(super) fn open(
     };
     disk.create_dir(Path::new(wal::DIR))?;
     disk.create_dir(Path::new(version::DIR))?;
+    arena::open_dir(&*disk)?;
     disk.sync_dir(Path::new(""))?;
     let mut report = OpenReport::default();
     let blocks = Blocks::open(&*disk, &mut report.quarantined)?;
@@ -50,6 +51,8 @@ pub(super) fn open(
         if *number >= replay_from {
             let is_last = files.segments.last_key_value().is_some_and(|(last, _)| last == number);
             bytes = replay_segment(&disk, *number, bytes, is_last, &mut replay, &mut report)?;
+            // What the disk refuses stays in memory; a job tries again and tells.
+            while head.write_chunks(&*disk).is_ok_and(|more| more) {}
             report.segments += 1;
             report.bytes += bytes;
         }

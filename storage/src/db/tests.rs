@@ -625,3 +625,56 @@ fn every_file_is_accounted_for() {
     let stats = db.stats();
     assert_eq!((stats.disk_bytes(), stats.leftover_bytes), (all, 2000), "{stats:?}");
 }
+
+#[test]
+fn sealed_chunks_leave_memory_for_files() {
+    let disk = SimDisk::new();
+    let options = Options { head_file_bytes: 150, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    for at in 1..10 {
+        db.append(&batch(at * 100, 0..9)).unwrap();
+    }
+    let (before, heap) = (dump(&db), db.stats().head_bytes);
+    assert_eq!(db.stats().head_file_bytes, 0);
+    let pinned = db.querier(TimeRange::ALL).unwrap();
+    let jobs = run_jobs(&db, 900);
+    assert!(jobs.len() > 1 && jobs.iter().all(|job| *job == "write_chunks"), "{jobs:?}");
+    let stats = db.stats();
+    assert!(stats.head_file_bytes > 300 && stats.head_bytes + 300 < heap, "{stats:?}");
+    assert_eq!(dump(&db), before);
+    let files = || disk.list(Path::new("head")).unwrap().len();
+    let full = files();
+    for at in 10..40 {
+        db.append(&batch(at * 100, 0..1)).unwrap();
+    }
+    drop(pinned);
+    assert!(run_jobs(&db, 4000).contains(&"truncate"));
+    assert!(files() < full, "{} of {full} files left", files());
+    let before = dump(&db);
+    db.close().unwrap();
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn sealed_chunks_stay_in_memory_where_the_disk_refuses_them() {
+    let disk = SimDisk::new();
+    let options = Options { head_file_bytes: 1, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    disk.create_dir(Path::new("head/00000000.tmp")).unwrap();
+    for at in 1..10 {
+        db.append(&batch(at * 100, 0..2)).unwrap();
+    }
+    let before = dump(&db);
+    let job = db.next_job(Timestamp(900)).unwrap();
+    assert_eq!(job.name(), "write_chunks");
+    assert!(job.run().unwrap_err().to_string().contains("head/00000000.tmp"));
+    assert!(db.next_job(Timestamp(900)).is_none(), "not again and again");
+    assert_eq!((dump(&db), db.stats().head_file_bytes), (before, 0));
+    disk.remove_dir(Path::new("head/00000000.tmp")).unwrap();
+    for at in 10..40 {
+        db.append(&batch(at * 100, 0..2)).unwrap();
+    }
+    let jobs = run_jobs(&db, 4000);
+    assert!(jobs.contains(&"truncate") && jobs.contains(&"write_chunks"), "{jobs:?}");
+}

@@ -329,14 +329,14 @@ fn judge(
             _ if series.is_none_or(|series| series.late_count() == 0) && plan.late.is_empty() => {
                 return Verdict::InOrder;
             }
-            _ => match stored(batch, target, series, sample, plan) {
+            _ => match stored(store, batch, target, sample, plan) {
                 Verdict::Late => return Verdict::InOrder,
                 verdict => return verdict,
             },
         }
     }
     match limits.late_from {
-        Some(from) if sample.at >= from => stored(batch, target, series, sample, plan),
+        Some(from) if sample.at >= from => stored(store, batch, target, sample, plan),
         Some(_) => Verdict::Reject(RejectReason::TooOld),
         None if sample.at < limits.in_order_from => Verdict::Reject(RejectReason::OutOfBounds),
         None => Verdict::Reject(RejectReason::OutOfOrder),
@@ -345,9 +345,9 @@ fn judge(
 
 /// Late, unless the head has something for this time already.
 fn stored(
+    store: &Store,
     batch: &Batch,
     target: Option<Target>,
-    series: Option<&MemSeries>,
     sample: &Sample,
     plan: &Plan,
 ) -> Verdict {
@@ -355,6 +355,10 @@ fn stored(
         if same { Verdict::NoChange } else { Verdict::Reject(RejectReason::DuplicateTimestamp) }
     };
     let Some(target) = target else { return Verdict::Late };
+    let series = match target {
+        Target::Known(slot) => store.get(slot),
+        Target::New(_) => None,
+    };
     let in_batch = plan.late.get(&(target, sample.at)).or_else(|| {
         let same = |planned: &&Planned| planned.target == target;
         let rows = plan.rows.iter().filter(same).map(|planned| &planned.row);
@@ -363,7 +367,7 @@ fn stored(
     if let Some(row) = in_batch.and_then(|row| batch.rows.get(*row)) {
         return compare(same_value(&row.sample.value, &sample.value));
     }
-    match series.map(|series| series.stored(sample)) {
+    match series.map(|series| series.stored(sample, store.arena())) {
         Some(Ok(Stored::Same)) => compare(true),
         // What cannot be read back is not overwritten.
         Some(Ok(Stored::Other) | Err(_)) => compare(false),

@@ -10,7 +10,18 @@ use stint_model::{
 
 use super::Head;
 use super::index::Slot;
+use super::series::Snapshot;
 use super::store::Pin;
+
+/// Series that are held at once to be looked at.
+const UNSURE_AT_ONCE: usize = 1024;
+
+/// A series that may have nothing a reader sees.
+struct Unsure {
+    slot: Slot,
+    total: u32,
+    snapshot: Snapshot,
+}
 
 /// A reader of the head.
 pub(crate) struct HeadQuerier {
@@ -24,12 +35,31 @@ impl HeadQuerier {
         Self { head, pin, range }
     }
 
-    /// The series of `slots` that have visible samples inside the range, and how many in-order
-    /// samples of each are visible.
+    /// The series of `slots` that have visible samples inside the range, in any order, and how many
+    /// in-order samples of each are visible.
     fn visible(&self, slots: &RoaringBitmap) -> Vec<(Slot, u32)> {
+        let mut visible = Vec::new();
+        let mut slots = slots.iter();
+        loop {
+            let (unsure, more) = self.look(&mut slots, &mut visible);
+            let found = unsure.iter().filter(|unsure| self.has_samples(unsure));
+            visible.extend(found.map(|unsure| (unsure.slot, unsure.total)));
+            if !more {
+                return visible;
+            }
+        }
+    }
+
+    /// Adds to `visible` the series that certainly are; returns those whose samples have to be
+    /// looked at, which takes too long under the lock, and whether slots are left.
+    fn look(
+        &self,
+        slots: &mut roaring::bitmap::Iter<'_>,
+        visible: &mut Vec<(Slot, u32)>,
+    ) -> (Vec<Unsure>, bool) {
         let store = self.head.store.read();
         let changed = store.changed_since(self.pin.commit);
-        let mut visible = Vec::new();
+        let mut unsure = Vec::new();
         for slot in slots {
             let Some(series) = store.get(slot) else { continue };
             let overlaps = series
@@ -41,18 +71,22 @@ impl HeadQuerier {
             let before = changed.get(&slot).copied();
             let total = before.unwrap_or(series.total);
             // What came later may be all that lies inside: look closely.
-            let certain = before.is_none() && series.late_count() == 0 && !series.has_deleted();
-            if certain || self.has_samples(series, total) {
+            if before.is_none() && series.late_count() == 0 && !series.has_deleted() {
                 visible.push((slot, total));
+                continue;
+            }
+            let snapshot = series.snapshot(total, self.pin.commit, self.range, store.arena());
+            unsure.push(Unsure { slot, total, snapshot });
+            if unsure.len() == UNSURE_AT_ONCE {
+                return (unsure, true);
             }
         }
-        visible
+        (unsure, false)
     }
 
-    fn has_samples(&self, series: &super::series::MemSeries, total: u32) -> bool {
+    fn has_samples(&self, unsure: &Unsure) -> bool {
         let mut columns = Columns::default();
-        let read =
-            series.snapshot(total, self.pin.commit, self.range).read(self.range, &mut columns);
+        let read = unsure.snapshot.read(self.range, &mut columns);
         // Damage is reported by whoever reads the series.
         read.is_err() || !columns.is_empty()
     }
@@ -171,7 +205,7 @@ impl SeriesSet for HeadSet {
         let snapshot = {
             let store = self.head.store.read();
             let Some(series) = store.get(*slot) else { return Ok(()) };
-            series.snapshot(*visible, self.pin.commit, range)
+            series.snapshot(*visible, self.pin.commit, range, store.arena())
         };
         snapshot
             .read(range, columns)

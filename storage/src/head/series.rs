@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
 
+use super::arena::{Arena, Bytes, Place};
 use super::chunk::OpenChunk;
 use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
 use crate::tombstones::remove_ranges;
 
 /// A chunk that does not change any more, in the encoding of blocks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Sealed {
-    bytes: Arc<[u8]>,
+    place: Place,
     first: Timestamp,
     last: Timestamp,
     count: u16,
@@ -54,6 +55,19 @@ struct Rare {
     late: Vec<Late>,
     /// Deleted ranges, and the commits that deleted them.
     deleted: Vec<(u64, TimeRange)>,
+}
+
+/// Where sealed chunks go, and memory to work in.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    pub(crate) arena: Arena,
+    scratch: Columns,
+}
+
+impl Sealing {
+    pub(crate) fn new(arena: Arena) -> Self {
+        Self { arena, scratch: Columns::default() }
+    }
 }
 
 /// Where chunks end.
@@ -110,9 +124,7 @@ impl MemSeries {
 
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let sealed: usize = self.sealed.iter().map(|chunk| chunk.bytes.len() + 16).sum();
         self.open.heap_bytes()
-            + sealed
             + size_of_val(&*self.sealed)
             + self.rare.as_ref().map_or(0, |rare| rare.late.capacity() * size_of::<Late>())
     }
@@ -141,28 +153,29 @@ impl MemSeries {
         self.late().iter().for_each(|late| visit(late.sample.at));
     }
 
-    /// Adds a sample later than all in-order ones. `scratch` is memory to work in.
-    pub(crate) fn push(&mut self, sample: &Sample, rules: ChunkRules, scratch: &mut Columns) {
+    /// Adds a sample later than all in-order ones.
+    pub(crate) fn push(&mut self, sample: &Sample, rules: ChunkRules, sealing: &mut Sealing) {
         let count = self.open.count();
         if count > 0 {
             let first = self.open.first().0;
             let other_range = sample.at.0.div_euclid(rules.range) != first.div_euclid(rules.range);
             if count >= rules.samples || other_range {
-                self.seal(scratch);
+                self.seal(sealing);
             }
         }
         self.open.push(sample);
         self.total = self.total.wrapping_add(1);
     }
 
-    fn seal(&mut self, scratch: &mut Columns) {
+    fn seal(&mut self, sealing: &mut Sealing) {
+        let scratch = &mut sealing.scratch;
         scratch.clear();
         self.open.decode(self.open.count(), scratch);
         let bytes = sealed_chunk::encode(&sealed_chunk::Rows::of(scratch));
         let mut sealed = std::mem::take(&mut self.sealed).into_vec();
         sealed.reserve_exact(1);
         sealed.push(Sealed {
-            bytes: bytes.into(),
+            place: sealing.arena.put(&bytes),
             first: self.open.first(),
             last: self.open.last(),
             count: self.open.count(),
@@ -191,7 +204,7 @@ impl MemSeries {
     }
 
     /// What is stored for the time of `sample`.
-    pub(crate) fn stored(&self, sample: &Sample) -> Result<Stored, Corruption> {
+    pub(crate) fn stored(&self, sample: &Sample, arena: &Arena) -> Result<Stored, Corruption> {
         let from = self.late().partition_point(|late| late.sample.at < sample.at);
         let same_time =
             self.late().iter().skip(from).take_while(|late| late.sample.at == sample.at);
@@ -201,7 +214,7 @@ impl MemSeries {
         }
         let mut columns = Columns::default();
         let only = TimeRange::closed(sample.at, sample.at);
-        self.snapshot(self.total, u64::MAX, only).read(only, &mut columns)?;
+        self.snapshot(self.total, u64::MAX, only, arena).read(only, &mut columns)?;
         if columns.is_empty() {
             return Ok(Stored::Nothing);
         }
@@ -214,7 +227,13 @@ impl MemSeries {
 
     /// What a reader may see inside `range`: the first `visible` in-order samples and late ones
     /// of commits up to `commit`.
-    pub(crate) fn snapshot(&self, visible: u32, commit: u64, range: TimeRange) -> Snapshot {
+    pub(crate) fn snapshot(
+        &self,
+        visible: u32,
+        commit: u64,
+        range: TimeRange,
+        arena: &Arena,
+    ) -> Snapshot {
         let held: u32 = self.sealed.iter().map(|chunk| u32::from(chunk.count)).sum::<u32>()
             + u32::from(self.open.count());
         // Samples that were dropped from the front count as seen.
@@ -227,7 +246,7 @@ impl MemSeries {
             let count = left.min(u32::from(chunk.count));
             left -= count;
             if count > 0 && chunk.first < range.end && chunk.last >= range.start {
-                snapshot.sealed.push((chunk.clone(), count as usize));
+                snapshot.sealed.push((arena.get(chunk.place), count as usize));
             }
         }
         let open = left.min(u32::from(self.open.count())) as u16;
@@ -256,10 +275,16 @@ impl MemSeries {
     }
 
     /// Drops in-order samples before `before`, and late ones that commits up to `commit` brought.
-    pub(crate) fn truncate(&mut self, before: Timestamp, commit: u64) {
+    pub(crate) fn truncate(&mut self, before: Timestamp, commit: u64, arena: &mut Arena) {
         if self.sealed.first().is_some_and(|chunk| chunk.last < before) {
             let mut sealed = std::mem::take(&mut self.sealed).into_vec();
-            sealed.retain(|chunk| chunk.last >= before);
+            sealed.retain(|chunk| {
+                let kept = chunk.last >= before;
+                if !kept {
+                    arena.free(chunk.place);
+                }
+                kept
+            });
             self.sealed = sealed.into_boxed_slice();
         }
         if self.open.count() > 0 && self.open.last() < before {
@@ -301,7 +326,7 @@ pub(super) fn same_value(a: &Value, b: &Value) -> bool {
 /// Samples of a series that do not change any more, not decoded yet.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    sealed: Vec<(Sealed, usize)>,
+    sealed: Vec<(Bytes, usize)>,
     open: Option<(OpenChunk, u16)>,
     late: Vec<Sample>,
     /// Hidden of the in-order samples; late ones were chosen already.
@@ -331,7 +356,7 @@ impl Snapshot {
     fn read_in_order(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
         for (chunk, count) in &self.sealed {
             let start = columns.len();
-            sealed_chunk::decode(&chunk.bytes, columns)?;
+            sealed_chunk::decode(chunk.get(), columns)?;
             crate::query::columns::clip(columns, start, *count, range);
         }
         if let Some((chunk, count)) = &self.open {

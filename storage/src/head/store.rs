@@ -6,14 +6,16 @@
 //! still want is dropped or reused before the pin is gone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use stint_model::{Columns, Sample, SeriesRef, TimeRange, Timestamp};
+use stint_model::{Sample, SeriesRef, TimeRange, Timestamp};
 
+use super::arena::Arena;
 use super::index::Slot;
-use super::series::{ChunkRules, MemSeries};
+use super::series::{ChunkRules, MemSeries, Sealing};
 
 const PAGE: usize = 1024;
 const NO_SLOT: Slot = Slot::MAX;
@@ -87,11 +89,11 @@ pub(super) struct Store {
     pub(crate) flushed: Timestamp,
     undo: Vec<Undo>,
     rules: ChunkRules,
-    scratch: Columns,
+    sealing: Sealing,
 }
 
 impl Store {
-    pub(crate) fn new(rules: ChunkRules) -> Self {
+    pub(crate) fn new(rules: ChunkRules, arena: Arena) -> Self {
         Self {
             series: Vec::new(),
             ids: IdMap::default(),
@@ -104,7 +106,7 @@ impl Store {
             flushed: Timestamp::MIN,
             undo: Vec::new(),
             rules,
-            scratch: Columns::default(),
+            sealing: Sealing::new(arena),
         }
     }
 
@@ -114,6 +116,35 @@ impl Store {
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&MemSeries> {
         self.series.get(slot as usize)?.as_ref()
+    }
+
+    /// Where the sealed chunks are.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.sealing.arena
+    }
+
+    pub(crate) fn arena_mut(&mut self) -> &mut Arena {
+        &mut self.sealing.arena
+    }
+
+    /// Drops what [`MemSeries::truncate`] drops; the slots of series, alive, that have nothing
+    /// left.
+    pub(crate) fn truncate(
+        &mut self,
+        slots: Range<usize>,
+        before: Timestamp,
+        commit: u64,
+    ) -> Vec<Slot> {
+        let mut empty = Vec::new();
+        let series = self.series.iter_mut().enumerate().take(slots.end).skip(slots.start);
+        for (slot, series) in series {
+            let Some(series) = series else { continue };
+            series.truncate(before, commit, &mut self.sealing.arena);
+            if series.is_empty() {
+                empty.push(slot as Slot);
+            }
+        }
+        empty
     }
 
     /// Makes room for a series; `None` when all slots are taken.
@@ -177,7 +208,7 @@ impl Store {
             let undo = Undo { commit: self.commit, slot, total_before: series.total };
             self.undo.push(undo);
         }
-        series.push(sample, self.rules, &mut self.scratch);
+        series.push(sample, self.rules, &mut self.sealing);
         self.bounds = Some(match self.bounds {
             None => (sample.at, sample.at),
             Some((first, last)) => (first.min(sample.at), last.max(sample.at)),

@@ -43,6 +43,7 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
             _ => {}
         }
     }
+    db.head.remove_files(&*db.disk)?;
     remove_before(db, first_segment, report)
 }
 

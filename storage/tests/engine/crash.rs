@@ -57,7 +57,10 @@ fn a_crash_at_any_call_loses_nothing_synced() {
     assert!(calls > 200, "{calls} calls");
     // The story meets all that may be interrupted.
     let jobs: Vec<_> = told.jobs.iter().copied().collect();
-    assert_eq!(jobs, ["clean_tombstones", "compact", "flush", "retain", "truncate"]);
+    assert_eq!(
+        jobs,
+        ["clean_tombstones", "compact", "flush", "retain", "truncate", "write_chunks"]
+    );
     assert!(told.deletions.iter().all(|deletion| deletion.acknowledged));
     assert!(told.snapshot.as_ref().is_some_and(|(_, done)| *done));
     check(&calm, &told, Crash::KILL, "no crash");

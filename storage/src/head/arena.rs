@@ -1,0 +1,313 @@
+//! Where the sealed chunks of the head lie: back to back in numbered pieces of memory, each of
+//! which goes to a file when it is full and is mapped from there.
+//!
+//! The files are memory that the system may take back, not a record of anything: what is in them
+//! is in the log too, and opening a database begins with removing them. So they need no repair,
+//! and losing one to a crash loses nothing. Each is synced before it is mapped, all the same:
+//! what the disk refuses stays in memory.
+//!
+//! Chunks of one piece were sealed at about the same time and leave the head together, and the
+//! file with the last of them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::codec::crc;
+use crate::disk::{Disk, DiskResult, Mapped, TEMPORARY_SUFFIX};
+
+/// Directory of the files.
+pub(crate) const DIR: &str = "head";
+
+/// [`TEMPORARY_SUFFIX`] without its dot.
+const TEMPORARY: &str = "tmp";
+/// More than most chunks have.
+const CHUNK_BYTES: usize = 4096;
+
+const MAGIC: &[u8; 8] = b"STNTHED\x01";
+
+/// Where a chunk lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    piece: u32,
+    start: u32,
+    length: u32,
+}
+
+/// A chunk of bytes that stay readable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bytes {
+    from: Option<Mapped>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    pub(crate) fn get(&self) -> &[u8] {
+        self.from.as_ref().and_then(|from| from.get(self.range.clone())).unwrap_or_default()
+    }
+}
+
+#[derive(Debug)]
+struct Piece {
+    bytes: Mapped,
+    /// Chunks that somebody still has.
+    chunks: u32,
+    on_disk: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Arena {
+    piece_bytes: usize,
+    /// Full pieces by number.
+    full: BTreeMap<u32, Piece>,
+    /// The piece that is being filled, and how many of its chunks somebody still has.
+    filling: Vec<u8>,
+    filling_chunks: u32,
+    number: u32,
+    /// Pieces that nobody has chunks of, whose files remain.
+    gone: Vec<u32>,
+}
+
+/// A full piece that is not on disk yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Unwritten {
+    number: u32,
+    bytes: Mapped,
+}
+
+impl Arena {
+    /// Pieces are full when they have `piece_bytes`.
+    pub(crate) fn new(piece_bytes: usize) -> Self {
+        Self {
+            piece_bytes: piece_bytes.clamp(1, 1 << 30),
+            full: BTreeMap::new(),
+            filling: Vec::new(),
+            filling_chunks: 0,
+            number: 0,
+            gone: Vec::new(),
+        }
+    }
+
+    /// Keeps a chunk.
+    pub(crate) fn put(&mut self, chunk: &[u8]) -> Place {
+        if self.filling.is_empty() {
+            self.filling.reserve_exact(self.piece_bytes + chunk.len().max(CHUNK_BYTES));
+            self.filling.extend_from_slice(MAGIC);
+        }
+        let start = self.filling.len();
+        self.filling.extend_from_slice(chunk);
+        self.filling_chunks += 1;
+        let place = Place { piece: self.number, start: start as u32, length: chunk.len() as u32 };
+        if self.filling.len() >= self.piece_bytes {
+            self.turn();
+        }
+        place
+    }
+
+    fn turn(&mut self) {
+        let bytes = std::mem::take(&mut self.filling);
+        let chunks = std::mem::take(&mut self.filling_chunks);
+        if chunks > 0 {
+            let piece = Piece { bytes: Mapped::new(bytes), chunks, on_disk: false };
+            self.full.insert(self.number, piece);
+        }
+        self.number += 1;
+    }
+
+    /// The bytes of a chunk; empty for one that was given back.
+    pub(crate) fn get(&self, place: Place) -> Bytes {
+        let start = place.start as usize;
+        let range = start..start + place.length as usize;
+        if place.piece == self.number {
+            let bytes: Vec<u8> = self.filling.get(range).unwrap_or_default().into();
+            let range = 0..bytes.len();
+            return Bytes { from: Some(Mapped::new(bytes)), range };
+        }
+        Bytes { from: self.full.get(&place.piece).map(|piece| piece.bytes.clone()), range }
+    }
+
+    /// Gives a chunk back. Readers that have its bytes keep them.
+    pub(crate) fn free(&mut self, place: Place) {
+        if place.piece == self.number {
+            self.filling_chunks = self.filling_chunks.saturating_sub(1);
+            if self.filling_chunks == 0 {
+                // Readers have copies.
+                self.filling.clear();
+            }
+        } else if let Some(piece) = self.full.get_mut(&place.piece) {
+            piece.chunks = piece.chunks.saturating_sub(1);
+            if piece.chunks == 0 {
+                if piece.on_disk {
+                    self.gone.push(place.piece);
+                }
+                self.full.remove(&place.piece);
+            }
+        }
+    }
+
+    /// Bytes in memory of the process alone.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let full = self.full.values().filter(|piece| !piece.on_disk);
+        self.filling.len() + full.map(|piece| piece.bytes.len()).sum::<usize>()
+    }
+
+    /// Bytes of the files.
+    pub(crate) fn file_bytes(&self) -> usize {
+        let files = self.full.values().filter(|piece| piece.on_disk);
+        files.map(|piece| piece.bytes.len()).sum()
+    }
+
+    /// A full piece that is only in memory.
+    pub(crate) fn unwritten(&self) -> Option<Unwritten> {
+        let (number, piece) = self.full.iter().find(|(_, piece)| !piece.on_disk)?;
+        Some(Unwritten { number: *number, bytes: piece.bytes.clone() })
+    }
+
+    /// Takes the mapped file of a piece in place of its memory.
+    pub(crate) fn written(&mut self, number: u32, bytes: Mapped) {
+        match self.full.get_mut(&number) {
+            Some(piece) => {
+                piece.bytes = bytes;
+                piece.on_disk = true;
+            }
+            None => self.gone.push(number),
+        }
+    }
+
+    /// The files that nobody needs any more.
+    pub(crate) fn take_gone(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Remembers files that could not be removed.
+    pub(crate) fn still_there(&mut self, numbers: &[u32]) {
+        self.gone.extend_from_slice(numbers);
+    }
+}
+
+impl Unwritten {
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Writes the piece to its file, and maps that.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> DiskResult<Mapped> {
+        let path = path(self.number);
+        let temporary = path.with_extension(TEMPORARY);
+        remove_file(disk, &temporary)?;
+        let file = disk.create(&temporary)?;
+        file.append(&self.bytes)?;
+        file.append(&crc::checksum(&self.bytes).to_le_bytes())?;
+        file.sync()?;
+        drop(file);
+        disk.rename(&temporary, &path)?;
+        disk.map(&path)
+    }
+}
+
+/// Whether a file is as it was written.
+pub(crate) fn is_whole(file: &[u8]) -> bool {
+    let Some((bytes, checksum)) = file.split_last_chunk::<4>() else { return false };
+    bytes.starts_with(MAGIC) && crc::checksum(bytes) == u32::from_le_bytes(*checksum)
+}
+
+/// The file of a piece.
+pub(crate) fn path(number: u32) -> PathBuf {
+    Path::new(DIR).join(format!("{number:08}"))
+}
+
+/// Whether a file of this name belongs here.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() >= 8 && name.parse::<u32>().is_ok()
+}
+
+/// Whether a file of this name was not finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(is_name)
+}
+
+pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
+    match disk.remove(path) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the directory, without files.
+pub(crate) fn open_dir(disk: &dyn Disk) -> DiskResult<()> {
+    let dir = Path::new(DIR);
+    disk.create_dir(dir)?;
+    for entry in disk.list(dir)? {
+        if is_name(&entry.name) || is_unfinished(&entry.name) {
+            disk.remove(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    fn text(arena: &Arena, place: Place) -> Vec<u8> {
+        arena.get(place).get().to_vec()
+    }
+
+    #[test]
+    fn chunks_stay_readable_from_memory_to_file_and_after_it() {
+        let disk = SimDisk::new();
+        open_dir(&disk).unwrap();
+        let mut arena = Arena::new(30);
+        let places: Vec<Place> = (0..9_u8).map(|number| arena.put(&[number; 10])).collect();
+        let held = arena.get(places[0]);
+        assert!(arena.heap_bytes() > 90);
+        while let Some(unwritten) = arena.unwritten() {
+            let mapped = unwritten.write(&disk).unwrap();
+            arena.written(unwritten.number(), mapped);
+        }
+        assert!(arena.heap_bytes() < 30, "only the piece that is not full");
+        assert_eq!(arena.file_bytes(), 3 * (8 + 30 + 4));
+        assert!(is_whole(&disk.map(&path(1)).unwrap()));
+        for (number, place) in (0..).zip(&places) {
+            assert_eq!(text(&arena, *place), [number; 10]);
+        }
+        for place in &places {
+            arena.free(*place);
+        }
+        assert_eq!((arena.heap_bytes(), arena.file_bytes()), (0, 0));
+        for number in arena.take_gone() {
+            remove_file(&disk, &path(number)).unwrap();
+        }
+        assert!(disk.list(Path::new(DIR)).unwrap().is_empty());
+        assert_eq!(held.get(), [0; 10]);
+        let again = arena.put(b"again");
+        assert_eq!(text(&arena, again), b"again");
+    }
+
+    #[test]
+    fn a_piece_that_leaves_while_it_is_written_leaves_no_file() {
+        let disk = SimDisk::new();
+        open_dir(&disk).unwrap();
+        let mut arena = Arena::new(1);
+        let place = arena.put(b"chunk");
+        let unwritten = arena.unwritten().unwrap();
+        arena.free(place);
+        let mapped = unwritten.write(&disk).unwrap();
+        arena.written(unwritten.number(), mapped);
+        assert_eq!((arena.take_gone(), arena.file_bytes()), (vec![unwritten.number()], 0));
+    }
+
+    #[test]
+    fn what_a_run_left_is_removed_and_nothing_else() {
+        let disk = SimDisk::new();
+        open_dir(&disk).unwrap();
+        for name in ["head/00000007", "head/123456789", "head/00000008.tmp", "head/notes"] {
+            disk.create(Path::new(name)).unwrap();
+        }
+        open_dir(&disk).unwrap();
+        let left = disk.list(Path::new(DIR)).unwrap();
+        assert_eq!(left.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["notes"]);
+    }
+}
