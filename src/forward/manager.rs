@@ -113,11 +113,13 @@ impl Manager {
             if same {
                 continue;
             }
-            match HttpTransport::new(endpoint) {
-                Ok(transport) => {
-                    let transport = Arc::new(transport) as Arc<dyn Transport>;
-                    endpoints.push((Arc::new(endpoint.clone()), transport));
-                }
+            let endpoint = Arc::new(endpoint.clone());
+            let own = Arc::clone(&endpoint);
+            let made = tokio::task::spawn_blocking(move || {
+                HttpTransport::new(&own).map_err(|error| error.to_string())
+            });
+            match made.await.map_err(|error| error.to_string()).and_then(|made| made) {
+                Ok(transport) => endpoints.push((endpoint, Arc::new(transport) as _)),
                 Err(error) => errors.push(format!("remote_write {:?}: {error}", endpoint.name)),
             }
         }

@@ -37,7 +37,7 @@ pub fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A client for one job or endpoint. Cheap to clone; connections are shared between clones.
+/// A client for one job or endpoint. Making one reads certificates. Cheap to clone; connections are shared between clones.
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -96,7 +96,7 @@ impl Client {
     /// # Errors
     /// A file with a secret or certificate cannot be read, or holds what no header can.
     pub async fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, ClientError> {
-        let client = self.current()?;
+        let client = self.current().await?;
         let mut request = client.request(method, url);
         let config = &self.shared.config;
         match &config.auth {
@@ -120,12 +120,23 @@ impl Client {
     }
 
     /// The client, made anew when a certificate file has changed.
-    fn current(&self) -> Result<reqwest::Client, ClientError> {
-        let shared = &*self.shared;
-        let stamps = stamps(&shared.config);
-        let mut built = shared.built.lock();
+    async fn current(&self) -> Result<reqwest::Client, ClientError> {
+        if certificate_files(&self.shared.config).next().is_none() {
+            return Ok(self.shared.built.lock().client.clone());
+        }
+        let shared = Arc::clone(&self.shared);
+        let looked = tokio::task::spawn_blocking(move || shared.look()).await;
+        looked.unwrap_or_else(|error| Err(ClientError::new("looking at certificates", &error)))
+    }
+}
+
+impl Shared {
+    /// Looks at the certificate files; it waits for the disk.
+    fn look(&self) -> Result<reqwest::Client, ClientError> {
+        let stamps = stamps(&self.config);
+        let mut built = self.built.lock();
         if built.stamps != stamps {
-            built.client = build(&shared.config, &shared.user_agent, shared.redirects)?;
+            built.client = build(&self.config, &self.user_agent, self.redirects)?;
             built.stamps = stamps;
         }
         Ok(built.client.clone())
