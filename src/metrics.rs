@@ -14,6 +14,7 @@ use prometheus::{
 use crate::metrics::process::ProcessMetrics;
 
 mod process;
+pub mod summary;
 
 /// The version of Prometheus whose API this server speaks; clients pick features by it.
 pub const PROMETHEUS_VERSION: &str = "3.14.0";

@@ -7,6 +7,7 @@
 mod cache;
 pub mod fetch;
 pub mod manager;
+pub mod metrics;
 mod pool;
 mod record;
 mod run;
@@ -18,5 +19,6 @@ mod testing;
 
 pub use fetch::{FetchError, FetchFuture, Fetched, Fetcher, HttpFetcher};
 pub use manager::{Manager, Parts};
+pub use metrics::ScrapeMetrics;
 pub use status::{ActiveTarget, DroppedTarget, Health, Status, TargetMetadata};
 pub use target::Target;

@@ -165,6 +165,7 @@ impl Server {
         let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
             pipeline.source("scrape"),
             Arc::clone(&clock),
+            scrape::ScrapeMetrics::new(&metrics, &clock),
             hostname(),
         )));
         // Forwarding first, so that it holds the log before there is anything in it.

@@ -49,3 +49,25 @@ async fn stopping_does_not_wait_for_a_reload_that_hangs() {
     assert!(answer.text().await.unwrap().contains("the server is stopping"));
     drop(writer);
 }
+
+#[tokio::test]
+async fn the_metrics_of_the_server_are_documented() {
+    let dir = TestDir::new();
+    let job = "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:1']}]}]\n";
+    let server = TestServer::start(&dir, job, &[]).await;
+    server.get("/api/v1/query?query=1").await.data();
+    let metrics = server.get("/metrics").await.text;
+    let documented = include_str!("../docs/metrics.md");
+    let prefixes = ["target", "sd", "tsdb", "engine", "http", "config"];
+    let families: Vec<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| prefixes.iter().any(|part| name.starts_with(&format!("prometheus_{part}"))))
+        .collect();
+    assert!(families.contains(&"prometheus_engine_query_duration_seconds"), "{families:?}");
+    for family in families {
+        let is_there = ["`", "{"].iter().any(|end| documented.contains(&format!("`{family}{end}")));
+        assert!(is_there, "{family} is missing in docs/metrics.md");
+    }
+    server.stop().await;
+}

@@ -2,9 +2,9 @@
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 use stint_model::{RejectReason, Timestamp};
-use stint_storage::{Options, Stats};
+use stint_storage::{Db, Options, Stats};
 
-use crate::metrics::{Metrics, counter, counter_vec, gauge as seconds_gauge, int_gauge};
+use crate::metrics::{Metrics, counter, counter_vec, gauge, int_gauge};
 
 /// Families about the store, under the names that dashboards know.
 pub struct StoreMetrics {
@@ -17,7 +17,11 @@ pub struct StoreMetrics {
     head_min_time: IntGauge,
     head_max_time: IntGauge,
     newest_seconds: Gauge,
+    head_min_seconds: Gauge,
+    head_max_seconds: Gauge,
     lowest_time: IntGauge,
+    lowest_seconds: Gauge,
+    wal_segment: IntGauge,
     samples: IntCounterVec,
     late_samples: IntCounter,
     series_created: IntCounter,
@@ -44,7 +48,7 @@ impl StoreMetrics {
     /// Registers all families.
     pub fn new(metrics: &Metrics) -> Self {
         let registry = metrics.registry();
-        let gauge = |name, help| int_gauge(registry, name, help);
+        let whole = |name, help| int_gauge(registry, name, help);
         let count = |name, help| counter(registry, name, help);
         let samples = counter_vec(
             registry,
@@ -55,29 +59,48 @@ impl StoreMetrics {
         // Known label values exist from the start, so that rates do.
         samples.with_label_values(&["float"]);
         Self {
-            retention_seconds: gauge(
+            retention_seconds: whole(
                 "prometheus_tsdb_retention_limit_seconds",
                 "How long samples are kept.",
             ),
-            retention_bytes: gauge(
+            retention_bytes: whole(
                 "prometheus_tsdb_retention_limit_bytes",
                 "How many bytes are kept; 0 for no limit.",
             ),
-            exemplars_max: gauge(
+            exemplars_max: whole(
                 "prometheus_tsdb_exemplar_max_exemplars",
                 "How many exemplars are kept.",
             ),
-            head_series: gauge("prometheus_tsdb_head_series", "Series in the head."),
-            head_chunks: gauge("prometheus_tsdb_head_chunks", "Chunks in the head."),
-            head_bytes: gauge("stint_storage_head_bytes", "Bytes of the head, about."),
-            head_min_time: gauge("prometheus_tsdb_head_min_time", "First time in the head, ms."),
-            head_max_time: gauge("prometheus_tsdb_head_max_time", "Last time in the head, ms."),
-            newest_seconds: seconds_gauge(
+            head_series: whole("prometheus_tsdb_head_series", "Series in the head."),
+            head_chunks: whole("prometheus_tsdb_head_chunks", "Chunks in the head."),
+            head_bytes: whole("stint_storage_head_bytes", "Bytes of the head, about."),
+            head_min_time: whole("prometheus_tsdb_head_min_time", "First time in the head, ms."),
+            head_max_time: whole("prometheus_tsdb_head_max_time", "Last time in the head, ms."),
+            newest_seconds: gauge(
                 registry,
                 "prometheus_remote_storage_highest_timestamp_in_seconds",
                 "Time of the newest stored sample: what endpoints are compared with.",
             ),
-            lowest_time: gauge("prometheus_tsdb_lowest_timestamp", "First stored time, ms."),
+            lowest_time: whole("prometheus_tsdb_lowest_timestamp", "First stored time, ms."),
+            head_min_seconds: gauge(
+                registry,
+                "prometheus_tsdb_head_min_time_seconds",
+                "First time in the head.",
+            ),
+            head_max_seconds: gauge(
+                registry,
+                "prometheus_tsdb_head_max_time_seconds",
+                "Last time in the head.",
+            ),
+            lowest_seconds: gauge(
+                registry,
+                "prometheus_tsdb_lowest_timestamp_seconds",
+                "First stored time.",
+            ),
+            wal_segment: whole(
+                "prometheus_tsdb_wal_segment_current",
+                "Number of the segment of the log that is written to.",
+            ),
             samples,
             late_samples: count(
                 "prometheus_tsdb_head_out_of_order_samples_appended_total",
@@ -102,20 +125,20 @@ impl StoreMetrics {
                     "Samples refused: another value for a time.",
                 ),
             ],
-            exemplars: gauge(
+            exemplars: whole(
                 "prometheus_tsdb_exemplar_exemplars_in_storage",
                 "Exemplars in memory.",
             ),
-            wal_bytes: gauge("prometheus_tsdb_wal_storage_size_bytes", "Bytes of the log."),
-            wal_segments: gauge("stint_storage_wal_segments", "Segments of the log."),
-            blocks: gauge("prometheus_tsdb_blocks_loaded", "Blocks that are served."),
-            block_bytes: gauge("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks."),
+            wal_bytes: whole("prometheus_tsdb_wal_storage_size_bytes", "Bytes of the log."),
+            wal_segments: whole("stint_storage_wal_segments", "Segments of the log."),
+            blocks: whole("prometheus_tsdb_blocks_loaded", "Blocks that are served."),
+            block_bytes: whole("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks."),
             corruptions: count("prometheus_tsdb_wal_corruptions_total", "Damaged places found."),
             write_failures: count(
                 "prometheus_tsdb_wal_writes_failed_total",
                 "Batches that could not be written.",
             ),
-            read_only: gauge(
+            read_only: whole(
                 "stint_storage_read_only",
                 "1 when a failure keeps the store from taking anything until a restart.",
             ),
@@ -123,7 +146,12 @@ impl StoreMetrics {
     }
 
     /// Takes over the figures.
-    pub fn refresh(&self, stats: &Stats, options: &Options) {
+    pub fn refresh(&self, db: &Db) {
+        self.wal_segment.set(i64::try_from(db.wal_end().segment).unwrap_or(i64::MAX));
+        self.take(&db.stats(), &db.options());
+    }
+
+    fn take(&self, stats: &Stats, options: &Options) {
         self.retention_seconds.set(options.retention.map_or(0, |time| time.as_ms() / 1000));
         self.retention_bytes.set(options.retention_bytes.unwrap_or(0) as i64);
         self.exemplars_max.set(options.exemplars_max as i64);
@@ -133,8 +161,13 @@ impl StoreMetrics {
         self.head_bytes.set(stats.head_bytes as i64);
         self.head_min_time.set(first);
         self.head_max_time.set(last);
-        self.newest_seconds.set(Timestamp(last).as_secs_f64());
-        self.lowest_time.set(stats.bounds.map_or(0, |(first, _)| first.0));
+        let lowest = stats.bounds.map_or(0, |(first, _)| first.0);
+        self.lowest_time.set(lowest);
+        let seconds = |ms: i64| Timestamp(ms).as_secs_f64();
+        self.head_min_seconds.set(seconds(first));
+        self.head_max_seconds.set(seconds(last));
+        self.newest_seconds.set(seconds(last));
+        self.lowest_seconds.set(seconds(lowest));
         raise(&self.samples.with_label_values(&["float"]), stats.samples_appended);
         raise(&self.late_samples, stats.samples_late);
         raise(&self.series_created, stats.series_created);
@@ -166,8 +199,8 @@ mod tests {
         let metrics = Metrics::new();
         let store = StoreMetrics::new(&metrics);
         let stats = Stats { series: 7, samples_appended: 9, ..Stats::default() };
-        store.refresh(&stats, &Options::default());
-        store.refresh(&stats, &Options::default());
+        store.take(&stats, &Options::default());
+        store.take(&stats, &Options::default());
         let text = metrics.render();
         for line in [
             "prometheus_tsdb_head_series 7\n",

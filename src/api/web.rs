@@ -94,7 +94,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     // Walking over the store's series and formatting the text take their time.
     let rendered = tokio::task::spawn_blocking(move || {
         if let Some(parts) = api.parts() {
-            parts.store_metrics.refresh(&parts.db.stats(), &parts.db.options());
+            parts.store_metrics.refresh(&parts.db);
+            parts.scrape.refresh_metrics();
         }
         api.metrics.render()
     });

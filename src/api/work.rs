@@ -9,6 +9,7 @@ use stint_promql::Cancel;
 use tokio::sync::Semaphore;
 
 use super::error::{ApiError, ErrorKind};
+use crate::metrics::summary::SummaryVec;
 use crate::metrics::{Metrics, histogram_vec, int_gauge};
 
 /// Bounds of query durations, in seconds.
@@ -22,6 +23,7 @@ pub struct Workers {
     running: IntGauge,
     queue_time: Histogram,
     eval_time: Histogram,
+    durations: SummaryVec,
 }
 
 /// How long a query took.
@@ -64,6 +66,14 @@ impl Workers {
             &["slice"],
             &DURATION_BOUNDS,
         );
+        let summary = SummaryVec::new(
+            metrics,
+            Arc::clone(&clock),
+            "prometheus_engine_query_duration_seconds",
+            "Time that queries spent in each phase.",
+            "slice",
+            &[0.5, 0.9, 0.99],
+        );
         Self {
             clock,
             slots: Arc::new(Semaphore::new(concurrency_max as usize)),
@@ -75,6 +85,7 @@ impl Workers {
             ),
             queue_time: durations.with_label_values(&["queue_time"]),
             eval_time: durations.with_label_values(&["inner_eval"]),
+            durations: summary,
         }
     }
 
@@ -111,6 +122,8 @@ impl Workers {
         };
         self.queue_time.observe(spent.queueing.as_secs_f64());
         self.eval_time.observe(spent.running.as_secs_f64());
+        self.durations.observe("queue_time", spent.queueing.as_secs_f64());
+        self.durations.observe("inner_eval", spent.running.as_secs_f64());
         drop(stop);
         let value = outcome.map_err(|error| {
             ApiError::new(ErrorKind::Internal, format!("the query ended unexpectedly: {error}"))

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::fetch::{Fetcher, HttpFetcher};
+use super::metrics::ScrapeMetrics;
 use super::pool::{Pool, Setup, View};
 use super::status::{DroppedTarget, Status, TargetMetadata};
 use crate::config::{Config, ScrapeConfig};
@@ -33,6 +34,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// How bodies are got.
     pub make_fetcher: MakeFetcher,
+    /// Where it is counted how it goes.
+    pub metrics: ScrapeMetrics,
     /// Tells this server from others that scrape the same targets, so that they scrape at other
     /// moments; usually the host's name.
     pub server_name: String,
@@ -40,10 +43,15 @@ pub struct Parts {
 
 impl Parts {
     /// Parts that fetch over HTTP.
-    pub fn http(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, server_name: String) -> Self {
+    pub fn http(
+        appender: Arc<dyn Appender>,
+        clock: Arc<dyn Clock>,
+        metrics: ScrapeMetrics,
+        server_name: String,
+    ) -> Self {
         let make_fetcher: MakeFetcher =
             Box::new(|job| HttpFetcher::new(job).map(|made| Arc::new(made) as Arc<dyn Fetcher>));
-        Self { appender, clock, make_fetcher, server_name }
+        Self { appender, clock, make_fetcher, metrics, server_name }
     }
 }
 
@@ -97,6 +105,7 @@ impl Manager {
                 pool.remove_all();
                 self.retiring.lock().push(pool);
             }
+            self.parts.metrics.remove_job(&name);
         }
         let mut synced = Vec::new();
         for setup in setups {
@@ -105,12 +114,17 @@ impl Manager {
                 Some(driver) => driver.stop().await,
                 None => None,
             };
-            let pool = match before {
-                Some(pool) => pool.reload(setup.clone()).await,
-                None => Pool::new(setup.clone(), Arc::clone(&self.parts)),
+            let metrics = &self.parts.metrics;
+            metrics.add_job(&name, setup.job.limits.targets);
+            let pool = if let Some(pool) = before {
+                metrics.reloads.inc();
+                pool.reload(setup.clone()).await
+            } else {
+                metrics.pools.inc();
+                Pool::new(setup.clone(), Arc::clone(&self.parts))
             };
             self.views.lock().insert(name.clone(), pool.view());
-            let (driver, ready) = Driver::start(setup, pool, &self.parts.clock);
+            let (driver, ready) = Driver::start(setup, pool, &self.parts);
             drivers.insert(name, driver);
             synced.push(ready);
         }
@@ -147,7 +161,10 @@ impl Manager {
                     let job = Arc::new(job.clone());
                     setups.push(Setup { job, fetcher, seed, out_of_order_window });
                 }
-                Err(error) => errors.push(format!("scrape job {:?}: {error}", job.job_name)),
+                Err(error) => {
+                    self.parts.metrics.pools_failed.inc();
+                    errors.push(format!("scrape job {:?}: {error}", job.job_name));
+                }
             }
         }
         if errors.is_empty() { Ok(setups) } else { Err(errors) }
@@ -184,6 +201,16 @@ impl Manager {
         status
     }
 
+    /// Brings the gauges up to date that are counted only when they are asked for.
+    pub fn refresh_metrics(&self) {
+        for (job, view) in &*self.views.lock() {
+            let entries: usize =
+                view.lock().active.iter().map(|state| state.families.lock().len()).sum();
+            let gauge = self.parts.metrics.metadata_entries.with_label_values(&[job]);
+            gauge.set(entries as i64);
+        }
+    }
+
     /// What each target says about its families, in the order of [`Manager::status`].
     pub fn target_metadata(&self) -> Vec<TargetMetadata> {
         let mut all = Vec::new();
@@ -203,10 +230,10 @@ impl Manager {
 
 impl Driver {
     /// Starts feeding `pool`; the receiver hears when its first targets are there.
-    fn start(setup: Setup, pool: Pool, clock: &Arc<dyn Clock>) -> (Self, oneshot::Receiver<()>) {
+    fn start(setup: Setup, pool: Pool, parts: &Arc<Parts>) -> (Self, oneshot::Receiver<()>) {
         let (stop, stopped) = watch::channel(false);
         let (ready, synced) = oneshot::channel();
-        let task = tokio::spawn(drive(pool, Arc::clone(clock), stopped, ready));
+        let task = tokio::spawn(drive(pool, Arc::clone(parts), stopped, ready));
         (Self { setup, stop, task }, synced)
     }
 
@@ -227,7 +254,7 @@ impl Driver {
 /// Feeds `pool` with what its job discovers until stopped.
 async fn drive(
     mut pool: Pool,
-    clock: Arc<dyn Clock>,
+    parts: Arc<Parts>,
     mut stopped: watch::Receiver<bool>,
     ready: oneshot::Sender<()>,
 ) -> Pool {
@@ -243,7 +270,7 @@ async fn drive(
         job.file_sd_configs.iter().map(|config| FileSource::new(config.clone())).collect();
     let mut ready = Some(ready);
     loop {
-        let now = clock.monotonic();
+        let now = parts.clock.monotonic();
         let polled = tokio::task::spawn_blocking(move || {
             let polled: Vec<_> = sources.iter_mut().map(|source| source.poll(now)).collect();
             (sources, polled)
@@ -259,11 +286,15 @@ async fn drive(
             }
         };
         for problem in polled.iter().flat_map(|polled| &polled.problems) {
+            parts.metrics.file_errors.inc();
             tracing::warn!(job = name, problem, "discovery file is not usable, targets are kept");
         }
         if ready.is_some() || polled.iter().any(|polled| polled.changed) {
             let found = sources.iter().flat_map(FileSource::groups);
             let groups: Vec<_> = fixed.iter().cloned().chain(found).collect();
+            let found: usize = groups.iter().map(|group| group.targets.len()).sum();
+            let discovered = parts.metrics.discovered.with_label_values(&["scrape", &name]);
+            discovered.set(found as i64);
             pool.sync(&groups);
             if let Some(ready) = ready.take() {
                 // Nobody listens when the configuration was given up meanwhile.

@@ -82,6 +82,8 @@ impl Pool {
     /// Makes the targets of `groups` the ones that are scraped. Loops of targets that stay are not
     /// touched.
     pub(super) fn sync(&mut self, groups: &[TargetGroup]) {
+        let (metrics, began) = (&self.parts.metrics, self.parts.clock.monotonic());
+        let name = self.setup.job.job_name.clone();
         let mut wanted: HashMap<Key, Target> = HashMap::new();
         let mut dropped = Vec::new();
         for group in groups {
@@ -93,6 +95,7 @@ impl Pool {
                     }
                     Built::Dropped(labels) => dropped.push(labels),
                     Built::Invalid(error) => {
+                        metrics.sync_failures.with_label_values(&[&name]).inc();
                         let (job, source) = (&self.setup.job.job_name, &group.source);
                         tracing::warn!(job, source, %found, error, "target cannot be scraped");
                     }
@@ -109,11 +112,17 @@ impl Pool {
         }
         self.end_inherited();
         self.show(dropped);
+        let metrics = &self.parts.metrics;
+        metrics.targets.with_label_values(&[&name]).set(self.running.len() as i64);
+        metrics.syncs.with_label_values(&[&name]).inc();
+        let took = self.parts.clock.monotonic().saturating_sub(began);
+        metrics.sync_length.observe(&name, took.as_secs_f64());
     }
 
     fn limit_targets(&self, number: usize) {
         let limit = self.setup.job.limits.targets;
         let refusal = (limit > 0 && number as u64 > limit).then(|| {
+            self.parts.metrics.over_target_limit.inc();
             format!("target_limit exceeded (number of targets: {number}, limit: {limit})")
         });
         self.refusal.send_replace(refusal);
@@ -149,6 +158,7 @@ impl Pool {
                     Arc::clone(&target),
                     Arc::clone(&self.parts.appender),
                     Arc::clone(&self.parts.clock),
+                    self.parts.metrics.clone(),
                     setup.out_of_order_window,
                 )),
                 None,
@@ -168,6 +178,7 @@ impl Pool {
             recorder,
             fetcher: Arc::clone(&self.setup.fetcher),
             clock: Arc::clone(&self.parts.clock),
+            metrics: self.parts.metrics.clone(),
             schedule: Schedule::new(target.interval, target.hash() ^ self.setup.seed),
             commands: receiver,
             refusal: self.refusal.subscribe(),

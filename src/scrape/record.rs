@@ -18,6 +18,7 @@ use stint_wire::exposition::{
 
 use super::cache::{Cache, Ended, Handle};
 use super::fetch::{FetchError, Fetched};
+use super::metrics::ScrapeMetrics;
 use super::status::{Families, FamilyMap};
 use super::target::Target;
 use crate::config::ScrapeConfig;
@@ -30,6 +31,7 @@ pub(super) struct Recorder {
     target: Arc<Target>,
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
+    metrics: ScrapeMetrics,
     families: Arc<Families>,
     cache: Cache,
     report: Report,
@@ -116,6 +118,7 @@ impl Recorder {
         target: Arc<Target>,
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
+        metrics: ScrapeMetrics,
         out_of_order_window: Span,
     ) -> Self {
         Self {
@@ -123,6 +126,7 @@ impl Recorder {
             target,
             appender,
             clock,
+            metrics,
             families: Arc::default(),
             cache: Cache::default(),
             report: Report::default(),
@@ -164,7 +168,12 @@ impl Recorder {
             // No bytes are no series, whatever their type is said to be.
             Ok(fetched) if fetched.body.is_empty() => (Counts::default(), Ok(())),
             Ok(fetched) => self.read(fetched, scrape.at, Pass::All),
-            Err(error) => (Counts::default(), Err(error.to_string())),
+            Err(error) => {
+                if *error == FetchError::BodyTooLarge {
+                    self.metrics.over_body_limit.inc();
+                }
+                (Counts::default(), Err(error.to_string()))
+            }
         };
         let has_body = matches!(&scrape.outcome, Ok(fetched) if !fetched.body.is_empty());
         let ended = if read.is_ok() && has_body {
@@ -216,6 +225,7 @@ impl Recorder {
         reported: &Reported,
     ) {
         self.cache.finish(ended, &appended.refs);
+        self.metrics.refused(appended);
         self.report.learn(report_start, appended);
         let mut unknown = HashSet::new();
         let mut report_again = false;
@@ -302,7 +312,10 @@ impl Recorder {
         }
         let limit = self.job.limits.samples;
         let read = match read {
-            Ok(()) if limit > 0 && counts.taken > limit => Err("sample limit exceeded".to_owned()),
+            Ok(()) if limit > 0 && counts.taken > limit => {
+                self.metrics.over_sample_limit.inc();
+                Err("sample limit exceeded".to_owned())
+            }
             read => read,
         };
         (counts, read)
@@ -410,7 +423,7 @@ impl Recorder {
                 }
             }
         } else {
-            let attach = Attach { job: &self.job, target: &self.target };
+            let attach = Attach { job: &self.job, target: &self.target, metrics: &self.metrics };
             let mut decoded = Vec::with_capacity(16);
             exposed.labels.decode(&mut decoded);
             let Some(labels) = attach.run(&decoded)? else {

@@ -6,6 +6,7 @@ use stint_model::{Clock, Timestamp};
 use tokio::sync::watch;
 
 use super::fetch::{FetchError, Fetched, Fetcher};
+use super::metrics::ScrapeMetrics;
 use super::record::{Recorder, Scrape};
 use super::schedule::Schedule;
 use super::status::{Health, Last, TargetState};
@@ -28,6 +29,7 @@ pub(super) struct Loop {
     pub(super) recorder: Box<Recorder>,
     pub(super) fetcher: Arc<dyn Fetcher>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: ScrapeMetrics,
     pub(super) schedule: Schedule,
     pub(super) commands: watch::Receiver<Command>,
     /// Why no target of the job may be scraped, if so.
@@ -39,10 +41,16 @@ impl Loop {
     /// gone and its series were ended.
     pub(super) async fn run(mut self) -> Option<Box<Recorder>> {
         let mut size_hint = 0;
+        let mut began_last = None;
+        let interval = self.schedule.interval().to_string();
         while let Some(tick) = self.next_tick().await {
             let now = self.clock.now();
             let at = self.schedule.align(tick, now);
             let began = self.clock.monotonic();
+            if let Some(last) = began_last.replace(began) {
+                let length = began.saturating_sub(last).as_secs_f64();
+                self.metrics.interval_length.observe(&interval, length);
+            }
             let Some(outcome) = self.fetch(size_hint).await else { break };
             if let Ok(fetched) = &outcome {
                 size_hint = fetched.body.len();

@@ -178,6 +178,11 @@ impl Families {
 }
 
 impl FamilyMap {
+    /// How many families are known.
+    pub(super) fn len(&self) -> usize {
+        self.families.len()
+    }
+
     pub(super) fn set_kind(&mut self, family: &str, kind: MetricType) {
         self.change(family, |metadata| {
             let differs = metadata.kind != kind;

@@ -12,11 +12,17 @@ struct House {
     manager: Manager,
 }
 
+fn metrics() -> ScrapeMetrics {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::at(Timestamp(START)));
+    ScrapeMetrics::new(&crate::metrics::Metrics::new(), &clock)
+}
+
 fn house() -> House {
     let (store, script) = (Arc::new(Store::default()), Arc::new(Script::default()));
     let parts = Parts {
         appender: Arc::clone(&store) as Arc<dyn Appender>,
         clock: Arc::new(TokioClock::at(Timestamp(START))),
+        metrics: metrics(),
         make_fetcher: always(&script),
         server_name: "here".to_owned(),
     };
@@ -202,6 +208,7 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
     let parts = Parts {
         appender: Arc::clone(&house.store) as Arc<dyn Appender>,
         clock: Arc::new(TokioClock::at(Timestamp(START))),
+        metrics: metrics(),
         make_fetcher: make,
         server_name: String::new(),
     };
@@ -211,4 +218,43 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
     let errors = house.manager.apply(&config(bad)).await.unwrap_err();
     assert!(errors[0].starts_with("scrape job \"k\": cannot read /nowhere/ca.pem"), "{errors:?}");
     assert_eq!(house.manager.status().pools, ["j"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
+    let (store, script) = (Arc::new(Store::default()), Arc::new(Script::default()));
+    let registry = crate::metrics::Metrics::new();
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::at(Timestamp(START)));
+    let parts = Parts {
+        appender: Arc::clone(&store) as Arc<dyn Appender>,
+        clock: Arc::clone(&clock),
+        make_fetcher: always(&script),
+        metrics: ScrapeMetrics::new(&registry, &clock),
+        server_name: String::new(),
+    };
+    let house = House { store, script, manager: Manager::new(parts) };
+    house.script.answer("http://a:1/metrics", "# TYPE x gauge\nx 1\n");
+    house
+        .apply(&jobs("'a:1', 'b:1/nonsense'").replace(
+            "job_name: j,",
+            "job_name: j, relabel_configs: [{action: labeldrop, regex: none}],",
+        ))
+        .await;
+    house.pass(60).await;
+    house.manager.refresh_metrics();
+    let text = registry.render();
+    for line in [
+        "prometheus_sd_discovered_targets{config=\"j\",name=\"scrape\"} 2\n",
+        "prometheus_target_scrape_pool_targets{scrape_job=\"j\"} 1\n",
+        "prometheus_target_sync_failed_total{scrape_job=\"j\"} 1\n",
+        "prometheus_target_metadata_cache_entries{scrape_job=\"j\"} 1\n",
+        "prometheus_target_interval_length_seconds{interval=\"10s\",quantile=\"0.5\"} 10\n",
+        "prometheus_target_sync_length_seconds_count{scrape_job=\"j\"} 1\n",
+        "prometheus_target_scrape_pools_total 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    house.apply("").await;
+    let text = registry.render();
+    assert!(!text.contains("scrape_job=\"j\""), "{text}");
 }

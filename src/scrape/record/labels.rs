@@ -5,6 +5,7 @@ use stint_model::labels::{LabelsBuilder, Quoted};
 use stint_model::relabel::{self, Verdict};
 use stint_wire::exposition::Label;
 
+use super::super::metrics::ScrapeMetrics;
 use super::super::target::Target;
 use crate::config::ScrapeConfig;
 
@@ -15,6 +16,7 @@ const EXPORTED_PREFIX: &str = "exported_";
 pub(super) struct Attach<'a> {
     pub(super) job: &'a ScrapeConfig,
     pub(super) target: &'a Target,
+    pub(super) metrics: &'a ScrapeMetrics,
 }
 
 impl Attach<'_> {
@@ -68,6 +70,11 @@ impl Attach<'_> {
         }
     }
 
+    fn over_limit(&self, message: String) -> Result<(), String> {
+        self.metrics.over_label_limits.inc();
+        Err(message)
+    }
+
     fn check(&self, labels: &Labels) -> Result<(), String> {
         let Some(metric) = labels.metric_name() else {
             return Err("missing metric name (__name__ label)".to_owned());
@@ -82,7 +89,7 @@ impl Attach<'_> {
         let number = labels.len() as u64;
         if limits.labels > 0 && number > limits.labels {
             let limit = limits.labels;
-            return Err(format!(
+            return self.over_limit(format!(
                 "label_limit exceeded (metric: {metric}, number of labels: {number}, limit: {limit})"
             ));
         }
@@ -94,7 +101,7 @@ impl Attach<'_> {
             let length = name.len() as u64;
             let short = shortened(name);
             if name_limit > 0 && length > name_limit {
-                return Err(format!(
+                return self.over_limit(format!(
                     "label_name_length_limit exceeded (metric: {metric}, label name: {short}, \
                      length: {length}, limit: {name_limit})"
                 ));
@@ -102,7 +109,7 @@ impl Attach<'_> {
             let length = value.len() as u64;
             if value_limit > 0 && length > value_limit {
                 let value = Quoted(shortened(value));
-                return Err(format!(
+                return self.over_limit(format!(
                     "label_value_length_limit exceeded (metric: {metric}, label name: {short}, \
                      value: {value}, length: {length}, limit: {value_limit})"
                 ));

@@ -9,6 +9,7 @@ use stint_model::clock::SimClock;
 struct Bench {
     store: Arc<Store>,
     clock: Arc<SimClock>,
+    metrics: crate::metrics::Metrics,
     recorder: Recorder,
     now: i64,
 }
@@ -26,6 +27,7 @@ fn bench(keys: &str) -> Bench {
     // The job's and the target's labels are kept out of the way where they do not matter.
     let job = Arc::new(job(keys));
     let store = Arc::new(Store::default());
+    let metrics = crate::metrics::Metrics::new();
     let clock = Arc::new(SimClock::at(Timestamp(0)));
     let appender = Arc::clone(&store) as Arc<dyn Appender>;
     let recorder = Recorder::new(
@@ -33,9 +35,10 @@ fn bench(keys: &str) -> Bench {
         target(&job),
         appender,
         Arc::clone(&clock) as Arc<dyn Clock>,
+        ScrapeMetrics::new(&metrics, &(Arc::clone(&clock) as Arc<dyn Clock>)),
         Span::ZERO,
     );
-    Bench { store, clock, recorder, now: 0 }
+    Bench { store, clock, metrics, recorder, now: 0 }
 }
 
 impl Bench {
@@ -431,4 +434,23 @@ fn a_sample_that_is_not_taken_does_not_track_its_series() {
     let mut bench = bench("");
     bench.samples("x 1 500\nx 2\n");
     assert_eq!(bench.samples("y 1\n"), ["{\"y\"} 1"], "no marker for x");
+}
+
+#[test]
+fn what_goes_wrong_is_counted() {
+    let mut bench = bench("sample_limit: 2\nlabel_limit: 5");
+    bench.scrape("x 1\ny 2\nz 3\n");
+    bench.scrape("x{a=\"1\",b=\"2\"} 1\n");
+    bench.outcome(Err(FetchError::BodyTooLarge));
+    bench.scrape("x 1 3000\n");
+    bench.scrape("x 1 2000\n");
+    let text = bench.metrics.render();
+    for line in [
+        "prometheus_target_scrapes_exceeded_sample_limit_total 1\n",
+        "prometheus_target_scrape_pool_exceeded_label_limits_total 1\n",
+        "prometheus_target_scrapes_exceeded_body_size_limit_total 1\n",
+        "prometheus_target_scrapes_sample_out_of_order_total 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
 }
