@@ -86,7 +86,7 @@ pub enum RejectReason {
     OutOfBounds,
     /// Too far in the future.
     TooFarInFuture,
-    /// A native histogram that contradicts itself.
+    /// A native histogram that contradicts itself, or has more buckets than can be stored.
     InvalidHistogram,
     /// More labels, or longer ones, than the limits allow.
     LabelLimit,

@@ -216,10 +216,12 @@ impl FloatHistogram {
                     grown = grown.max(upper);
                 }
             }
-            if grown == threshold {
+            // Not `==`: a threshold that is no number would never be equal to anything.
+            if grown > threshold {
+                threshold = grown;
+            } else {
                 return (zero_count, threshold);
             }
-            threshold = grown;
         }
     }
 
@@ -293,7 +295,12 @@ fn is_tidy(spans: &[super::BucketSpan]) -> bool {
 
 /// Bounds that both have; both rise.
 pub(super) fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().copied().filter(|bound| b.contains(bound)).collect()
+    let mut others = b.iter().copied().peekable();
+    let mut is_common = |bound: &f64| {
+        while others.next_if(|other| other < bound).is_some() {}
+        others.peek() == Some(bound)
+    };
+    a.iter().copied().filter(|bound| is_common(bound)).collect()
 }
 
 /// Combines two rising lists by index; what one side lacks counts as zero.
@@ -338,6 +345,32 @@ mod tests {
             positive_buckets: counts.to_vec(),
             ..FloatHistogram::default()
         }
+    }
+
+    #[test]
+    fn a_zero_threshold_that_is_no_number_ends_every_sum() {
+        let wide = |zero_threshold| FloatHistogram {
+            zero_threshold,
+            zero_count: 1.0,
+            count: 3.0,
+            positive_spans: vec![BucketSpan { offset: 0, length: 1 }],
+            positive_buckets: vec![2.0],
+            ..FloatHistogram::default()
+        };
+        for threshold in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+            let (a, b) = (wide(0.001), wide(threshold));
+            assert!(a.zero_count_at(threshold).0 >= 1.0);
+            assert!(b.zero_count_at(0.001).0 >= 1.0);
+        }
+    }
+
+    #[test]
+    fn common_bounds_are_those_of_both() {
+        assert_eq!(common_bounds(&[1.0, 2.0, 4.0, 8.0], &[0.5, 2.0, 3.0, 8.0, 9.0]), [2.0, 8.0]);
+        assert_eq!(common_bounds(&[], &[1.0]), [0.0; 0]);
+        let many: Vec<f64> = (0..200_000).map(f64::from).collect();
+        let odd: Vec<f64> = (0..200_000).map(|n| f64::from(n) * 2.0 + 1.0).collect();
+        assert_eq!(common_bounds(&many, &odd).len(), 100_000, "in time that grows with the lists");
     }
 
     #[test]

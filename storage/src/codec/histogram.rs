@@ -15,10 +15,12 @@ use super::ints;
 use super::values;
 use super::varint::{self, Reader};
 
-/// The most buckets of one sign, spans or bounds that a histogram may have on disk.
+/// The most buckets of one sign, spans or bounds that a histogram may have to be stored.
+pub const PARTS_STORED_MAX: usize = 1 << 16;
+/// The most of them that are believed when reading.
 const PARTS_MAX: usize = 1 << 20;
 /// The most numbers that the columns of one run may hold, so that damage asks for no huge memory.
-const CELLS_MAX: usize = 1 << 24;
+const CELLS_MAX: usize = if cfg!(test) { 1 << 14 } else { 1 << 24 };
 
 const FLOAT: u8 = 0x80;
 
@@ -104,6 +106,11 @@ impl Layout {
         })
     }
 
+    /// Columns that a run has beside those of the totals.
+    fn buckets(&self) -> usize {
+        self.positive_len + self.negative_len
+    }
+
     fn bounds(&self) -> Vec<f64> {
         self.bounds_bits.iter().map(|bits| f64::from_bits(*bits)).collect()
     }
@@ -148,7 +155,8 @@ fn hint_of(number: u8, reader: &Reader<'_>) -> Result<ResetHint, Corruption> {
     }
 }
 
-/// Appends `histograms`; their number is not stored.
+/// Appends `histograms`; their number is not stored. What has at most [`PARTS_STORED_MAX`] parts
+/// of each kind can be read back.
 pub fn put<'a>(histograms: impl IntoIterator<Item = &'a Histogram>, out: &mut Vec<u8>) {
     let mut layouts: Vec<Layout> = Vec::new();
     let mut runs: Vec<(usize, ResetHint, Vec<&Histogram>)> = Vec::new();
@@ -159,8 +167,13 @@ pub fn put<'a>(histograms: impl IntoIterator<Item = &'a Histogram>, out: &mut Ve
             layouts.push(layout);
             layouts.len() - 1
         });
+        let buckets = layouts.get(number).map_or(0, Layout::buckets);
         match runs.last_mut() {
-            Some((last, last_hint, run)) if *last == number && *last_hint == hint => {
+            Some((last, last_hint, run))
+                if *last == number
+                    && *last_hint == hint
+                    && (run.len() + 1).saturating_mul(buckets) <= CELLS_MAX =>
+            {
                 run.push(histogram);
             }
             _ => runs.push((number, hint, vec![histogram])),
@@ -268,7 +281,7 @@ pub fn take(
         let hint = reader.byte()?;
         let hint = hint_of(hint, reader)?;
         let run = reader.varint_up_to(left)?;
-        let buckets = layout.positive_len + layout.negative_len;
+        let buckets = layout.buckets();
         // A column takes two bytes at least.
         if run == 0 || buckets > reader.rest().len() || run.saturating_mul(buckets) > CELLS_MAX {
             return Err(reader.corrupt("a run of histograms beyond its limits"));

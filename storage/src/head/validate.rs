@@ -1,10 +1,12 @@
 //! Whether a native histogram agrees with itself.
 
+use crate::codec::histogram::PARTS_STORED_MAX;
 use stint_model::Histogram;
 use stint_model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, IntegerHistogram};
 
-/// Checks what readers rely on: as many buckets as the spans say, no negative counts, a total
-/// that covers the buckets, custom bounds exactly where the schema has them.
+/// Checks what readers rely on: as many buckets as the spans say and no more than can be stored, no
+/// negative counts, a total that covers the buckets, a zero bucket that has a width, custom bounds
+/// exactly where the schema has them.
 pub(super) fn is_valid(histogram: &Histogram) -> bool {
     match histogram {
         Histogram::Integer(histogram) => integer_is_valid(histogram),
@@ -27,6 +29,7 @@ fn integer_is_valid(h: &IntegerHistogram) -> bool {
     // NaN observations are counted and lie in no bucket.
     let covered = total.is_some_and(|t| if h.sum.is_nan() { t <= h.count } else { t == h.count });
     covered
+        && zero_is_valid(h.schema, h.zero_threshold, h.zero_count == 0)
         && layout_is_valid(
             h.schema,
             (&h.positive_spans, h.positive_deltas.len()),
@@ -39,12 +42,21 @@ fn float_is_valid(h: &FloatHistogram) -> bool {
     let buckets = h.positive_buckets.iter().chain(&h.negative_buckets);
     let counts = [h.zero_count, h.count];
     buckets.chain(&counts).all(|count| *count >= 0.0 || count.is_nan())
+        && zero_is_valid(h.schema, h.zero_threshold, h.zero_count == 0.0)
         && layout_is_valid(
             h.schema,
             (&h.positive_spans, h.positive_buckets.len()),
             (&h.negative_spans, h.negative_buckets.len()),
             &h.custom_bounds,
         )
+}
+
+fn zero_is_valid(schema: i32, threshold: f64, is_empty: bool) -> bool {
+    // Custom buckets have no zero bucket.
+    if schema == CUSTOM_BUCKETS_SCHEMA {
+        return threshold == 0.0 && is_empty;
+    }
+    threshold >= 0.0 && threshold.is_finite()
 }
 
 fn layout_is_valid(
@@ -57,13 +69,19 @@ fn layout_is_valid(
         let length: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
         length == buckets as u64 && spans.iter().skip(1).all(|span| span.offset >= 0)
     };
+    let parts = [positive.0.len(), positive.1, negative.0.len(), negative.1, bounds.len()];
+    if parts.iter().any(|parts| *parts > PARTS_STORED_MAX) {
+        return false;
+    }
     if !spans_fit(positive) || !spans_fit(negative) {
         return false;
     }
     if schema == CUSTOM_BUCKETS_SCHEMA {
         let last: i64 =
             positive.0.iter().map(|span| i64::from(span.offset) + i64::from(span.length)).sum();
-        let rising = bounds.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
+        // The bucket up to +Inf is there without being named.
+        let rising = bounds.windows(2).all(|pair| matches!(pair, [a, b] if a < b))
+            && bounds.last().is_none_or(|last| *last < f64::INFINITY);
         return negative.0.is_empty()
             && positive.0.first().is_none_or(|span| span.offset >= 0)
             && last <= bounds.len() as i64 + 1
@@ -98,8 +116,39 @@ mod tests {
         assert!(!check(&|h| h.positive_spans.clear()));
         assert!(!check(&|h| h.schema = 9));
         assert!(!check(&|h| h.custom_bounds = vec![1.0]));
+        for threshold in [f64::NAN, f64::INFINITY, -1.0] {
+            assert!(!check(&|h| h.zero_threshold = threshold), "{threshold}");
+        }
+        let many = PARTS_STORED_MAX + 1;
+        assert!(!check(&|h| {
+            h.positive_spans = vec![BucketSpan { offset: 0, length: many as u32 }];
+            h.positive_deltas = vec![0; many];
+            h.count = 1;
+        }));
+        assert!(!check(&|h| h.negative_spans = vec![BucketSpan { offset: 0, length: 0 }; many]));
         let float = Histogram::Integer(good).to_float();
         assert!(is_valid(&Histogram::Float(float.clone())));
         assert!(!is_valid(&Histogram::Float(FloatHistogram { count: -1.0, ..float })));
+    }
+
+    #[test]
+    fn custom_bounds_are_numbers_that_rise_and_have_no_zero_bucket() {
+        let custom = |bounds: &[f64], zero_threshold: f64, zero_count: u64| {
+            is_valid(&Histogram::Integer(IntegerHistogram {
+                schema: CUSTOM_BUCKETS_SCHEMA,
+                count: zero_count,
+                zero_count,
+                zero_threshold,
+                custom_bounds: bounds.to_vec(),
+                ..IntegerHistogram::default()
+            }))
+        };
+        assert!(custom(&[f64::NEG_INFINITY, 1.0, 2.0], 0.0, 0));
+        assert!(custom(&[], 0.0, 0));
+        for bounds in [&[f64::NAN][..], &[1.0, f64::NAN], &[1.0, f64::INFINITY], &[2.0, 1.0]] {
+            assert!(!custom(bounds, 0.0, 0), "{bounds:?}");
+        }
+        assert!(!custom(&[1.0], 0.0, 1));
+        assert!(!custom(&[1.0], f64::NAN, 0));
     }
 }

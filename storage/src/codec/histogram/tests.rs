@@ -156,3 +156,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn wide_histograms_are_cut_into_runs_that_can_be_read() {
+    let wide = |buckets: usize, count: u64| {
+        Histogram::Integer(IntegerHistogram {
+            count,
+            positive_spans: vec![BucketSpan { offset: 0, length: buckets as u32 }],
+            positive_deltas: (0..buckets).map(|i| i64::from(i == 0)).collect(),
+            ..IntegerHistogram::default()
+        })
+    };
+    for buckets in [1, 100, CELLS_MAX / 2, CELLS_MAX] {
+        let rows = 3 + 2 * CELLS_MAX / buckets;
+        let histograms: Vec<Histogram> =
+            (0..rows.min(500)).map(|n| wide(buckets, n as u64)).collect();
+        let mut file = Vec::new();
+        put(&histograms, &mut file);
+        let mut back = Vec::new();
+        take(&mut Reader::new(&file), histograms.len(), |h| back.push(h)).unwrap();
+        assert!(back.iter().map(|h| &**h).eq(&histograms), "{buckets} buckets");
+    }
+}
