@@ -678,3 +678,25 @@ fn sealed_chunks_stay_in_memory_where_the_disk_refuses_them() {
     let jobs = run_jobs(&db, 4000);
     assert!(jobs.contains(&"truncate") && jobs.contains(&"write_chunks"), "{jobs:?}");
 }
+
+#[test]
+fn late_rows_meet_the_earlier_rows_of_their_batch_however_many_there_are() {
+    let (db, _) = open(&SimDisk::new());
+    let mut batch = Batch { out_of_order_window: Span(1 << 20), ..Batch::default() };
+    // Going through the rows before for each late one would take minutes.
+    let rows = 50_000;
+    let series: Vec<Labels> = (0..500).map(|n| labels("m", n)).collect();
+    for row in 0..rows {
+        let at = if row < series.len() { 1 << 19 } else { row / series.len() };
+        let sample = Sample::float(Timestamp(at as i64), row as f64);
+        batch.push(series[row % series.len()].clone(), sample);
+    }
+    batch.push(series[3].clone(), Sample::float(Timestamp(1), 503.0));
+    batch.push(series[3].clone(), Sample::float(Timestamp(1), 504.0));
+    batch.push(series[4].clone(), Sample::float(Timestamp(1 << 19), 5.0));
+    let rejected = db.append(&batch).unwrap().rejected;
+    let rejected: Vec<_> = rejected.iter().map(|r| (r.row - rows, r.reason)).collect();
+    let duplicate = RejectReason::DuplicateTimestamp;
+    assert_eq!(rejected, [(1, duplicate), (2, duplicate)], "the same value again is no mistake");
+    assert_eq!(db.stats().samples_appended, rows as u64);
+}

@@ -44,8 +44,10 @@ pub(crate) struct Plan {
     born_by_labels: HashMap<Labels, u32>,
     /// Newest in-order sample that this batch brings to a series, by row.
     newest: HashMap<Target, usize>,
-    /// Late samples that this batch brings, by row.
-    late: HashMap<(Target, Timestamp), usize>,
+    /// What this batch brings at which time, by row, for the first `indexed` of `rows`: filled where
+    /// a late sample asks.
+    by_time: HashMap<(Target, Timestamp), usize>,
+    indexed: usize,
     exemplars: Vec<(u64, usize, usize)>,
     metadata: Vec<usize>,
     /// The answer.
@@ -57,12 +59,24 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The row that was planned first for a series and a time.
+    fn row_at(&mut self, batch: &Batch, target: Target, at: Timestamp) -> Option<usize> {
+        for planned in self.rows.get(self.indexed..).unwrap_or_default() {
+            if let Some(row) = batch.rows.get(planned.row) {
+                self.by_time.entry((planned.target, row.sample.at)).or_insert(planned.row);
+            }
+        }
+        self.indexed = self.rows.len();
+        self.by_time.get(&(target, at)).copied()
+    }
+
     fn clear(&mut self) {
         self.rows.clear();
         self.born.clear();
         self.born_by_labels.clear();
         self.newest.clear();
-        self.late.clear();
+        self.by_time.clear();
+        self.indexed = 0;
         self.exemplars.clear();
         self.metadata.clear();
         self.appended = Appended::default();
@@ -200,7 +214,6 @@ impl Head {
         plan.newest_time = plan.newest_time.max(row.sample.at);
         if late {
             plan.late_rows += 1;
-            plan.late.insert((target, row.sample.at), number);
         } else {
             plan.newest.insert(target, number);
         }
@@ -302,7 +315,7 @@ fn judge(
     target: Option<Target>,
     sample: &Sample,
     limits: &Limits,
-    plan: &Plan,
+    plan: &mut Plan,
 ) -> Verdict {
     let series = match target {
         Some(Target::Known(slot)) => store.get(slot),
@@ -326,7 +339,7 @@ fn judge(
             }
             Some(last) if sample.at < last => {}
             // A late sample may already stand where an in-order one could go.
-            _ if series.is_none_or(|series| series.late_count() == 0) && plan.late.is_empty() => {
+            _ if series.is_none_or(|series| series.late_count() == 0) && plan.late_rows == 0 => {
                 return Verdict::InOrder;
             }
             _ => match stored(store, batch, target, sample, plan) {
@@ -349,7 +362,7 @@ fn stored(
     batch: &Batch,
     target: Option<Target>,
     sample: &Sample,
-    plan: &Plan,
+    plan: &mut Plan,
 ) -> Verdict {
     let compare = |same: bool| {
         if same { Verdict::NoChange } else { Verdict::Reject(RejectReason::DuplicateTimestamp) }
@@ -359,12 +372,8 @@ fn stored(
         Target::Known(slot) => store.get(slot),
         Target::New(_) => None,
     };
-    let in_batch = plan.late.get(&(target, sample.at)).or_else(|| {
-        let same = |planned: &&Planned| planned.target == target;
-        let rows = plan.rows.iter().filter(same).map(|planned| &planned.row);
-        rows.clone().find(|row| batch.rows.get(**row).is_some_and(|r| r.sample.at == sample.at))
-    });
-    if let Some(row) = in_batch.and_then(|row| batch.rows.get(*row)) {
+    let in_batch = plan.row_at(batch, target, sample.at);
+    if let Some(row) = in_batch.and_then(|row| batch.rows.get(row)) {
         return compare(same_value(&row.sample.value, &sample.value));
     }
     match series.map(|series| series.stored(sample, store.arena())) {
