@@ -8,6 +8,7 @@ use crate::cancel::Cancel;
 use crate::column::{Series, Steps, merge_equal, without_metadata};
 use crate::error::QueryError;
 use crate::exec::{Evaluator, Shared, reach};
+use crate::explain::explain;
 use crate::parse;
 use crate::parse::ast::{Expr, ValueType};
 use crate::rewrites::Rewrites;
@@ -179,6 +180,15 @@ impl Engine {
             lookback: query.lookback,
         };
         self.run(source, &run, cancel, |eval| range_value(eval, &expr))
+    }
+
+    /// How a query would be evaluated, as text: one line for each part, those it is made of indented
+    /// below it. `is_range` tells a query at many times from one at a single time.
+    ///
+    /// # Errors
+    /// The query cannot be read.
+    pub fn explain(&self, expr: &str, is_range: bool) -> Result<String, QueryError> {
+        Ok(explain(&self.parse(expr)?, &self.options, is_range))
     }
 
     fn parse(&self, text: &str) -> Result<Expr, QueryError> {

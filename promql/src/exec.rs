@@ -8,6 +8,7 @@ pub(crate) mod aggregate;
 pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod classic;
+pub(crate) mod decide;
 pub(crate) mod duration;
 pub(crate) mod groups;
 pub(crate) mod info;
@@ -30,9 +31,7 @@ use crate::cancel::Cancel;
 use crate::column::{Column, Series, Steps, merge_equal, without_metadata};
 use crate::engine::{EngineOptions, PHASE, Run};
 use crate::error::QueryError;
-use crate::functions::math::float_function;
-use crate::functions::range_function;
-use crate::parse::ast::{Expr, PosRange, ValueType};
+use crate::parse::ast::{Expr, PosRange};
 use crate::parse::line_and_column;
 use crate::value::{Stats, StepStats};
 
@@ -40,26 +39,6 @@ pub(crate) use duration::reach;
 
 /// Takes one series after the other.
 pub(crate) type Sink<'s> = dyn FnMut(Series) -> Result<(), QueryError> + 's;
-
-/// Functions whose value depends on the time of evaluation, not only on their arguments.
-const TIME_DEPENDENT: [&str; 16] = [
-    "days_in_month",
-    "day_of_month",
-    "day_of_week",
-    "day_of_year",
-    "end",
-    "hour",
-    "minute",
-    "month",
-    "predict_linear",
-    "range",
-    "start",
-    "step",
-    "time",
-    "timestamp",
-    "start_timestamp",
-    "year",
-];
 
 /// How often it is asked whether to stop, for one reading of the clock.
 const CHECKS_PER_CLOCK: u32 = 8;
@@ -258,7 +237,7 @@ impl<'a> Evaluator<'a> {
     pub(crate) fn stream(&self, expr: &Expr, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         if self.steps.count > 1
             && self.shared.options.rewrites.step_invariant
-            && is_step_invariant(expr)
+            && decide::is_step_invariant(expr)
         {
             let once = Evaluator { steps: Steps::once(self.steps.start), ..*self };
             return once.stream(expr, &mut |series| {
@@ -266,7 +245,9 @@ impl<'a> Evaluator<'a> {
                 self.emit(Series { column, ..series }, sink)
             });
         }
-        if !self.shared.options.delayed_name_removal && self.may_collide(expr) {
+        if !self.shared.options.delayed_name_removal
+            && decide::may_collide(expr, self.shared.options)
+        {
             let mut all = Vec::new();
             self.node(expr, &mut |series| {
                 all.push(series);
@@ -334,92 +315,5 @@ impl<'a> Evaluator<'a> {
             self.drop_name(&mut series);
             self.emit(series, sink)
         })
-    }
-
-    /// Whether dropping metric names here could make two series equal.
-    fn may_collide(&self, expr: &Expr) -> bool {
-        match expr {
-            Expr::Unary(unary) => unary.negative && !self.has_one_name(&unary.expr),
-            Expr::Call(call) => {
-                call::drops_name(call.function.name)
-                    && call.args.iter().any(|arg| !self.has_one_name(arg))
-            }
-            Expr::Binary(binary) => {
-                binary.matching.is_none()
-                    && (!self.has_one_name(&binary.lhs) || !self.has_one_name(&binary.rhs))
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the labels of the expression's series are those of one selector, with the metric name
-    /// or without, and go through nothing that looks at the name on their way.
-    pub(crate) fn only_passes_labels_on(expr: &Expr) -> bool {
-        let is_number = |arg: &Expr| matches!(arg.unparenthesized(), Expr::Number(_));
-        match expr {
-            Expr::VectorSelector(_) | Expr::MatrixSelector(_) => true,
-            Expr::Paren(paren) => Self::only_passes_labels_on(&paren.expr),
-            Expr::Unary(unary) => Self::only_passes_labels_on(&unary.expr),
-            Expr::Call(call) => {
-                let name = call.function.name;
-                let is_known = range_function(name).is_some() || float_function(name).is_some();
-                let mut args = call.args.iter().filter(|arg| !is_number(arg));
-                is_known
-                    && args.next().is_some_and(Self::only_passes_labels_on)
-                    && args.next().is_none()
-            }
-            Expr::Binary(binary) if !binary.op.is_set() => {
-                let (lhs, rhs) = (&binary.lhs, &binary.rhs);
-                (is_number(lhs) && Self::only_passes_labels_on(rhs))
-                    || (is_number(rhs) && Self::only_passes_labels_on(lhs))
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether all series of the expression surely have the same metric name, or none.
-    fn has_one_name(&self, expr: &Expr) -> bool {
-        if self.shared.options.type_and_unit_labels {
-            return false;
-        }
-        match expr {
-            Expr::Number(_) | Expr::String(_) => true,
-            Expr::VectorSelector(selector) => selector::has_one_name(selector),
-            Expr::MatrixSelector(matrix) => selector::has_one_name(&matrix.selector),
-            Expr::Subquery(subquery) => self.has_one_name(&subquery.expr),
-            Expr::Paren(paren) => self.has_one_name(&paren.expr),
-            Expr::Unary(unary) => self.has_one_name(&unary.expr),
-            Expr::Call(call) => {
-                !call.function.name.starts_with("label_")
-                    && call.args.iter().all(|arg| self.has_one_name(arg))
-            }
-            Expr::Aggregate(aggregate) => {
-                self.has_one_name(&aggregate.expr)
-                    || (!aggregate.without && aggregate.grouping.iter().all(|l| l != "__name__"))
-            }
-            Expr::Binary(binary) => {
-                self.has_one_name(&binary.lhs)
-                    && self.has_one_name(&binary.rhs)
-                    && !binary.op.is_set()
-            }
-        }
-    }
-}
-
-/// Whether the expression has the same value at every step.
-pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
-    match expr {
-        Expr::Number(_) | Expr::String(_) => true,
-        Expr::VectorSelector(selector) => selector.at.is_some(),
-        Expr::MatrixSelector(matrix) => matrix.selector.at.is_some(),
-        Expr::Subquery(subquery) => subquery.at.is_some(),
-        Expr::Call(call) => {
-            let is_current_time =
-                call.args.is_empty() && call.function.returns == ValueType::Vector;
-            !TIME_DEPENDENT.contains(&call.function.name)
-                && !is_current_time
-                && call.args.iter().all(is_step_invariant)
-        }
-        _ => expr.children().all(is_step_invariant),
     }
 }

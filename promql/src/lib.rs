@@ -9,6 +9,7 @@ mod column;
 pub mod engine;
 pub mod error;
 mod exec;
+mod explain;
 mod functions;
 mod kahan;
 pub mod parse;

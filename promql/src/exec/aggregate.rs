@@ -6,6 +6,7 @@ use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 use crate::column::{Column, Point, Series, is_metadata};
 use crate::error::QueryError;
 use crate::exec::accumulate::{DROPPED, Group, HISTOGRAM, NOT_RESET, RESET};
+use crate::exec::decide::{Care, care};
 use crate::exec::groups::GroupIndex;
 use crate::exec::{Evaluator, Sink};
 use crate::kahan;
@@ -32,7 +33,8 @@ impl Evaluator<'_> {
     fn fold(&self, aggregate: &Aggregate, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         let mut index = GroupIndex::default();
         let mut groups: Vec<Group> = Vec::new();
-        let input = self.input(aggregate);
+        let Care { names, unordered } = care(aggregate, self.shared.options);
+        let input = Evaluator { names, unordered, ..*self };
         input.stream(&aggregate.expr, &mut |series| {
             let (slot, new) = index.number(&series.labels, |name| is_kept(aggregate, name));
             if let Some(labels) = new {
@@ -57,26 +59,6 @@ impl Evaluator<'_> {
             self.shared.release(self.steps.count);
         }
         Ok(())
-    }
-
-    /// Evaluates what is aggregated, as carefully as this aggregation needs it.
-    fn input(&self, aggregate: &Aggregate) -> Self {
-        let rewrites = &self.shared.options.rewrites;
-        let is_chain = Self::only_passes_labels_on(&aggregate.expr);
-        let seen = looks_at_names(aggregate) || !self.has_one_name(&aggregate.expr);
-        let names = !(rewrites.unseen_names && is_chain && !seen);
-        // Sums and means make good for what rounding loses, so that their order does not show.
-        let is_indifferent = matches!(
-            aggregate.op,
-            AggregateOp::Sum
-                | AggregateOp::Avg
-                | AggregateOp::Min
-                | AggregateOp::Max
-                | AggregateOp::Count
-                | AggregateOp::Group
-        );
-        let unordered = rewrites.any_order && is_chain && is_indifferent;
-        Evaluator { names, unordered, ..*self }
     }
 
     fn fold_column(&self, aggregate: &Aggregate, group: &mut Group, column: &Column) {
@@ -167,11 +149,6 @@ impl Evaluator<'_> {
 pub(crate) fn is_kept(aggregate: &Aggregate, name: &str) -> bool {
     let is_named = aggregate.grouping.iter().any(|label| label == name);
     if aggregate.without { !is_named && !is_metadata(name) } else { is_named }
-}
-
-/// Whether what was measured is a part of what series are grouped by.
-fn looks_at_names(aggregate: &Aggregate) -> bool {
-    !aggregate.without && aggregate.grouping.iter().any(|label| is_metadata(label))
 }
 
 /// The labels by which a series is grouped, which are also the group's labels.

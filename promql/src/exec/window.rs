@@ -29,6 +29,17 @@ pub(crate) enum Edges {
     Smoothed,
 }
 
+impl Edges {
+    /// What the modifier of a selector asks for.
+    pub(crate) fn of(matrix: &MatrixSelector) -> Self {
+        match (matrix.selector.anchored, matrix.selector.smoothed) {
+            (true, _) => Self::Anchored,
+            (_, true) => Self::Smoothed,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// Where and how long the windows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -133,13 +144,9 @@ impl Evaluator<'_> {
 
     fn matrix_shape(&self, matrix: &MatrixSelector) -> Result<Shape, QueryError> {
         let selector = &matrix.selector;
-        let edges = match (selector.anchored, selector.smoothed) {
-            (true, _) => Edges::Anchored,
-            (_, true) => Edges::Smoothed,
-            _ => Edges::Plain,
-        };
         let reference = self.reference(&selector.offset, selector.at)?;
-        Ok(Shape { reference, range: self.positive_duration(&matrix.range)?, edges })
+        let range = self.positive_duration(&matrix.range)?;
+        Ok(Shape { reference, range, edges: Edges::of(matrix) })
     }
 
     /// Hands the samples of each series of a range vector to `sink`.

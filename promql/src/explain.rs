@@ -1,0 +1,220 @@
+//! Plans as text: how the engine goes about a query, one line for each part.
+
+use std::fmt::Write as _;
+
+use crate::engine::EngineOptions;
+use crate::exec::decide::{self, Care, care};
+use crate::exec::window::Edges;
+use crate::functions::{Kernel, range_function};
+use crate::parse::ast::{
+    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, MatrixSelector, ValueType,
+    VectorMatching,
+};
+
+/// The plan of an expression. At one time there are no steps to have parts in common.
+pub(crate) fn explain(expr: &Expr, options: &EngineOptions, is_range: bool) -> String {
+    let mut plan = Plan { options, is_range, text: String::new() };
+    plan.part(expr, 0, Care { names: true, unordered: false });
+    plan.text
+}
+
+struct Plan<'a> {
+    options: &'a EngineOptions,
+    is_range: bool,
+    text: String,
+}
+
+impl Plan<'_> {
+    fn line(&mut self, depth: usize, what: &str, notes: &[&str]) {
+        let indent = "  ".repeat(depth);
+        let notes: Vec<&str> = notes.iter().copied().filter(|note| !note.is_empty()).collect();
+        let notes =
+            if notes.is_empty() { String::new() } else { format!("  [{}]", notes.join(", ")) };
+        // Writing to a string cannot fail.
+        let _: std::fmt::Result = writeln!(self.text, "{indent}{what}{notes}");
+    }
+
+    fn part(&mut self, expr: &Expr, depth: usize, care: Care) {
+        let is_once = self.is_range
+            && self.options.rewrites.step_invariant
+            && expr.value_type() == ValueType::Vector
+            && decide::is_step_invariant(expr);
+        if is_once {
+            self.line(depth, "once for all steps", &[]);
+            let mut once = Plan { options: self.options, is_range: false, text: String::new() };
+            once.node(expr, depth + 1, care);
+            self.text.push_str(&once.text);
+        } else {
+            self.node(expr, depth, care);
+        }
+    }
+
+    fn node(&mut self, expr: &Expr, depth: usize, care: Care) {
+        let any_order = if care.unordered { "any order" } else { "" };
+        match expr {
+            Expr::Paren(paren) => self.part(&paren.expr, depth, care),
+            Expr::Number(_) | Expr::String(_) => self.line(depth, &expr.to_string(), &[]),
+            Expr::VectorSelector(_) => {
+                self.line(depth, &format!("read {expr}"), &["newest samples", any_order]);
+            }
+            Expr::MatrixSelector(_) => {
+                self.line(depth, &format!("read {expr}"), &["windows", any_order]);
+            }
+            Expr::Subquery(subquery) => {
+                let what = expr.to_string();
+                let inner = subquery.expr.to_string();
+                let times = what.strip_prefix(inner.as_str()).unwrap_or(&what);
+                self.line(depth, &format!("subquery {times}"), &["windows"]);
+                let mut inner = Plan { options: self.options, is_range: true, text: String::new() };
+                inner.part(&subquery.expr, depth + 1, Care { names: true, unordered: false });
+                self.text.push_str(&inner.text);
+            }
+            Expr::Unary(unary) => {
+                let what = if unary.negative { "negate" } else { "keep" };
+                self.line(depth, what, &["series by series", self.merged(expr, care)]);
+                self.part(&unary.expr, depth + 1, care);
+            }
+            Expr::Call(call) => self.call(expr, call, depth, care),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate, depth),
+            Expr::Binary(binary) => self.binary(expr, binary, depth, care),
+        }
+    }
+
+    /// What is to be done where dropped names may make series equal.
+    fn merged(&self, expr: &Expr, care: Care) -> &'static str {
+        if self.options.delayed_name_removal {
+            "names dropped at the end"
+        } else if decide::may_collide(expr, self.options) {
+            "all series held to merge equal ones"
+        } else if care.names {
+            ""
+        } else {
+            "names not dropped"
+        }
+    }
+
+    fn call(&mut self, expr: &Expr, call: &Call, depth: usize, care: Care) {
+        let name = call.function.name;
+        let holds_all = matches!(
+            name,
+            "sort"
+                | "sort_desc"
+                | "sort_by_label"
+                | "sort_by_label_desc"
+                | "label_replace"
+                | "label_join"
+                | "histogram_quantile"
+                | "histogram_quantiles"
+                | "histogram_fraction"
+                | "info"
+        );
+        let how = match range_function(name).and_then(|function| function.kernel) {
+            _ if range_function(name).is_none() => {
+                if call.args.is_empty() || call.function.returns == ValueType::Scalar {
+                    ""
+                } else if holds_all {
+                    "all series held"
+                } else {
+                    "series by series"
+                }
+            }
+            Some(kernel) if self.is_columnar(call) => match kernel {
+                Kernel::Rate(_) => "columns, windows and reach shared by equal sample times",
+                Kernel::Summary(_) => "columns, several windows at once",
+            },
+            _ => "window by window",
+        };
+        let merged =
+            if expr.value_type() == ValueType::Vector { self.merged(expr, care) } else { "" };
+        self.line(depth, name, &[how, merged]);
+        let passes = range_function(name).is_some() || !holds_all;
+        let inner = if passes { care } else { Care { names: true, unordered: false } };
+        for arg in &call.args {
+            self.part(arg, depth + 1, inner);
+        }
+    }
+
+    fn is_columnar(&self, call: &Call) -> bool {
+        let is_plain = |matrix: &MatrixSelector| Edges::of(matrix) == Edges::Plain;
+        self.options.rewrites.columnar_windows
+            && call.args.iter().all(|arg| match arg.unparenthesized() {
+                Expr::MatrixSelector(matrix) => is_plain(matrix),
+                _ => true,
+            })
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate, depth: usize) {
+        let op = aggregate.op.as_str();
+        let grouping = aggregate.grouping.join(", ");
+        let what = match (aggregate.without, aggregate.grouping.is_empty()) {
+            (true, _) => format!("{op} without ({grouping})"),
+            (false, true) => op.to_owned(),
+            (false, false) => format!("{op} by ({grouping})"),
+        };
+        let folds = !matches!(
+            aggregate.op,
+            AggregateOp::Topk
+                | AggregateOp::Bottomk
+                | AggregateOp::Limitk
+                | AggregateOp::LimitRatio
+                | AggregateOp::Quantile
+        );
+        let how = if folds { "folded while reading" } else { "all series held" };
+        self.line(depth, &what, &[how]);
+        if let Some(param) = &aggregate.param {
+            self.part(param, depth + 1, Care { names: true, unordered: false });
+        }
+        let is_careful = !folds || aggregate.op == AggregateOp::CountValues;
+        let inner = if is_careful {
+            Care { names: true, unordered: false }
+        } else {
+            care(aggregate, self.options)
+        };
+        self.part(&aggregate.expr, depth + 1, inner);
+    }
+
+    fn binary(&mut self, expr: &Expr, binary: &Binary, depth: usize, care: Care) {
+        let is_scalar = |side: &Expr| side.value_type() == ValueType::Scalar;
+        let everything = Care { names: true, unordered: false };
+        let op = binary.op.as_str();
+        let op = if binary.return_bool { format!("{op} bool") } else { op.to_owned() };
+        let (how, inner) = match (is_scalar(&binary.lhs), is_scalar(&binary.rhs)) {
+            (true, true) => ("", everything),
+            (true, false) | (false, true) => ("series by series", care),
+            _ if binary.op == BinaryOp::Or => ("series by series, signatures held", everything),
+            _ if binary.op.is_set() => ("left side held", everything),
+            _ => ("both sides held", everything),
+        };
+        let what = match &binary.matching {
+            Some(matching) => format!("{op}{}", matched(binary, matching)),
+            None => op,
+        };
+        let merged = if binary.matching.is_none() && expr.value_type() == ValueType::Vector {
+            self.merged(expr, care)
+        } else {
+            ""
+        };
+        self.line(depth, &what, &[how, merged]);
+        self.part(&binary.lhs, depth + 1, inner);
+        self.part(&binary.rhs, depth + 1, inner);
+    }
+}
+
+/// How the series of two sides find each other.
+fn matched(binary: &Binary, matching: &VectorMatching) -> String {
+    let labels = matching.labels.join(", ");
+    let by = if matching.on {
+        format!(" on ({labels})")
+    } else if matching.labels.is_empty() {
+        " on all labels".to_owned()
+    } else {
+        format!(" ignoring ({labels})")
+    };
+    let kind = match matching.card {
+        _ if binary.op.is_set() => "",
+        Cardinality::ManyToOne => ", many to one",
+        Cardinality::OneToMany => ", one to many",
+        _ => ", one to one",
+    };
+    format!("{by}{kind}")
+}

@@ -1,0 +1,36 @@
+//! Plans as text.
+
+use stint_promql::{Engine, EngineOptions, Rewrites};
+
+const QUERIES: [&str; 12] = [
+    "up",
+    "sum by (mode) (rate(node_cpu_seconds_total[5m]))",
+    "100 - 100 * avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))",
+    "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+    "histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))",
+    "topk(3, sum by (instance) (irate(x_total[1m])))",
+    "max_over_time(sum by (service) (rate(http_requests_total[5m]))[30m:1m])",
+    "sum by (nodename) (rate(x_total[5m]) * on (instance) group_left (nodename) node_uname_info)",
+    "rate({__name__=~\"x.*\"}[5m])",
+    "up == 0 unless on (job) (maintenance @ end() > bool 1)",
+    "sum by (__name__) (-up)",
+    "label_replace(quantile(0.5, avg_over_time(x[1h])), \"a\", \"b\", \"c\", \"d\")",
+];
+
+#[test]
+fn plans_tell_how_a_query_is_evaluated() {
+    let engine = Engine::new(EngineOptions::default());
+    let plans = QUERIES.map(|query| format!("{query}\n\n{}", engine.explain(query, true).unwrap()));
+    insta::assert_snapshot!(plans.join("\n\n"));
+}
+
+#[test]
+fn plans_without_shortcuts_have_none() {
+    let options = EngineOptions { rewrites: Rewrites::NONE, ..EngineOptions::default() };
+    let plan = Engine::new(options).explain("sum(rate(x_total[5m] @ 7))", true).unwrap();
+    assert_eq!(
+        plan,
+        "sum  [folded while reading]\n  rate  [window by window]\n    read x_total[5m] @ 7.000  \
+         [windows]\n"
+    );
+}
