@@ -11,6 +11,7 @@ pub mod flags;
 mod budget;
 mod compat;
 mod inspect;
+mod query;
 mod serve;
 
 use flags::Flags;
@@ -35,6 +36,7 @@ enum Command {
     /// Checks both configuration files and what they point to, and starts nothing.
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
+    Query(query::QueryArgs),
 }
 
 /// Runs the command line that the process was started with.
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         None => return serve::run(&cli.flags, &sifted.warnings),
         Some(Command::Budget(args)) => budget::run(args),
+        Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Inspect(args)) => return inspect::run(args),
     };

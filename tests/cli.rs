@@ -129,3 +129,43 @@ async fn a_second_server_needs_a_folder_and_a_port_of_its_own() {
     );
     server.stop().await;
 }
+
+#[tokio::test]
+async fn query_asks_a_server_and_explains_without_one() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-remote-write-receiver"]).await;
+    let labels: &[(&str, &str)] = &[("__name__", "up"), ("job", "a")];
+    assert_eq!(server.write(&[(labels, &[(0, 1.0), (15, 0.0)])]).await.status, 204);
+    let url = server.url.clone();
+    let query = move |arguments: Vec<String>| {
+        let url = url.clone();
+        let run = move || {
+            let output = Command::new(env!("CARGO_BIN_EXE_stint"))
+                .args(["query", "--server", &url])
+                .args(arguments)
+                .output()
+                .unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (output.status.code(), text(output.stdout), text(output.stderr))
+        };
+        // The server lives in this process and has to answer meanwhile.
+        async { tokio::task::spawn_blocking(run).await.unwrap() }
+    };
+    let at = |seconds: i64| (crate::support::NOW.0 / 1000 + seconds).to_string();
+    let (code, told, errors) = query(vec![format!("--time={}", at(0)), "up".into()]).await;
+    let expected = format!("{{__name__=\"up\", job=\"a\"}} => 1 @[{}]\n", at(0));
+    assert_eq!((code, told, errors), (Some(0), expected, String::new()));
+    let range = ["start", "end"].map(|name| format!("--{name}={}", at(15)));
+    let (code, told, errors) =
+        query([&range[..], &["--step=15s".into(), "rate(up[1m])".into()]].concat()).await;
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(told.starts_with("{job=\"a\"} =>\n"), "{told}");
+    assert!(errors.contains("metric might not be a counter"), "{errors}");
+    let (code, _, errors) = query(vec!["up +".into()]).await;
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("1:5: parse error: unexpected end of input"), "{errors}");
+    server.stop().await;
+    let (code, told, _) = query(vec!["--explain".into(), "sum(up)".into()]).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(told, "sum  [folded while reading]\n  read up  [newest samples, any order]\n");
+}

@@ -1,0 +1,167 @@
+//! `stint query`: asks a running server, or tells how a query would be evaluated.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value as Json;
+use stint_promql::{Engine, EngineOptions, parse};
+
+use crate::config::HttpConfig;
+use crate::http::client::Client;
+
+/// Asks a query of a running server and prints the answer, or with `--explain` the plan by which
+/// it would be evaluated, for which no server is needed.
+#[derive(Debug, Args)]
+pub(super) struct QueryArgs {
+    /// The query.
+    #[arg(value_name = "PROMQL")]
+    expr: String,
+    /// Print how the query would be evaluated, and do not evaluate it.
+    #[arg(long)]
+    explain: bool,
+    /// The running server.
+    #[arg(long, default_value = "http://127.0.0.1:9090", value_name = "URL")]
+    server: String,
+    /// The time of the query, in seconds or as RFC 3339; now without.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["start", "end", "step"])]
+    time: Option<String>,
+    /// The first time of a query at many times.
+    #[arg(long, value_name = "TIME", requires = "end", requires = "step")]
+    start: Option<String>,
+    /// The last time of a query at many times.
+    #[arg(long, value_name = "TIME", requires = "start")]
+    end: Option<String>,
+    /// The distance of the times, such as 15s.
+    #[arg(long, value_name = "DURATION", requires = "start")]
+    step: Option<String>,
+}
+
+/// Longer than a server lets any query run by default.
+const TIMEOUT: Duration = Duration::from_mins(3);
+
+/// Prints the answer or the plan on standard output.
+pub(super) fn run(args: &QueryArgs) -> anyhow::Result<()> {
+    let text = if args.explain {
+        plan(args)?
+    } else {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = runtime.block_on(ask(args))?;
+        for remark in remarks(&answer) {
+            // Where standard error is closed, there is nobody to be warned.
+            let _ = writeln!(std::io::stderr(), "{remark}");
+        }
+        listing(answer.get("data").unwrap_or(&Json::Null))
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
+}
+
+fn plan(args: &QueryArgs) -> anyhow::Result<String> {
+    let features = parse::Options::all();
+    let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() });
+    Ok(engine.explain(&args.expr, args.start.is_some())?)
+}
+
+async fn ask(args: &QueryArgs) -> anyhow::Result<Json> {
+    let path = if args.start.is_some() { "query_range" } else { "query" };
+    let url = format!("{}/api/v1/{path}", args.server.trim_end_matches('/'));
+    let mut fields = vec![("query", args.expr.as_str())];
+    for (name, value) in
+        [("time", &args.time), ("start", &args.start), ("end", &args.end), ("step", &args.step)]
+    {
+        if let Some(value) = value {
+            fields.push((name, value));
+        }
+    }
+    let agent = concat!("Stint/", env!("CARGO_PKG_VERSION"));
+    let client = Client::new(&HttpConfig::default(), agent)?;
+    let request = client.request(reqwest::Method::POST, &url).await?.timeout(TIMEOUT);
+    let hint = || format!("cannot ask {url}; is the server running there? see --server");
+    let response = request.form(&fields).send().await.with_context(hint)?;
+    let status = response.status();
+    let body = response.bytes().await.with_context(hint)?;
+    let answer: Json = serde_json::from_slice(&body)
+        .with_context(|| format!("{url} answered {status} and no JSON"))?;
+    match answer.get("error").and_then(Json::as_str) {
+        Some(error) => anyhow::bail!("{error}"),
+        None => Ok(answer),
+    }
+}
+
+/// Warnings and infos of an answer.
+fn remarks(answer: &Json) -> Vec<&str> {
+    let lists = ["warnings", "infos"].into_iter().filter_map(|name| answer.get(name)?.as_array());
+    lists.flatten().filter_map(Json::as_str).collect()
+}
+
+/// One line for each series of one sample; for more samples, a line each below their series.
+fn listing(data: &Json) -> String {
+    let mut text = String::new();
+    let result = data.get("result").unwrap_or(&Json::Null);
+    if matches!(data.get("resultType").and_then(Json::as_str), Some("scalar" | "string")) {
+        push_line(&mut text, "", "", result);
+        return text;
+    }
+    for series in result.as_array().into_iter().flatten() {
+        let name = series_name(series.get("metric").unwrap_or(&Json::Null));
+        for single in ["value", "histogram"] {
+            if let Some(sample) = series.get(single) {
+                push_line(&mut text, &name, " => ", sample);
+            }
+        }
+        for many in ["values", "histograms"] {
+            let samples = series.get(many).and_then(Json::as_array);
+            for (position, sample) in samples.into_iter().flatten().enumerate() {
+                if position == 0 {
+                    text.push_str(&name);
+                    text.push_str(" =>\n");
+                }
+                push_line(&mut text, "", "", sample);
+            }
+        }
+    }
+    text
+}
+
+fn push_line(text: &mut String, name: &str, arrow: &str, sample: &Json) {
+    let at = sample.get(0).unwrap_or(&Json::Null);
+    let value = match sample.get(1) {
+        Some(Json::String(value)) => value.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    // Writing to a string cannot fail.
+    let _: std::fmt::Result = writeln!(text, "{name}{arrow}{value} @[{at}]");
+}
+
+/// A series as it would be selected.
+fn series_name(metric: &Json) -> String {
+    let labels = metric.as_object().into_iter().flatten();
+    let labels = labels.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    stint_model::Labels::from_pairs(labels).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_lines() {
+        let vector = serde_json::json!({"resultType": "vector", "result": [
+            {"metric": {"__name__": "up", "job": "a"}, "value": [1.5, "1"]},
+            {"metric": {}, "histogram": [2, {"count": "3"}]},
+        ]});
+        assert_eq!(
+            listing(&vector),
+            "{__name__=\"up\", job=\"a\"} => 1 @[1.5]\n{} => {\"count\":\"3\"} @[2]\n"
+        );
+        let matrix = serde_json::json!({"resultType": "matrix", "result": [
+            {"metric": {"a": "b"}, "values": [[1, "1"], [2, "NaN"]]},
+        ]});
+        assert_eq!(listing(&matrix), "{a=\"b\"} =>\n1 @[1]\nNaN @[2]\n");
+        let scalar = serde_json::json!({"resultType": "scalar", "result": [1, "7"]});
+        assert_eq!(listing(&scalar), "7 @[1]\n");
+    }
+}
