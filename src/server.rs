@@ -326,10 +326,13 @@ impl Server {
             tracing::warn!("a job of the store did not finish in time; a later start does it anew");
         }
         let db = self.parts.db.clone();
-        tokio::task::spawn_blocking(move || db.close())
+        let closed = tokio::task::spawn_blocking(move || db.close())
             .await
             .context("closing the store ended unexpectedly")?
             .context("cannot close the store")?;
+        if let Some(reason) = closed.replays {
+            tracing::warn!(reason, "the next start has to replay the log");
+        }
         tracing::info!("stopped");
         Ok(())
     }

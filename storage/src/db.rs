@@ -13,7 +13,7 @@ use stint_model::{
 
 use crate::block::Block;
 use crate::disk::{Disk, DiskLock};
-use crate::error::{JobError, OpenError, OpenReport};
+use crate::error::{CloseReport, JobError, OpenError, OpenReport};
 use crate::head::Head;
 use crate::head::append::Plan;
 use crate::head::read::HeadQuerier;
@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
     lock: RwLock<Option<Box<dyn DiskLock>>>,
+    /// The same where a job outlives the closing: released with the job.
+    late_lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,12 +100,32 @@ impl Db {
         self.inner.log.sync()
     }
 
-    /// Syncs and gives the directory free. Appends fail from now on; queriers that exist stay
-    /// readable.
-    pub fn close(&self) -> Result<(), AppendError> {
-        let _writer = self.inner.writer.lock();
-        let lock = self.inner.lock.write().take();
-        if lock.is_some() { self.inner.log.sync() } else { Ok(()) }
+    /// Makes everything survive the machine, writes the head to blocks, so that the next start has
+    /// nothing to replay, and gives the directory free. Appends fail from now on; queriers that
+    /// exist stay readable.
+    ///
+    /// # Errors
+    /// What was appended last may not survive the machine. Blocks that cannot be written are no
+    /// error: the log has everything, and the report says why the next start has to replay it.
+    pub fn close(&self) -> Result<CloseReport, AppendError> {
+        let inner = &self.inner;
+        // A job that runs is not waited for.
+        let jobs = inner.jobs.try_lock();
+        let finished = jobs.map(|mut jobs| job::finish_flush(inner, &mut jobs).map(|()| jobs));
+        let _writer = inner.writer.lock();
+        let Some(lock) = inner.lock.write().take() else { return Ok(CloseReport::default()) };
+        let _released =
+            if finished.is_some() { Some(lock) } else { inner.late_lock.lock().replace(lock) };
+        inner.log.sync()?;
+        let settled = match &finished {
+            None => Err("a job is running".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok(_jobs)) => job::settle(inner).map_err(|error| error.to_string()),
+        };
+        Ok(match settled {
+            Ok(report) => CloseReport { samples_written: report.samples_written, replays: None },
+            Err(reason) => CloseReport { samples_written: 0, replays: Some(reason) },
+        })
     }
 
     /// The next step of work that keeps the database small, if there is any at `now`: cutting
@@ -277,7 +299,8 @@ impl Inner {
         self.writer.lock()
     }
 
-    fn check_open(&self) -> Result<(), AppendError> {
+    /// Fails once the database is closed.
+    pub(crate) fn check_open(&self) -> Result<(), AppendError> {
         if self.lock.read().is_some() { Ok(()) } else { Err(AppendError::Closed) }
     }
 

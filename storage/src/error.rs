@@ -91,6 +91,15 @@ pub struct OpenReport {
     pub quarantined: Vec<Quarantined>,
 }
 
+/// What closing a database did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloseReport {
+    /// Samples written to blocks.
+    pub samples_written: u64,
+    /// Why the next start has to replay the log, if it has to.
+    pub replays: Option<String>,
+}
+
 pub(crate) fn append_error(error: &DiskError) -> AppendError {
     if error.is_full() {
         AppendError::DiskFull(error.to_string())

@@ -192,6 +192,24 @@ impl Head {
         (some, (end < store.series.len()).then_some(end))
     }
 
+    /// The newest in-order samples of the slots that [`Head::some_series`] gives from `from` on, as
+    /// far as a later sample may still be compared with them; and whether it was deleted.
+    pub(crate) fn newest_samples(&self, from: usize) -> Vec<(u64, Sample, bool)> {
+        let store = self.store.read();
+        let Some((_, last)) = store.bounds else { return Vec::new() };
+        let oldest = Timestamp(last.0.saturating_sub(self.range)).max(store.flushed);
+        let slots = store.series.iter().skip(from).take(SLOTS_AT_ONCE).flatten();
+        slots
+            .filter_map(|series| {
+                let (at, value) = series.last().filter(|(at, _)| *at >= oldest)?;
+                let sample = Sample { at, started: None, value };
+                let deleted = series.has_deleted()
+                    && matches!(series.stored(&sample, store.arena()), Ok(series::Stored::Nothing));
+                Some((series.id, sample, deleted))
+            })
+            .collect()
+    }
+
     /// Hides samples of `series` inside `range` from readers that come later. `segment` of the log
     /// says so.
     pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange, segment: u64) {

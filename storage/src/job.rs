@@ -9,6 +9,7 @@
 
 mod compaction;
 mod flush;
+mod settle;
 mod snapshot;
 mod truncate;
 
@@ -93,6 +94,7 @@ impl Job {
     /// never run, [`crate::Db::next_job`] hands the work out again.
     pub fn run(self) -> Result<JobReport, JobError> {
         let mut jobs = self.db.jobs.lock();
+        self.db.check_open()?;
         let mut report = JobReport { job: self.name(), ..JobReport::default() };
         match &self.kind {
             Kind::Flush { before } => {
@@ -151,6 +153,7 @@ pub(crate) struct Jobs {
 }
 
 pub(crate) use compaction::clean_tombstones;
+pub(crate) use settle::{finish_flush, settle};
 pub(crate) use snapshot::snapshot;
 
 /// The next thing to do, if anything is.

@@ -29,7 +29,7 @@ pub use db::Db;
 pub use disk::os::OsDisk;
 pub use disk::sim::SimDisk;
 pub use disk::{Disk, DiskError, DiskFile, Mapped};
-pub use error::{Damage, JobError, OpenError, OpenReport, Quarantined};
+pub use error::{CloseReport, Damage, JobError, OpenError, OpenReport, Quarantined};
 pub use index::series_order;
 pub use inventory::{BlockEntry, Inventory};
 pub use job::{Job, JobReport};

@@ -78,6 +78,7 @@ pub(super) fn open(
         replay_from: Mutex::new(replay_from),
         usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
+        late_lock: Mutex::default(),
         limits: RwLock::new(options.limits()),
         options,
     };

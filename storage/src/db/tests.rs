@@ -1,4 +1,5 @@
 mod faults;
+mod stop;
 
 use std::sync::Arc;
 
@@ -65,11 +66,13 @@ fn what_is_appended_can_be_read_and_comes_back() {
     let before = dump(&db);
     assert_eq!(before.len(), 3);
     assert_eq!(before[1], r#"{__name__="m", n="1"} 10=10.125 20=0.5"#);
-    db.close().unwrap();
+    let job = db.next_job(Timestamp(9000));
+    assert_eq!(db.close().unwrap(), CloseReport { samples_written: 6, replays: None });
     assert_eq!(db.append(&known), Err(AppendError::Closed));
+    assert!(job.is_none_or(|job| job.run().is_err()));
     drop(db);
     let (db, report) = open(&disk);
-    assert_eq!((report.series, report.samples), (3, 6));
+    assert_eq!((report.series, report.segments), (3, 0), "nothing is replayed");
     assert_eq!(dump(&db), before);
     // Handles are not given twice.
     let new = db.append(&batch(30, 7..8)).unwrap();

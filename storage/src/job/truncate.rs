@@ -34,17 +34,24 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
         db.head.cut_metadata();
         db.head.rebuild_worn_index();
     }
-    let old = *db.replay_from.lock();
-    if replay_from > old {
-        write_checkpoint(db, replay_from)?;
-        *db.replay_from.lock() = replay_from;
-        match db.disk.remove(&checkpoint::path(old)) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
-            _ => {}
-        }
-    }
+    replace_checkpoint(db, replay_from, false)?;
     db.head.remove_files(&*db.disk)?;
     remove_before(db, first_segment, report)
+}
+
+/// Replaces the checkpoint by one that stands for the segments before `number`, unless there is
+/// one. With `newest`, it holds the newest sample of each series too: what follows is judged by it.
+pub(super) fn replace_checkpoint(db: &Inner, number: u64, newest: bool) -> Result<(), JobError> {
+    let old = *db.replay_from.lock();
+    if number <= old {
+        return Ok(());
+    }
+    write_checkpoint(db, number, newest)?;
+    *db.replay_from.lock() = number;
+    match db.disk.remove(&checkpoint::path(old)) {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The first segment that has something the blocks do not: a newer sample, or a late one that
@@ -83,12 +90,13 @@ fn first_kept(db: &Inner, replay_from: u64) -> u64 {
 fn held_bytes_max(db: &Inner, needed: u64) -> u64 {
     let Some(limit) = db.limits().retention_bytes else { return db.options.hold_bytes_max };
     let usage = usage::measure(db);
-    let other = needed + usage.log + usage.blocks + db.blocks.current().bytes();
+    let beside = usage.log + usage.blocks + db.head.file_bytes();
+    let other = needed + beside + db.blocks.current().bytes();
     let room = limit.saturating_sub(other).max(limit / HELD_SHARE);
     room.min(db.options.hold_bytes_max)
 }
 
-fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
+fn write_checkpoint(db: &Inner, number: u64, newest: bool) -> DiskResult<()> {
     let mut writer = checkpoint::Writer::new(Arc::clone(&db.disk), number)?;
     // Handles given from now on are in segments that are kept.
     let (next_id, flushed) = (db.head.next_id(), db.head.flushed());
@@ -99,6 +107,16 @@ fn write_checkpoint(db: &Inner, number: u64) -> DiskResult<()> {
         let (series, next) = db.head.some_series(slot);
         for (id, labels, last_segment) in series {
             writer.add(|encoder| encoder.series(id, last_segment, &labels))?;
+        }
+        if newest {
+            for (id, sample, deleted) in db.head.newest_samples(slot) {
+                writer.add(|encoder| {
+                    encoder.sample(id, &sample);
+                    if deleted {
+                        encoder.deleted(id, TimeRange::closed(sample.at, sample.at));
+                    }
+                })?;
+            }
         }
         from = next;
     }

@@ -155,7 +155,7 @@ impl Told {
             }
             38 => self.delete(db, number + 1, 0, 1000, 3000),
             40 => {
-                let retention = Span(2000);
+                let retention = Span(1000);
                 db.set_limits(Limits { retention: Some(retention), ..db.options().limits() });
                 self.cut = Some(100 * STORY_BATCHES as i64 - retention.0);
             }
