@@ -199,27 +199,15 @@ mod tests {
     use stint_storage::SimDisk;
 
     use super::*;
-    use crate::config::{Budget, HttpConfig, MetadataConfig, ProtobufMessage, QueueConfig, Secret};
-    use stint_model::Span;
+    use crate::config::{Budget, Secret};
+    use crate::forward::sim::endpoint;
 
     fn config(name: &str, url: &str, user: &str) -> RemoteWrite {
         let secret = |text: &str| Credential::Inline(Secret::new(text));
         let auth = Auth::Basic { username: secret(user), password: secret("glc_x") };
-        RemoteWrite {
-            name: name.into(),
-            url: url.into(),
-            remote_timeout: Span::from_secs(30),
-            headers: Vec::new(),
-            write_relabel_configs: Vec::new(),
-            protobuf_message: ProtobufMessage::V1,
-            send_exemplars: false,
-            send_native_histograms: false,
-            queue: QueueConfig::default(),
-            metadata: MetadataConfig::default(),
-            http: HttpConfig { auth, ..HttpConfig::default() },
-            labels: Labels::default(),
-            budget: Budget::default(),
-        }
+        let mut config = endpoint(name, url);
+        config.http.auth = auth;
+        config
     }
 
     const URL: &str = "https://prom.grafana.net/api/prom/push";

@@ -361,3 +361,6 @@ impl Transport for HttpTransport {
         self.post(request).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

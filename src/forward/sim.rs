@@ -19,6 +19,9 @@ use super::cursor::Saved;
 use super::retry::Response;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 use super::transport::{Request, Transport, TransportError};
+use crate::config::{
+    Budget, HttpConfig, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite,
+};
 
 /// Goes with tokio's clock, which tests pause; the wall clock can be set.
 #[derive(Debug)]
@@ -395,6 +398,25 @@ fn pair(sample: &Sample) -> (i64, u64) {
         _ => stint_model::STALE_NAN_BITS,
     };
     (sample.at.as_ms(), bits)
+}
+
+/// An endpoint with nothing set.
+pub(super) fn endpoint(name: &str, url: &str) -> RemoteWrite {
+    RemoteWrite {
+        name: name.into(),
+        url: url.into(),
+        remote_timeout: Span::from_secs(30),
+        headers: Vec::new(),
+        write_relabel_configs: Vec::new(),
+        protobuf_message: ProtobufMessage::V1,
+        send_exemplars: false,
+        send_native_histograms: false,
+        queue: QueueConfig::default(),
+        metadata: MetadataConfig::default(),
+        http: HttpConfig::default(),
+        labels: Labels::default(),
+        budget: Budget::default(),
+    }
 }
 
 pub(super) fn answer(status: u16, body: &str) -> Response {

@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 use super::super::account;
 use super::super::cursor::{Saved, directory};
 use super::super::setup::{Begun, Setup};
-use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer};
+use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer, endpoint};
 use super::super::status::Status;
 use super::super::transport::Transport;
 use super::*;
 use crate::budget::policy::Reason;
-use crate::config::{Budget, HttpConfig, ProtobufMessage, RemoteWrite};
+use crate::config::{Budget, RemoteWrite};
 
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -44,21 +44,7 @@ struct Running {
 }
 
 fn config(budget: Budget) -> RemoteWrite {
-    RemoteWrite {
-        name: "cloud".into(),
-        url: "https://mimir.example.org/api/v1/push".into(),
-        remote_timeout: Span::from_secs(30),
-        headers: Vec::new(),
-        write_relabel_configs: Vec::new(),
-        protobuf_message: ProtobufMessage::V1,
-        send_exemplars: false,
-        send_native_histograms: false,
-        queue: QueueConfig::default(),
-        metadata: MetadataConfig::default(),
-        http: HttpConfig::default(),
-        labels: Labels::default(),
-        budget,
-    }
+    RemoteWrite { budget, ..endpoint("cloud", "https://mimir.example.org/api/v1/push") }
 }
 
 fn budget(series: u64) -> Budget {

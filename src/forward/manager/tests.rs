@@ -1,0 +1,113 @@
+use stint_model::clock::SimClock;
+use stint_model::{Appender as _, Batch, Sample, Timestamp};
+use stint_storage::{Options, SimDisk};
+
+use super::*;
+use crate::config::{Files, load};
+use crate::forward::sim::endpoint;
+
+const WALL: Timestamp = Timestamp(1_700_000_000_000);
+
+fn manager(db: &Db, disk: &SimDisk) -> Manager {
+    Manager::new(Sources {
+        db: db.clone(),
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(SimClock::at(WALL)),
+        wake: Arc::new(Notify::new()),
+        flush_deadline: Duration::from_millis(10),
+    })
+}
+
+/// Endpoints at which nobody listens.
+fn config(names: &[&str]) -> Config {
+    let mut config = load(Files::default()).unwrap();
+    let unreachable = |name: &&str| endpoint(name, &format!("http://127.0.0.1:1/{name}"));
+    config.remote_write = names.iter().map(unreachable).collect();
+    config
+}
+
+fn append(db: &Db, times: std::ops::Range<i64>) {
+    for n in times {
+        let mut batch = Batch::default();
+        let at = Timestamp(WALL.as_ms() + n * 10_000);
+        batch.push(Labels::from_pairs([("__name__", "a")]), Sample::float(at, n as f64));
+        db.append(&batch).unwrap();
+    }
+}
+
+fn status(manager: &Manager) -> Status {
+    manager.handles().first().unwrap().status()
+}
+
+/// Lets time pass until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it never became so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_of_an_endpoint_that_cannot_start_is_kept_until_it_can() {
+    let disk = SimDisk::new();
+    let options = Options { segment_bytes: 1 << 14, ..Options::default() };
+    let db = Db::open(Arc::new(disk.clone()), options).unwrap().0;
+    let manager = manager(&db, &disk);
+    // Somebody is in the way of its reader.
+    let obstacle = db.hold("read:a", None).unwrap();
+    let prepared = manager.prepare(&config(&["a"])).await.unwrap();
+    manager.apply(prepared).await;
+    until(|| status(&manager).restarts > 0).await;
+    assert!(!status(&manager).running);
+    assert!(status(&manager).last_error.unwrap().message.contains("already held"));
+    append(&db, 0..4000);
+    while let Some(job) = db.next_job(Timestamp(WALL.as_ms() + 40_000_000)) {
+        job.run().unwrap();
+    }
+    drop(obstacle);
+    until(|| status(&manager).counters.read >= 1000).await;
+    assert!(status(&manager).running && status(&manager).counters.gaps == 0);
+    manager.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_endpoint_reads_what_the_old_one_had_not_delivered() {
+    let disk = SimDisk::new();
+    let db = Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0;
+    let manager = manager(&db, &disk);
+    let renamed = |name: &str| {
+        let mut config = config(&[name]);
+        config.remote_write[0].url = "http://127.0.0.1:1/write".into();
+        config
+    };
+    let prepared = manager.prepare(&renamed("a")).await.unwrap();
+    manager.apply(prepared).await;
+    append(&db, 0..30);
+    until(|| status(&manager).counters.read == 30).await;
+    let prepared = manager.prepare(&renamed("b")).await.unwrap();
+    manager.apply(prepared).await;
+    assert_eq!(&*manager.handles()[0].name, "b");
+    until(|| status(&manager).counters.read == 30).await;
+    manager.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_stay_the_same_go_on_undisturbed() {
+    let disk = SimDisk::new();
+    let db = Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0;
+    let manager = manager(&db, &disk);
+    let prepared = manager.prepare(&config(&["a"])).await.unwrap();
+    manager.apply(prepared).await;
+    append(&db, 0..5);
+    until(|| status(&manager).counters.read == 5).await;
+    let prepared = manager.prepare(&config(&["a", "b"])).await.unwrap();
+    manager.apply(prepared).await;
+    let names: Vec<String> = manager.handles().iter().map(|h| h.name.to_string()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!((status(&manager).counters.read, status(&manager).restarts), (5, 0));
+    manager.stop().await;
+    assert!(manager.handles().is_empty());
+}
