@@ -34,6 +34,7 @@ mod budget;
 pub mod error;
 mod exemplars;
 pub mod extract;
+mod federate;
 pub mod forward_metrics;
 pub mod json;
 pub mod layers;
@@ -267,6 +268,7 @@ pub fn router(api: &Arc<Api>) -> Router {
         .route("/-/quit", any(web::quit))
         .route("/metrics", get(web::metrics))
         .route("/version", get(web::version))
+        .route("/federate", get(federate::federate))
         .fallback(web::not_found)
         .layer(compression())
         .layer(axum::middleware::from_fn_with_state(Arc::clone(api), layers::observe))

@@ -222,3 +222,37 @@ async fn administration_needs_permission() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_newest_samples_can_be_federated() {
+    let dir = TestDir::new();
+    let config = "global: {external_labels: {zone: z, job: never}}\n";
+    let server = TestServer::start(&dir, config, RECEIVER).await;
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let written = server
+        .write(&[
+            (&[("__name__", "b"), ("job", "x")], &[(-60, 1.0), (-1, 2.5)]),
+            (&[("__name__", "a.b"), ("instance", "i")], &[(-299, 7.0)]),
+            (&[("__name__", "b"), ("job", "old")], &[(-300, 1.0)]),
+            (&[("__name__", "b"), ("job", "gone")], &[(-60, 1.0), (-30, stale)]),
+            (&[("__name__", "unasked")], &[(0, 1.0)]),
+        ])
+        .await;
+    assert_eq!(written.status, 204, "{written:?}");
+    let path = "/federate?match[]=b&match[]=%7Bjob%3D%22x%22%7D&match[]=%7B%22a.b%22%7D";
+    let expected = format!(
+        "# TYPE a_b untyped\na_b{{instance=\"i\",job=\"never\",zone=\"z\"}} 7 {}\n\
+         # TYPE b untyped\nb{{job=\"x\",zone=\"z\",instance=\"\"}} 2.5 {}\n",
+        NOW.0 - 299_000,
+        NOW.0 - 1000,
+    );
+    assert_eq!(server.get(path).await.text, expected);
+    let utf8 = server.request(reqwest::Method::GET, path);
+    let utf8 = utf8.header("Accept", "text/plain;version=1.0.0;escaping=allow-utf-8");
+    let text = TestServer::answer(utf8).await.text;
+    assert!(text.starts_with("# TYPE \"a.b\" untyped\n{\"a.b\",instance=\"i\""), "{text}");
+    assert_eq!(server.get("/federate").await.text, "");
+    let refused = server.get("/federate?match[]=%7B").await;
+    assert_eq!((refused.status, refused.text.lines().count()), (400, 1), "{refused:?}");
+    server.stop().await;
+}

@@ -64,6 +64,12 @@ impl Params {
             .map_err(|cause| ApiError::invalid_parameter(name, cause))
     }
 
+    /// A limit where a negative one means none too.
+    pub fn lenient_limit(&self, name: &str) -> Result<usize, ApiError> {
+        let negative = |text: &str| text.parse::<i64>().is_ok_and(|limit| limit < 0);
+        if self.get(name).is_some_and(negative) { Ok(0) } else { self.limit(name) }
+    }
+
     /// A limit; 0 means none.
     pub fn limit(&self, name: &str) -> Result<usize, ApiError> {
         let Some(text) = self.get(name) else { return Ok(0) };
@@ -250,5 +256,8 @@ mod tests {
         assert_eq!(limit("limit=3"), Ok(3));
         assert!(limit("limit=-1").unwrap_err().message.contains("limit must be non-negative"));
         assert!(limit("limit=many").is_err());
+        let lenient = |text: &str| Params::parse(b"", Some(text)).unwrap().lenient_limit("limit");
+        assert_eq!((lenient("limit=-1"), lenient("limit=2"), lenient("")), (Ok(0), Ok(2), Ok(0)));
+        assert!(lenient("limit=many").is_err());
     }
 }

@@ -150,8 +150,8 @@ impl<'a> MetadataJson<'a> {
 
 /// Types and help texts by metric family, each once.
 pub(super) async fn metadata(Ready(parts): Ready, params: Params) -> Result<Reply, ApiError> {
-    let limit = params.limit("limit")?;
-    let per_metric = params.limit("limit_per_metric")?;
+    let limit = params.lenient_limit("limit")?;
+    let per_metric = params.lenient_limit("limit_per_metric")?;
     let wanted = params.get("metric");
     let all = parts.scrape.target_metadata();
     let mut families: BTreeMap<&str, Vec<&Metadata>> = BTreeMap::new();
@@ -187,7 +187,7 @@ pub(super) async fn target_metadata(
     Ready(parts): Ready,
     params: Params,
 ) -> Result<Reply, ApiError> {
-    let limit = params.limit("limit")?;
+    let limit = params.lenient_limit("limit")?;
     let wanted = params.get("metric");
     let selector = match params.get("match_target") {
         None => None,
