@@ -182,6 +182,10 @@ pub struct Samples {
     pub pending: u64,
     /// How far behind, in seconds.
     pub lag_secs: f64,
+    /// Whether it is being forwarded at present.
+    pub running: bool,
+    /// How often forwarding broke down, or could not start.
+    pub restarts: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
 }

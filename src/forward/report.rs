@@ -37,6 +37,8 @@ fn samples(status: &Status) -> Samples {
         lost: counters.lost,
         pending: counters.pending,
         lag_secs: status.lag().as_secs_f64(),
+        running: status.running,
+        restarts: status.restarts,
         last_error: status.last_error.as_ref().map(|failure| failure.message.clone()),
     }
 }

@@ -30,6 +30,7 @@ fn the_text_names_what_matters() {
                 ..SeriesBudget::default()
             }),
             live: 4_500,
+            samples: Samples { running: false, restarts: 3, ..Samples::default() },
             jobs: vec![Use { name: "node".into(), slots: 4_500, withheld: 3 }],
             withheld: vec![Withheld {
                 metric: "big".into(),
@@ -47,6 +48,7 @@ fn the_text_names_what_matters() {
     for part in [
         "4500 of 9000 (50 %), contract 10000",
         "+90 series per hour, the target is reached in 2d2h",
+        "forwarding broke down 3 times and starts again",
         "big (node)",
         "2023-11-14T22:13:20Z  budget",
     ] {

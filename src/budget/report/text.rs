@@ -82,6 +82,13 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "  samples  {} sent, {withheld} withheld, {refused} refused, {} too old, {} failed, {} pending, {:.0} s behind",
         samples.sent, samples.too_old, samples.failed, samples.pending, samples.lag_secs
     )?;
+    if !samples.running {
+        writeln!(
+            f,
+            "  state    forwarding broke down {} times and starts again",
+            samples.restarts
+        )?;
+    }
     if let Some(error) = &samples.last_error {
         writeln!(f, "  error    {error}")?;
     }
