@@ -9,6 +9,7 @@ pub(crate) mod arena;
 mod chunk;
 mod exemplars;
 pub(crate) mod index;
+mod late;
 mod metadata;
 pub(crate) mod read;
 mod series;

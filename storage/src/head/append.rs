@@ -339,7 +339,7 @@ fn judge(
             }
             Some(last) if sample.at < last => {}
             // A late sample may already stand where an in-order one could go.
-            _ if series.is_none_or(|series| series.late_count() == 0) && plan.late_rows == 0 => {
+            _ if series.is_none_or(|series| !series.has_late()) && plan.late_rows == 0 => {
                 return Verdict::InOrder;
             }
             _ => match stored(store, batch, target, sample, plan) {

@@ -71,7 +71,7 @@ impl HeadQuerier {
             let before = changed.get(&slot).copied();
             let total = before.unwrap_or(series.total);
             // What came later may be all that lies inside: look closely.
-            if before.is_none() && series.late_count() == 0 && !series.has_deleted() {
+            if before.is_none() && !series.has_late() && !series.has_deleted() {
                 visible.push((slot, total));
                 continue;
             }

@@ -6,6 +6,7 @@ use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
 
 use super::arena::{Arena, Bytes, Place};
 use super::chunk::OpenChunk;
+use super::late::{Late, LateSamples};
 use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
 use crate::tombstones::remove_ranges;
@@ -17,13 +18,6 @@ struct Sealed {
     first: Timestamp,
     last: Timestamp,
     count: u16,
-}
-
-/// A sample that came after a later one, and the commit that brought it.
-#[derive(Clone, Debug)]
-struct Late {
-    commit: u64,
-    sample: Sample,
 }
 
 /// What a sample finds that was stored for its time.
@@ -52,7 +46,7 @@ pub(super) struct MemSeries {
 
 #[derive(Debug, Default)]
 struct Rare {
-    late: Vec<Late>,
+    late: LateSamples,
     /// Deleted ranges, and the commits that deleted them.
     deleted: Vec<(u64, TimeRange)>,
 }
@@ -84,8 +78,8 @@ impl MemSeries {
         Self { id, ..Self::default() }
     }
 
-    fn late(&self) -> &[Late] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.late)
+    fn late(&self) -> Option<&LateSamples> {
+        self.rare.as_ref().map(|rare| &rare.late)
     }
 
     fn deleted(&self) -> &[(u64, TimeRange)] {
@@ -109,7 +103,7 @@ impl MemSeries {
 
     /// Whether the head has no samples of it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.count() == 0 && self.sealed.is_empty() && self.late().is_empty()
+        self.open.count() == 0 && self.sealed.is_empty() && !self.has_late()
     }
 
     /// How many chunks there are.
@@ -117,16 +111,21 @@ impl MemSeries {
         self.sealed.len() + usize::from(self.open.count() > 0)
     }
 
+    /// Whether there are late samples.
+    pub(crate) fn has_late(&self) -> bool {
+        self.late().is_some_and(|late| !late.is_empty())
+    }
+
     /// How many late samples there are.
     pub(crate) fn late_count(&self) -> usize {
-        self.late().len()
+        self.late().map_or(0, LateSamples::len)
     }
 
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.open.heap_bytes()
             + size_of_val(&*self.sealed)
-            + self.rare.as_ref().map_or(0, |rare| rare.late.capacity() * size_of::<Late>())
+            + self.rare.as_ref().map_or(0, |rare| rare.late.heap_bytes())
     }
 
     /// First and last time of any sample.
@@ -135,9 +134,7 @@ impl MemSeries {
         let in_order = (self.open.count() > 0)
             .then(|| (first.unwrap_or(self.open.first()), self.open.last()))
             .or_else(|| first.zip(self.sealed.last().map(|chunk| chunk.last)));
-        let late = self.late().first().zip(self.late().last());
-        let late = late.map(|(first, last)| (first.sample.at, last.sample.at));
-        match (in_order, late) {
+        match (in_order, self.late().and_then(LateSamples::bounds)) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         }
@@ -150,7 +147,7 @@ impl MemSeries {
         if self.open.count() > 0 {
             visit(self.open.first());
         }
-        self.late().iter().for_each(|late| visit(late.sample.at));
+        self.late().into_iter().flat_map(LateSamples::iter).for_each(|late| visit(late.at));
     }
 
     /// Adds a sample later than all in-order ones.
@@ -186,9 +183,7 @@ impl MemSeries {
 
     /// Adds a late sample whose time is not taken.
     pub(crate) fn push_late(&mut self, sample: &Sample, commit: u64) {
-        let late = &mut self.rare.get_or_insert_default().late;
-        let place = late.partition_point(|late| late.sample.at <= sample.at);
-        late.insert(place, Late { commit, sample: sample.clone() });
+        self.rare.get_or_insert_default().late.push(sample, commit);
     }
 
     /// Hides the samples inside `range`, as far as there are any, from readers of `commit` and
@@ -205,15 +200,14 @@ impl MemSeries {
 
     /// What is stored for the time of `sample`.
     pub(crate) fn stored(&self, sample: &Sample, arena: &Arena) -> Result<Stored, Corruption> {
-        let from = self.late().partition_point(|late| late.sample.at < sample.at);
-        let same_time =
-            self.late().iter().skip(from).take_while(|late| late.sample.at == sample.at);
-        if let Some(late) = same_time.into_iter().find(|late| !self.is_deleted(late, u64::MAX)) {
-            let same = same_value(&late.sample.value, &sample.value);
+        let only = TimeRange::closed(sample.at, sample.at);
+        if let Some(all) = self.late()
+            && let Some(late) = all.inside(only).find(|late| !self.is_deleted(late, u64::MAX))
+        {
+            let same = same_value(&all.sample(late).value, &sample.value);
             return Ok(if same { Stored::Same } else { Stored::Other });
         }
         let mut columns = Columns::default();
-        let only = TimeRange::closed(sample.at, sample.at);
         self.snapshot(self.total, u64::MAX, only, arena).read(only, &mut columns)?;
         if columns.is_empty() {
             return Ok(Stored::Nothing);
@@ -253,12 +247,11 @@ impl MemSeries {
         if open > 0 && self.open.first() < range.end && self.open.last() >= range.start {
             snapshot.open = Some((self.open.copy(), open));
         }
-        let late = self.late().iter().filter(|late| {
-            late.commit <= commit
-                && range.contains(late.sample.at)
-                && !self.is_deleted(late, commit)
-        });
-        snapshot.late = late.map(|late| late.sample.clone()).collect();
+        if let Some(all) = self.late() {
+            let late = all.inside(range);
+            let late = late.filter(|late| late.commit <= commit && !self.is_deleted(late, commit));
+            snapshot.late = late.map(|late| all.sample(late)).collect();
+        }
         let deleted = self.deleted().iter();
         let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
         snapshot.deleted = joined(deleted.map(|(_, range)| *range).collect());
@@ -269,9 +262,7 @@ impl MemSeries {
     /// One that came after the deletion is new data.
     fn is_deleted(&self, late: &Late, commit: u64) -> bool {
         let mut deleted = self.deleted().iter();
-        deleted.any(|(by, range)| {
-            (late.commit..=commit).contains(by) && range.contains(late.sample.at)
-        })
+        deleted.any(|(by, range)| (late.commit..=commit).contains(by) && range.contains(late.at))
     }
 
     /// Drops in-order samples before `before`, and late ones that commits up to `commit` brought.
@@ -291,13 +282,12 @@ impl MemSeries {
             self.open = OpenChunk::default();
         }
         let Some(rare) = &mut self.rare else { return };
-        rare.late.retain(|late| late.sample.at >= before || late.commit > commit);
+        rare.late.retain(|late| late.at >= before || late.commit > commit);
         rare.deleted.retain(|(by, range)| range.end > before || *by > commit);
         if rare.late.is_empty() && rare.deleted.is_empty() {
             self.rare = None;
         } else {
             rare.deleted.shrink_to_fit();
-            rare.late.shrink_to_fit();
         }
     }
 }
