@@ -16,11 +16,13 @@ use stint_model::{
 use stint_wire::remote_write::{Version, check_encoding};
 use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited, decompressed_bytes};
 
+use self::buffers::{Buffers, Spare};
 use self::cache::{LabelKey, RefCache};
 use self::request::{LabelError, Request};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
 use crate::receive::in_flight::{Full, Held, InFlight};
 
+mod buffers;
 mod cache;
 mod request;
 
@@ -67,6 +69,7 @@ pub struct RemoteWrite {
     out_of_order_window: AtomicI64,
     in_flight: Arc<InFlight>,
     cache: RefCache,
+    spare: Spare,
     requests: IntCounterVec,
     invalid_labels: IntCounter,
     cached: IntGauge,
@@ -87,6 +90,7 @@ impl RemoteWrite {
             out_of_order_window: AtomicI64::new(out_of_order_window.0),
             in_flight: InFlight::new(in_flight_bytes_max, metrics),
             cache: RefCache::new(CACHED_SERIES_MAX),
+            spare: Spare::default(),
             requests: counter_vec(
                 registry,
                 "stint_receive_remote_write_requests_total",
@@ -158,18 +162,9 @@ impl RemoteWrite {
         if let Err(full) = held.grow(bytes.saturating_mul(DECODED_FACTOR)) {
             return Answer::refused(503, full.to_string());
         }
-        let mut message = Vec::new();
-        if let Err(error) = decompress_limited(body, DECOMPRESSED_BYTES_MAX, &mut message) {
-            return Answer::refused(400, error.to_string());
-        }
-        let request = match version {
-            Version::V1 => Request::read_v1(&message, &self.cache),
-            Version::V2 => Request::read_v2(&message, &self.cache),
-        };
-        let mut answer = match request {
-            Ok(request) => self.append(&request),
-            Err(error) => Answer::refused(400, error.to_string()),
-        };
+        let mut buffers = self.spare.take();
+        let mut answer = self.store_message(version, body, &mut buffers);
+        self.spare.keep(buffers);
         match version {
             Version::V1 => answer.written = None,
             Version::V2 => {
@@ -179,20 +174,41 @@ impl RemoteWrite {
         answer
     }
 
+    fn store_message(&self, version: Version, body: &[u8], buffers: &mut Buffers) -> Answer {
+        let mut message = std::mem::take(&mut buffers.message);
+        if let Err(error) = decompress_limited(body, DECOMPRESSED_BYTES_MAX, &mut message) {
+            return Answer::refused(400, error.to_string());
+        }
+        let request = match version {
+            Version::V1 => Request::read_v1(&message, &self.cache, buffers),
+            Version::V2 => Request::read_v2(&message, &self.cache, buffers),
+        };
+        let answer = match request {
+            Ok(request) => {
+                let answer = self.append(&request, &mut buffers.rows);
+                buffers.give_back(request.series, request.samples);
+                answer
+            }
+            Err(error) => Answer::refused(400, error.to_string()),
+        };
+        buffers.message = message;
+        answer
+    }
+
     /// Stores what was read: known series by their handles, the others with their labels.
-    fn append(&self, request: &Request<'_>) -> Answer {
+    fn append(&self, request: &Request<'_>, rows: &mut Vec<Row>) -> Answer {
         let mut tally = Tally::default();
         let known: Vec<_> =
             request.series.iter().map(|series| self.cache.get(&series.key)).collect();
         let all: Vec<usize> = (0..request.series.len()).collect();
-        let forgotten = match self.attempt(request, &all, &known, &mut tally) {
+        let forgotten = match self.attempt(request, &all, &known, rows, &mut tally) {
             Ok(forgotten) => forgotten,
             Err(error) => return Answer::failed(&error),
         };
         if !forgotten.is_empty() {
             // Handles may become unknown at any time: the same series again, with labels.
             let unknown = vec![None; request.series.len()];
-            match self.attempt(request, &forgotten, &unknown, &mut tally) {
+            match self.attempt(request, &forgotten, &unknown, rows, &mut tally) {
                 Ok(forgotten) if forgotten.is_empty() => {}
                 Ok(_) => return Answer::refused(500, "a series vanished twice".into()),
                 Err(error) => return Answer::failed(&error),
@@ -210,10 +226,11 @@ impl RemoteWrite {
         request: &Request<'_>,
         wanted: &[usize],
         known: &[Option<SeriesRef>],
+        rows: &mut Vec<Row>,
         tally: &mut Tally,
     ) -> Result<Vec<usize>, AppendError> {
-        let window = Span(self.out_of_order_window.load(Ordering::Relaxed));
-        let built = Built::new(request, wanted, known, window, tally);
+        let mut built = Built::new(request, wanted, known, std::mem::take(rows), tally);
+        built.batch.out_of_order_window = Span(self.out_of_order_window.load(Ordering::Relaxed));
         if built.batch.rows.is_empty() && built.batch.metadata.is_empty() {
             return Ok(Vec::new());
         }
@@ -239,6 +256,8 @@ impl RemoteWrite {
                 self.cache.put(series.key, *reference);
             }
         }
+        *rows = built.batch.rows;
+        rows.clear();
         Ok(forgotten)
     }
 }
@@ -257,16 +276,18 @@ impl Built {
         request: &Request<'_>,
         wanted: &[usize],
         known: &[Option<SeriesRef>],
-        out_of_order_window: Span,
+        mut rows: Vec<Row>,
         tally: &mut Tally,
     ) -> Self {
-        let mut batch = Batch { out_of_order_window, ..Batch::default() };
+        rows.clear();
+        rows.reserve(request.samples.len());
+        let mut batch = Batch { rows, ..Batch::default() };
         let mut series_of_row = Vec::with_capacity(request.samples.len());
         let mut exemplars: BTreeMap<usize, Vec<Exemplar>> = BTreeMap::new();
         let mut row_of_key: HashMap<LabelKey, usize> = HashMap::new();
         for at in wanted {
             let Some(series) = request.series.get(*at) else { continue };
-            let samples = request.samples.get(series.samples.clone()).unwrap_or_default();
+            let samples = request.samples_of(series);
             let first_row = batch.rows.len();
             if !samples.is_empty() {
                 let key = match known.get(*at).copied().flatten() {
@@ -279,7 +300,7 @@ impl Built {
                         }
                     },
                 };
-                if request.has_exemplars {
+                if !request.exemplars.is_empty() {
                     row_of_key.entry(series.key).or_insert(first_row);
                 }
                 for sample in samples {
@@ -290,10 +311,10 @@ impl Built {
         }
         // Senders of 1.0 give exemplars as a series of their own, without samples, before or after
         // the one that has them.
-        for at in wanted.iter().filter(|_| request.has_exemplars) {
+        for (at, exemplar) in &request.exemplars {
             let Some(series) = request.series.get(*at) else { continue };
-            if let (Some(row), false) = (row_of_key.get(&series.key), series.exemplars.is_empty()) {
-                exemplars.entry(*row).or_default().extend(series.exemplars.iter().cloned());
+            if let (Some(row), Ok(_)) = (row_of_key.get(&series.key), wanted.binary_search(at)) {
+                exemplars.entry(*row).or_default().push(exemplar.clone());
             }
         }
         batch.metadata.clone_from(&request.metadata);

@@ -43,14 +43,14 @@ pub fn decompressed_bytes(block: &[u8], limit: usize) -> Result<usize, SnappyErr
 }
 
 /// Replaces the contents of `out` by what `block` decompresses to, at most `limit` bytes. Nothing
-/// is allocated for a block that lies about its size.
+/// is allocated for a block that lies about its size. Faster where `out` is not empty: what it
+/// holds need not be zeroed.
 pub fn decompress_limited(
     block: &[u8],
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), SnappyError> {
-    out.clear();
-    let length = decompressed_bytes(block, limit)?;
+    let length = decompressed_bytes(block, limit).inspect_err(|_| out.clear())?;
     out.resize(length, 0);
     let decompressed = snap::raw::Decoder::new().decompress(block, out);
     if let Err(error) = decompressed {

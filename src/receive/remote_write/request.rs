@@ -6,6 +6,7 @@ use stint_model::labels::METRIC_NAME;
 use stint_model::{Exemplar, Labels, Metadata, Sample};
 use stint_wire::remote_write::{DecodeError, Version, v1, v2};
 
+use super::buffers::Buffers;
 use super::cache::{LabelKey, RefCache};
 
 /// What a request holds.
@@ -17,7 +18,8 @@ pub(super) struct Request<'a> {
     pub(super) samples: Vec<Sample>,
     /// By metric family.
     pub(super) metadata: Vec<(String, Metadata)>,
-    pub(super) has_exemplars: bool,
+    /// With the positions of their series, in order of these.
+    pub(super) exemplars: Vec<(usize, Exemplar)>,
     /// Series that could not be read.
     pub(super) invalid: usize,
     /// What is wrong with them; at most as many as an answer names.
@@ -29,8 +31,7 @@ pub(super) struct Request<'a> {
 pub(super) struct Incoming<'a> {
     pub(super) key: LabelKey,
     /// Where its samples are in [`Request::samples`].
-    pub(super) samples: Range<usize>,
-    pub(super) exemplars: Vec<Exemplar>,
+    samples: Range<u32>,
     source: Source<'a>,
 }
 
@@ -55,30 +56,34 @@ pub(super) enum LabelError {
 }
 
 impl<'a> Request<'a> {
-    fn new(version: Version) -> Self {
+    fn new(version: Version, buffers: &mut Buffers) -> Self {
         Self {
             version,
-            series: Vec::new(),
-            samples: Vec::new(),
+            series: buffers.take_series(),
+            samples: std::mem::take(&mut buffers.samples),
             metadata: Vec::new(),
-            has_exemplars: false,
+            exemplars: Vec::new(),
             invalid: 0,
             problems: Vec::new(),
         }
     }
 
     /// Reads a message of 1.0.
-    pub(super) fn read_v1(message: &'a [u8], cache: &RefCache) -> Result<Self, DecodeError> {
-        let mut request = Self::new(Version::V1);
+    pub(super) fn read_v1(
+        message: &'a [u8],
+        cache: &RefCache,
+        buffers: &mut Buffers,
+    ) -> Result<Self, DecodeError> {
+        let mut request = Self::new(Version::V1, buffers);
         for item in v1::decode(message) {
             match item {
                 Ok(v1::Item::Series(series)) => {
                     let key = cache.key_of_bytes(&series.label_bytes);
                     let samples =
                         request.take_samples(series.samples().chain(series.histograms()))?;
-                    let exemplars = request.take_exemplars(series.exemplars())?;
+                    request.take_exemplars(series.exemplars())?;
                     let source = Source::V1(series);
-                    request.series.push(Incoming { key, samples, exemplars, source });
+                    request.series.push(Incoming { key, samples, source });
                 }
                 Ok(v1::Item::Metadata(metadata)) => request.metadata.push(metadata.to_model()),
                 Err(error) if error.is_local() => request.skip(&error),
@@ -89,8 +94,12 @@ impl<'a> Request<'a> {
     }
 
     /// Reads a message of 2.0.
-    pub(super) fn read_v2(message: &'a [u8], cache: &RefCache) -> Result<Self, DecodeError> {
-        let mut request = Self::new(Version::V2);
+    pub(super) fn read_v2(
+        message: &'a [u8],
+        cache: &RefCache,
+        buffers: &mut Buffers,
+    ) -> Result<Self, DecodeError> {
+        let mut request = Self::new(Version::V2, buffers);
         let decoded = v2::decode(message)?;
         for series in decoded.series() {
             let series = series?;
@@ -102,7 +111,7 @@ impl<'a> Request<'a> {
             let key = cache.key_of_labels(&labels);
             let samples = request.take_samples(series.samples().chain(series.histograms()))?;
             let exemplars = request.take_exemplars(series.exemplars())?;
-            if samples.is_empty() && exemplars.is_empty() {
+            if samples.is_empty() && exemplars == 0 {
                 request.skip(&format!(
                     "TimeSeries must contain at least one sample or histogram for series {labels:?}"
                 ));
@@ -117,7 +126,7 @@ impl<'a> Request<'a> {
                 (Err(error), _) => request.skip(&error),
             }
             let source = Source::V2(labels);
-            request.series.push(Incoming { key, samples, exemplars, source });
+            request.series.push(Incoming { key, samples, source });
         }
         Ok(request)
     }
@@ -134,7 +143,7 @@ impl<'a> Request<'a> {
     fn take_samples(
         &mut self,
         samples: impl Iterator<Item = Result<Sample, DecodeError>>,
-    ) -> Result<Range<usize>, DecodeError> {
+    ) -> Result<Range<u32>, DecodeError> {
         let start = self.samples.len();
         for sample in samples {
             self.samples.push(sample?);
@@ -144,13 +153,15 @@ impl<'a> Request<'a> {
         {
             own.sort_by_key(|sample| sample.at);
         }
-        Ok(start..self.samples.len())
+        // A message has room for fewer.
+        Ok(start as u32..self.samples.len() as u32)
     }
 
+    /// Adds the exemplars of the series that comes next, in order of time; returns how many.
     fn take_exemplars(
         &mut self,
         exemplars: impl Iterator<Item = Result<Exemplar, DecodeError>>,
-    ) -> Result<Vec<Exemplar>, DecodeError> {
+    ) -> Result<usize, DecodeError> {
         let mut own = Vec::new();
         for exemplar in exemplars {
             match exemplar {
@@ -160,8 +171,17 @@ impl<'a> Request<'a> {
             }
         }
         own.sort_by_key(|exemplar| exemplar.at);
-        self.has_exemplars |= !own.is_empty();
-        Ok(own)
+        let (at, count) = (self.series.len(), own.len());
+        self.exemplars.extend(own.into_iter().map(|exemplar| (at, exemplar)));
+        Ok(count)
+    }
+}
+
+impl Request<'_> {
+    /// The samples of one of the series.
+    pub(super) fn samples_of(&self, series: &Incoming<'_>) -> &[Sample] {
+        let Range { start, end } = series.samples;
+        self.samples.get(start as usize..end as usize).unwrap_or_default()
     }
 }
 
