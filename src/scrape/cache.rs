@@ -10,7 +10,7 @@ use std::hash::BuildHasher as _;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use stint_model::SeriesRef;
+use stint_model::{MetricType, SeriesRef};
 use stint_wire::exposition::Format;
 
 /// What is known of a series' text.
@@ -30,9 +30,11 @@ pub(super) enum Handle {
 pub(super) struct Entry {
     raw: Box<str>,
     pub(super) handle: Handle,
-    /// Whether bucket bounds were normalised when the labels were decoded: with another type the
-    /// same text means other labels.
-    bounded: bool,
+    /// The type by which bounds were normalised when the labels were decoded, if any: with another
+    /// one the same text means other labels.
+    bounds: Option<MetricType>,
+    /// The scrape that saw it first.
+    born: u64,
     /// The scrape that saw it last.
     pub(super) seen: u64,
     /// Whether it is to get a staleness marker when it ends, as of the scrape that saw it last.
@@ -77,6 +79,17 @@ pub(super) enum Ended {
     Failed,
 }
 
+impl Entry {
+    /// Whether it is kept when `scrape` failed: what only failing scrapes have shown would pile up.
+    fn outlives_failure(&self, scrape: u64) -> bool {
+        match self.handle {
+            Handle::Known(_) => true,
+            Handle::Dropped => self.born < scrape,
+            Handle::Pending(_) | Handle::Forgotten => false,
+        }
+    }
+}
+
 impl Cache {
     /// Begins a scrape.
     pub(super) fn begin(&mut self) {
@@ -109,7 +122,7 @@ impl Cache {
     }
 
     /// What is known of `raw`, which the body shows now.
-    pub(super) fn find(&mut self, raw: &str, bounded: bool) -> Option<&mut Entry> {
+    pub(super) fn find(&mut self, raw: &str, bounds: Option<MetricType>) -> Option<&mut Entry> {
         let expected = self.order.get(self.at).copied();
         let slot = if let Some(slot) = expected
             && self.expected() == raw
@@ -126,7 +139,7 @@ impl Cache {
             slot
         };
         let entry = self.slots.get_mut(slot)?.as_mut()?;
-        if entry.bounded != bounded || entry.handle == Handle::Forgotten {
+        if entry.bounds != bounds || entry.handle == Handle::Forgotten {
             return None;
         }
         if !self.again {
@@ -144,17 +157,30 @@ impl Cache {
         self.slots.get(slot).and_then(Option::as_ref)
     }
 
+    /// How many texts are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries().count()
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().flatten()
     }
 
     /// Remembers `raw`, which the present scrape shows for the first time. A series that the same
     /// text meant before is ended with the former configuration's.
-    pub(super) fn insert(&mut self, raw: &str, handle: Handle, bounded: bool, tracked: bool) {
+    pub(super) fn insert(
+        &mut self,
+        raw: &str,
+        handle: Handle,
+        bounds: Option<MetricType>,
+        tracked: bool,
+    ) {
         // A new series is expected after the one before it, which is no place of its own.
         let place = self.at.min(self.order.len()).saturating_sub(1);
         let (seen, raw) = (self.scrape, Box::from(raw));
-        let entry = Entry { raw, handle, bounded, seen, tracked, live: false, place };
+        let born = seen;
+        let entry = Entry { raw, handle, bounds, born, seen, tracked, live: false, place };
         let slot = if let Some(slot) = self.slot(&entry.raw) {
             let old = self.slots.get_mut(slot).and_then(|old| old.replace(entry));
             if let Some(old) = old
@@ -229,7 +255,7 @@ impl Cache {
         self.retain(|entry| {
             if ended == Ended::Failed {
                 entry.live = false;
-                return matches!(entry.handle, Handle::Known(_) | Handle::Dropped);
+                return entry.outlives_failure(scrape);
             }
             if entry.seen != scrape {
                 return false;
@@ -255,7 +281,8 @@ impl Cache {
 
     /// Ends a scrape whose batch could not be stored: nothing of it happened.
     pub(super) fn abandon(&mut self) {
-        self.retain(|entry| matches!(entry.handle, Handle::Known(_) | Handle::Dropped));
+        let scrape = self.scrape;
+        self.retain(|entry| entry.outlives_failure(scrape));
     }
 
     /// The orphans that have not come again; none are left.

@@ -25,6 +25,12 @@ use crate::config::ScrapeConfig;
 use labels::Attach;
 use report::{Report, Reported};
 
+/// The longest text of one series, name and labels, that is looked at: more is never stored.
+const SERIES_BYTES_MAX: usize = 128 << 10;
+/// All texts of series that one body may show for the first time: a small body of buckets can stand
+/// for very much text.
+const TEXT_BYTES_MAX: usize = 256 << 20;
+
 /// Turns the scrapes of one target into batches. Synchronous; one scrape at a time.
 pub(super) struct Recorder {
     job: Arc<ScrapeConfig>,
@@ -36,6 +42,8 @@ pub(super) struct Recorder {
     cache: Cache,
     report: Report,
     batch: Batch,
+    /// Staleness markers that go by themselves: they are never late.
+    markers: Batch,
 }
 
 /// One scrape, fetched.
@@ -66,6 +74,8 @@ struct Counts {
     taken: u64,
     /// Series seen for the first time.
     added: u64,
+    /// Bytes of the texts of series that the cache does not know.
+    text_bytes: usize,
 }
 
 /// Which samples of a body are taken.
@@ -99,14 +109,14 @@ impl<'a> LabelSource<'a> {
         }
     }
 
-    /// Whether bucket bounds are normalised on decoding.
-    fn bounded(&self) -> bool {
+    /// The type by which bounds are normalised on decoding, if any.
+    fn bounds(&self) -> Option<MetricType> {
+        use MetricType::{GaugeHistogram, Histogram, Summary};
         match self {
-            Self::Series(entry) => matches!(
-                entry.kind(),
-                MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary
-            ),
-            Self::Histogram(_) => true,
+            Self::Series(entry) => {
+                Some(entry.kind()).filter(|k| matches!(k, Histogram | GaugeHistogram | Summary))
+            }
+            Self::Histogram(_) => Some(Histogram),
         }
     }
 }
@@ -131,6 +141,7 @@ impl Recorder {
             cache: Cache::default(),
             report: Report::default(),
             batch: Batch { out_of_order_window, ..Batch::default() },
+            markers: Batch::default(),
         }
     }
 
@@ -160,6 +171,13 @@ impl Recorder {
         self.batch.out_of_order_window = out_of_order_window;
     }
 
+    /// Begins anew after a panic: series that do not come again are ended with the next scrape.
+    pub(super) fn reset(&mut self) {
+        self.batch.clear();
+        self.markers.clear();
+        self.cache.orphan_all();
+    }
+
     /// Stores one scrape: its samples, the markers of what has ended, and the report.
     pub(super) fn record(&mut self, scrape: &Scrape) -> Recorded {
         self.batch.clear();
@@ -182,7 +200,13 @@ impl Recorder {
             self.batch.clear();
             Ended::Failed
         };
-        for series in self.cache.ending(ended) {
+        let mut ending = self.cache.ending(ended);
+        // A marker behind a newer sample would make a gap: where late samples are taken, markers go
+        // in a batch that takes none.
+        if self.batch.out_of_order_window > Span::ZERO {
+            self.append_stale(std::mem::take(&mut ending), scrape.at);
+        }
+        for series in ending {
             self.batch.push_known(series, Sample::stale(scrape.at));
         }
         let duration = self.clock.monotonic().saturating_sub(scrape.began);
@@ -209,6 +233,7 @@ impl Recorder {
             }
             Err(error) => {
                 self.cache.abandon();
+                self.families.lock().untold(&self.batch.metadata);
                 Some(format!("cannot store the scrape: {error}"))
             }
         };
@@ -277,12 +302,12 @@ impl Recorder {
         if series.is_empty() {
             return;
         }
-        self.batch.clear();
+        self.markers.clear();
         for series in series {
-            self.batch.push_known(series, Sample::stale(at));
+            self.markers.push_known(series, Sample::stale(at));
         }
         // A marker that is refused is older than what came after it, and so not needed.
-        if let Err(error) = self.appender.append(&self.batch) {
+        if let Err(error) = self.appender.append(&self.markers) {
             tracing::warn!(target = self.target.url, %error, "cannot store staleness markers");
         }
     }
@@ -307,9 +332,6 @@ impl Recorder {
         let families = Arc::clone(&self.families);
         let mut families = families.lock();
         let read = self.read_entries(fetched, at, pass, &mut families, &mut counts);
-        if let (Pass::All, Ok(())) = (pass, &read) {
-            self.batch.metadata.extend(families.finish());
-        }
         let limit = self.job.limits.samples;
         let read = match read {
             Ok(()) if limit > 0 && counts.taken > limit => {
@@ -318,6 +340,11 @@ impl Recorder {
             }
             read => read,
         };
+        match (pass, &read) {
+            (Pass::All, Ok(())) => self.batch.metadata.extend(families.finish()),
+            (Pass::All, Err(_)) => families.fail(),
+            (Pass::Only(_), _) => {}
+        }
         (counts, read)
     }
 
@@ -394,10 +421,10 @@ impl Recorder {
         let tracked = explicit.is_none() || self.job.track_timestamps_staleness;
         let sample =
             Sample { at: explicit.unwrap_or(at), started: exposed.started, value: exposed.value };
-        let bounded = exposed.labels.bounded();
+        let bounds = exposed.labels.bounds();
         let scrape = self.cache.scrape();
         let row = self.batch.rows.len();
-        if let Some(entry) = self.cache.find(exposed.raw, bounded) {
+        if let Some(entry) = self.cache.find(exposed.raw, bounds) {
             let again = entry.seen == scrape;
             entry.seen = scrape;
             let handle = entry.handle;
@@ -423,11 +450,20 @@ impl Recorder {
                 }
             }
         } else {
+            counts.text_bytes = counts.text_bytes.saturating_add(exposed.raw.len());
+            if exposed.raw.len() > SERIES_BYTES_MAX || counts.text_bytes > TEXT_BYTES_MAX {
+                return Err(format!(
+                    "the names of its series are too long: one of {} bytes (at most {SERIES_BYTES_MAX}), \
+                     {} bytes of new ones together (at most {TEXT_BYTES_MAX})",
+                    exposed.raw.len(),
+                    counts.text_bytes
+                ));
+            }
             let attach = Attach { job: &self.job, target: &self.target, metrics: &self.metrics };
             let mut decoded = Vec::with_capacity(16);
             exposed.labels.decode(&mut decoded);
             let Some(labels) = attach.run(&decoded)? else {
-                self.cache.insert(exposed.raw, Handle::Dropped, bounded, false);
+                self.cache.insert(exposed.raw, Handle::Dropped, bounds, false);
                 return Ok(());
             };
             counts.kept += 1;
@@ -437,7 +473,7 @@ impl Recorder {
             }
             counts.added += 1;
             self.batch.push(labels, sample);
-            self.cache.insert(exposed.raw, Handle::Pending(row), bounded, tracked);
+            self.cache.insert(exposed.raw, Handle::Pending(row), bounds, tracked);
         }
         self.exemplars(row, exposed.exemplars);
         Ok(())

@@ -1,5 +1,6 @@
 //! One target's loop: wait for the tick, fetch, record, and at the end mark what has ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use stint_model::{Clock, Timestamp};
@@ -7,7 +8,7 @@ use tokio::sync::watch;
 
 use super::fetch::{FetchError, Fetched, Fetcher};
 use super::metrics::ScrapeMetrics;
-use super::record::{Recorder, Scrape};
+use super::record::{Recorded, Recorder, Scrape};
 use super::schedule::Schedule;
 use super::status::{Health, Last, TargetState};
 
@@ -59,6 +60,15 @@ impl Loop {
             let (recorder, recorded) =
                 in_background(self.recorder, move |recorder| recorder.record(&scrape)).await?;
             self.recorder = recorder;
+            let recorded = recorded.unwrap_or_else(|panic| {
+                tracing::error!(
+                    target = self.state.target.url,
+                    panic,
+                    "recording a scrape panicked"
+                );
+                let error = Some(format!("recording the scrape panicked: {panic}"));
+                Recorded { error, duration: self.clock.monotonic().saturating_sub(began) }
+            });
             if let Some(error) = &recorded.error {
                 let target = &self.state.target;
                 tracing::debug!(target = target.url, error, "scrape failed");
@@ -128,18 +138,31 @@ impl Loop {
                 _ = self.commands.changed() => return Some(self.recorder),
             }
         }
-        in_background(self.recorder, move |recorder| recorder.end(first)).await?;
+        let (_, ended) = in_background(self.recorder, move |recorder| recorder.end(first)).await?;
+        if let Err(panic) = ended {
+            tracing::error!(
+                target = self.state.target.url,
+                panic,
+                "ending a target's series panicked"
+            );
+        }
         None
     }
 }
 
-/// Runs `work` where blocking is allowed; `None` when it panicked, which ends the loop.
+/// Runs `work` where blocking is allowed. A panic in it is an error, after which the recorder begins
+/// anew. `None` when even that is not possible, or nobody runs such work any more.
 async fn in_background<T: Send + 'static>(
     mut recorder: Box<Recorder>,
     work: impl FnOnce(&mut Recorder) -> T + Send + 'static,
-) -> Option<(Box<Recorder>, T)> {
+) -> Option<(Box<Recorder>, Result<T, String>)> {
     let task = tokio::task::spawn_blocking(move || {
-        let outcome = work(&mut recorder);
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut recorder)));
+        let outcome = outcome.map_err(|panic| {
+            recorder.reset();
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+        });
         (recorder, outcome)
     });
     match task.await {

@@ -159,6 +159,8 @@ pub(super) struct FamilyMap {
 #[derive(Debug, Default)]
 struct Family {
     metadata: Metadata,
+    /// The scrapes that saw it first and last.
+    born: u64,
     seen: u64,
 }
 
@@ -202,7 +204,8 @@ impl FamilyMap {
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Metadata) -> bool) {
         let new = !self.families.contains_key(name);
         if new {
-            self.families.insert(name.to_owned(), Family::default());
+            let family = Family { born: self.scrape, ..Family::default() };
+            self.families.insert(name.to_owned(), family);
         }
         if let Some(family) = self.families.get_mut(name) {
             family.seen = self.scrape;
@@ -212,6 +215,23 @@ impl FamilyMap {
                 self.changed.push(name.to_owned());
             }
         }
+    }
+
+    /// Ends a scrape that failed: what only it has shown is forgotten, since failing scrapes may show
+    /// ever new families; what it changed is told with the next good one.
+    pub(super) fn fail(&mut self) {
+        let scrape = self.scrape;
+        self.families.retain(|_, family| family.born < scrape);
+        self.changed.retain(|name| self.families.contains_key(name));
+        self.changed.sort_unstable();
+        self.changed.dedup();
+    }
+
+    /// Takes back what [`Self::finish`] returned: it could not be stored.
+    pub(super) fn untold(&mut self, metadata: &[(String, Metadata)]) {
+        self.changed.extend(metadata.iter().map(|(name, _)| name.clone()));
+        self.changed.sort_unstable();
+        self.changed.dedup();
     }
 
     /// Ends a scrape: forgets what has not been seen for long, and returns what is new.
@@ -266,5 +286,28 @@ mod tests {
         families.lock().set_help("a", "y");
         families.lock().set_unit("a", "bytes");
         assert_eq!(families.lock().finish().len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_handed_on_again() {
+        let families = Families::default();
+        families.lock().set_help("a", "x");
+        let told = families.lock().finish();
+        families.lock().untold(&told);
+        assert_eq!(families.lock().finish(), told);
+    }
+
+    #[test]
+    fn families_that_only_failing_scrapes_show_do_not_pile_up() {
+        let families = Families::default();
+        families.lock().set_help("a", "x");
+        families.lock().finish();
+        for n in 0..100 {
+            families.lock().set_help(&format!("new_{n}"), "x");
+            families.lock().set_help("a", "y");
+            families.lock().fail();
+        }
+        assert_eq!(families.list().len(), 1);
+        assert_eq!(families.lock().finish().len(), 1, "the change of `a` is told once");
     }
 }

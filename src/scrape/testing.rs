@@ -30,6 +30,7 @@ struct Inner {
     batches: Vec<Batch>,
     next: u64,
     broken: bool,
+    panics: bool,
 }
 
 impl Store {
@@ -69,6 +70,11 @@ impl Store {
         inner.labels.clear();
     }
 
+    /// The next batch meets a bug.
+    pub(super) fn panic_once(&self) {
+        self.inner.lock().panics = true;
+    }
+
     pub(super) fn set_broken(&self, broken: bool) {
         self.inner.lock().broken = broken;
     }
@@ -77,6 +83,7 @@ impl Store {
 impl Appender for Store {
     fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
         let mut inner = self.inner.lock();
+        assert!(!std::mem::take(&mut inner.panics), "a bug in the store");
         if inner.broken {
             return Err(AppendError::Io("broken".to_owned()));
         }

@@ -9,10 +9,10 @@ fn scrape(cache: &mut Cache, format: Format, body: &[&str]) -> Vec<bool> {
     for raw in body {
         as_expected.push(cache.expected() == *raw);
         let scrape = cache.scrape();
-        if let Some(entry) = cache.find(raw, false) {
+        if let Some(entry) = cache.find(raw, None) {
             entry.seen = scrape;
         } else {
-            cache.insert(raw, Handle::Pending(refs.len()), false, true);
+            cache.insert(raw, Handle::Pending(refs.len()), None, true);
             refs.push(Some(SeriesRef(raw.bytes().map(u64::from).sum())));
         }
     }
@@ -51,8 +51,8 @@ fn a_scrape_that_was_not_stored_changes_no_expectation() {
     scrape(&mut cache, Format::PrometheusText, &["a", "b"]);
     cache.begin();
     cache.begin_body(Format::PrometheusText);
-    assert_eq!(cache.find("x", false).map(|entry| entry.handle), None);
-    cache.insert("x", Handle::Pending(0), false, true);
+    assert_eq!(cache.find("x", None).map(|entry| entry.handle), None);
+    cache.insert("x", Handle::Pending(0), None, true);
     cache.abandon();
     assert_eq!(scrape(&mut cache, Format::PrometheusText, &["a", "b"]), [true, true]);
     assert_eq!(cache.entries().count(), 2, "x is forgotten");

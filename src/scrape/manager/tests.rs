@@ -258,3 +258,23 @@ async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
     let text = registry.render();
     assert!(!text.contains("scrape_job=\"j\""), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bug_in_one_scrape_is_shown_and_the_next_scrape_is_tried() {
+    let house = house();
+    house.script.answer("http://a:1/metrics", "x 1\n");
+    house.apply(&jobs("'a:1'")).await;
+    house.pass(12).await;
+    house.store.panic_once();
+    house.script.answer("http://a:1/metrics", "y 1\n");
+    house.pass(10).await;
+    let status = house.manager.status();
+    assert_eq!(status.active[0].health, Health::Down);
+    assert!(status.active[0].last_error.contains("a bug in the store"), "{:?}", status.active[0]);
+    house.store.take();
+    house.pass(10).await;
+    assert_eq!(house.manager.status().active[0].health, Health::Up);
+    let rows = house.store.take();
+    assert!(rows.iter().any(|row| row.contains("\"y\"")), "{rows:?}");
+    assert!(rows.iter().any(|row| row.contains("\"x\"") && row.contains(" stale ")), "{rows:?}");
+}

@@ -12,6 +12,9 @@ use crate::config::ScrapeConfig;
 /// What the target's labels are put before when an exposed label is in their way.
 const EXPORTED_PREFIX: &str = "exported_";
 
+/// Labels of one exposed sample that are looked at: far more than are ever stored.
+const LABELS_MAX: usize = 4096;
+
 /// Attaches a target's labels to exposed ones.
 pub(super) struct Attach<'a> {
     pub(super) job: &'a ScrapeConfig,
@@ -25,11 +28,17 @@ impl Attach<'_> {
     /// # Errors
     /// The labels are not valid or too many or too long: the whole scrape fails.
     pub(super) fn run(&self, exposed: &[Label<'_>]) -> Result<Option<Labels>, String> {
+        if exposed.len() > LABELS_MAX {
+            let number = exposed.len();
+            return Err(format!("a sample has {number} labels, more than {LABELS_MAX}"));
+        }
+        let mut names: Vec<&str> = exposed.iter().map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
+            return Err(format!("label name {} is not unique: invalid sample", Quoted(name)));
+        }
         let mut labels = LabelsBuilder::default();
-        for (at, (name, value)) in exposed.iter().enumerate() {
-            if exposed.iter().take(at).any(|(other, _)| other == name) {
-                return Err(format!("label name {} is not unique: invalid sample", Quoted(name)));
-            }
+        for (name, value) in exposed {
             labels.set(name, value);
         }
         self.attach(&mut labels);

@@ -454,3 +454,60 @@ fn what_goes_wrong_is_counted() {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
+
+#[test]
+fn markers_are_never_late() {
+    let mut bench = bench("");
+    bench.recorder.batch.out_of_order_window = Span(60_000);
+    assert_eq!(bench.samples("a 1\nb 1\n").len(), 2);
+    bench.store.take_batches();
+    assert_eq!(bench.samples("a 2\n"), ["{\"a\"} 2", "{\"b\"} stale"]);
+    let is_stale = |row: &stint_model::Row| matches!(row.sample.value, Value::Stale);
+    for batch in bench.store.take_batches() {
+        let windowed = batch.out_of_order_window > Span::ZERO;
+        assert!(!(windowed && batch.rows.iter().any(is_stale)), "{batch:?}");
+    }
+}
+
+#[test]
+fn a_summary_that_becomes_a_histogram_gets_its_bounds_normalised() {
+    let mut bench = bench("");
+    let body = |kind: &str| format!("# TYPE x {kind}\nx_bucket{{le=\"1\"}} 1\n");
+    bench.samples(&body("summary"));
+    let stored = bench.samples(&body("histogram")).join(" ");
+    assert!(stored.contains("le=\"1.0\""), "{stored}");
+}
+
+#[test]
+fn what_stands_for_more_text_than_is_sane_fails_the_scrape() {
+    let mut bench = bench("");
+    let labels: Vec<String> = (0..5000).map(|n| format!("a{n}=\"\"")).collect();
+    let error = bench.scrape(&format!("x{{{}}} 1\n", labels.join(","))).unwrap();
+    assert!(error.contains("5001 labels"), "{error}");
+    let long = "v".repeat(SERIES_BYTES_MAX);
+    let error = bench.scrape(&format!("x{{a=\"{long}\"}} 1\n")).unwrap();
+    assert!(error.contains("too long"), "{error}");
+}
+
+#[test]
+fn metadata_that_could_not_be_stored_comes_with_the_next_scrape() {
+    let mut bench = bench("");
+    bench.store.set_broken(true);
+    assert!(bench.scrape("# HELP x help\nx 1\n").is_some());
+    bench.store.set_broken(false);
+    assert_eq!(bench.scrape("# HELP x help\nx 1\n"), None);
+    let batches = bench.store.take_batches();
+    assert!(batches[0].metadata.iter().any(|(family, _)| family == "x"), "{batches:?}");
+}
+
+#[test]
+fn dropped_series_of_failing_scrapes_do_not_pile_up() {
+    let mut bench = bench(
+        "metric_relabel_configs: [{source_labels: [__name__], regex: 'drop.*', action: drop}]",
+    );
+    assert_eq!(bench.scrape("drop_always 1\n"), None);
+    for n in 0..100 {
+        assert!(bench.scrape(&format!("drop_{n} 1\n}} broken\n")).is_some());
+    }
+    assert_eq!(bench.recorder.cache.len(), 1);
+}
