@@ -28,7 +28,8 @@ impl fmt::Display for FloatHistogram {
     }
 }
 
-/// A float in Go's shortest `%g` form.
+/// A float in Go's shortest `%g` form: the fewest digits that read back to it, with an exponent below
+/// 1e-4 and from 1e6 on.
 #[derive(Clone, Copy, Debug)]
 pub struct Short(pub f64);
 
@@ -41,12 +42,13 @@ impl fmt::Display for Short {
         if value.is_infinite() {
             return f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" });
         }
+        let magnitude = value.abs();
+        if magnitude == 0.0 || (1e-4..1e6).contains(&magnitude) {
+            return write!(f, "{value}");
+        }
         let scientific = format!("{value:e}");
         let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
         let exponent: i32 = exponent.parse().unwrap_or_default();
-        if value == 0.0 || (-4..21).contains(&exponent) {
-            return write!(f, "{value}");
-        }
         let sign = if exponent < 0 { '-' } else { '+' };
         write!(f, "{digits}e{sign}{:02}", exponent.unsigned_abs())
     }
@@ -80,11 +82,18 @@ mod tests {
     fn floats_print_as_go_does() {
         for (value, text) in [
             (1e21, "1e+21"),
-            (1e20, "100000000000000000000"),
-            (1e-5, "1e-05"),
-            (0.0001, "0.0001"),
+            (123_456_789.25, "1.2345678925e+08"),
+            (1e6, "1e+06"),
+            (-1_234_567.0, "-1.234567e+06"),
+            (999_999.0, "999999"),
+            (123_456.7, "123456.7"),
+            (0.000_012_345, "1.2345e-05"),
+            (0.000_1, "0.0001"),
             (-0.0, "-0"),
             (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Inf"),
         ] {
             assert_eq!(Short(value).to_string(), text);
         }

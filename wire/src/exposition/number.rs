@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use stint_model::histogram::Short;
+
 /// The bits of the one NaN that a text format can express.
 const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 
@@ -85,28 +87,8 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
 
 /// Appends `value` in the shortest form that reads back to it, as Go's `FormatFloat(_, 'g', -1)`.
 pub(super) fn push_float(out: &mut String, value: f64) {
-    if value.is_nan() {
-        out.push_str("NaN");
-        return;
-    }
-    if value.is_infinite() {
-        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
-        return;
-    }
-    let start = out.len();
-    let written = write!(out, "{value:e}");
+    let written = write!(out, "{}", Short(value));
     debug_assert!(written.is_ok(), "a string takes every write");
-    let scientific = out.split_off(start);
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..6).contains(&exponent) {
-        let written = write!(out, "{value}");
-        debug_assert!(written.is_ok(), "a string takes every write");
-    } else {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        let written = write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
-        debug_assert!(written.is_ok(), "a string takes every write");
-    }
 }
 
 /// Appends `value` as `OpenMetrics` writes bucket bounds: like [`push_float`], but never as a
