@@ -1,0 +1,118 @@
+//! What a restart costs: after `kill -9` and after a clean stop.
+//!
+//! `cargo bench -p stint-storage --bench restart -- SERIES [ROUNDS]`; one sample a round for each
+//! series, 15 s apart, blocks of two hours cut on the way. Prints one figure a line. Times are CPU
+//! time of the one thread there is, so that a busy machine does not show; the disk is waited for
+//! beside them.
+
+use std::sync::Arc;
+
+use stint_model::{Appender as _, Batch, Labels, Sample, SeriesRef, Timestamp};
+use stint_storage::{Db, OpenReport, Options, OsDisk, SyncPolicy};
+
+const BATCH: usize = 5000;
+const START: i64 = 1_699_999_200_000;
+
+fn labels(number: usize) -> Labels {
+    Labels::from_pairs([
+        ("__name__", format!("node_{}_seconds_total", number % 60)),
+        ("instance", format!("host-{:05}.example.net:9100", number / 500)),
+        ("job", "node".to_owned()),
+        ("mode", format!("mode-{}", number % 500)),
+    ])
+}
+
+fn value(number: usize, round: usize) -> f64 {
+    let noise = (number * 7919 + round * 104_729) % 1000;
+    match number % 4 {
+        0 => number as f64,
+        1 | 2 => (number * 1000 + round * 4000 + noise) as f64,
+        _ => 0.5 + noise as f64 / 1000.0,
+    }
+}
+
+fn open(disk: &Arc<OsDisk>) -> (Db, OpenReport, f64) {
+    let options = Options { sync: SyncPolicy::Never, ..Options::default() };
+    let begun = cpu_millis();
+    let (db, report) = Db::open(Arc::clone(disk) as _, options).expect("it opens");
+    (db, report, cpu_millis() - begun)
+}
+
+fn cpu_millis() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).expect("a number") / 1e6
+}
+
+fn fill(db: &Db, series: usize, rounds: usize) {
+    let mut refs: Vec<SeriesRef> = Vec::new();
+    for round in 0..rounds {
+        let at = Timestamp(START + round as i64 * 15_000);
+        for first in (0..series).step_by(BATCH) {
+            let mut batch = Batch::default();
+            for number in first..series.min(first + BATCH) {
+                let sample = Sample::float(at, value(number, round));
+                match refs.get(number) {
+                    Some(known) => batch.push_known(*known, sample),
+                    None => batch.push(labels(number), sample),
+                }
+            }
+            let appended = db.append(&batch).expect("appended");
+            assert!(appended.rejected.is_empty());
+            if round == 0 {
+                refs.extend(appended.refs.into_iter().flatten());
+            }
+        }
+        while let Some(job) = db.next_job(at) {
+            job.run().expect("done");
+        }
+    }
+}
+
+fn peak_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok());
+    kib.expect("a number") * 1024
+}
+
+/// Lets the peak be what is in use now.
+fn forget_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are the outcome")]
+fn report(what: &str, figure: f64, unit: &str) {
+    println!("{what:<44} {figure:>10.2} {unit}");
+}
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
+    let series = numbers.next().unwrap_or(1000);
+    let rounds = numbers.next().unwrap_or(50);
+    let root = std::env::temp_dir().join(format!("stint-restart-{}", std::process::id()));
+    let disk = Arc::new(OsDisk::new(&root).expect("a directory"));
+    let (db, ..) = open(&disk);
+    fill(&db, series, rounds);
+    report("samples", (series * rounds) as f64, "");
+    report("peak memory while appending", peak_bytes() as f64 / 1e6, "MB");
+    drop(db);
+    forget_peak();
+    let (db, found, millis) = open(&disk);
+    let millions = found.samples as f64 / 1e6;
+    report("replayed samples", millions, "million");
+    report("open after kill -9", millis, "ms");
+    report("replay per million samples", millis / millions, "ms");
+    report("peak memory while replaying", peak_bytes() as f64 / 1e6, "MB");
+    let begun = cpu_millis();
+    let closed = db.close().expect("closed");
+    assert_eq!(closed.replays, None);
+    report("clean stop", cpu_millis() - begun, "ms");
+    report("samples written by it", closed.samples_written as f64 / 1e6, "million");
+    drop(db);
+    let (db, found, millis) = open(&disk);
+    assert_eq!((found.segments, found.series), (0, series as u64));
+    report("open after a clean stop", millis, "ms");
+    report("blocks", db.stats().blocks as f64, "");
+    drop(db);
+    std::fs::remove_dir_all(&root).expect("removed");
+}
