@@ -6,6 +6,7 @@
 
 mod crash;
 mod faults;
+mod golden;
 mod model;
 mod support;
 
