@@ -18,7 +18,7 @@ use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited, decompresse
 
 use self::buffers::{Buffers, Spare};
 use self::cache::{LabelKey, RefCache};
-use self::request::{LabelError, Request};
+use self::request::{LabelError, ReadError, Request};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
 use crate::receive::in_flight::{Full, Held, InFlight};
 
@@ -32,9 +32,6 @@ pub const BODY_BYTES_MAX: usize = DECOMPRESSED_BYTES_MAX;
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
 /// When a sender that was refused for want of room may try again, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 5;
-/// Bytes that a decoded request takes per byte of the message, the message included; a request of
-/// many samples per series takes a little more, one of long labels less.
-const DECODED_FACTOR: usize = 4;
 /// Series of one generation of the handle cache, about 30 MB of memory.
 const CACHED_SERIES_MAX: usize = 1 << 20;
 /// Refusals of one kind that an answer names; the others are counted.
@@ -159,11 +156,11 @@ impl RemoteWrite {
             Ok(bytes) => bytes,
             Err(error) => return Answer::refused(400, error.to_string()),
         };
-        if let Err(full) = held.grow(bytes.saturating_mul(DECODED_FACTOR)) {
+        if let Err(full) = held.grow(bytes) {
             return Answer::refused(503, full.to_string());
         }
         let mut buffers = self.spare.take();
-        let mut answer = self.store_message(version, body, &mut buffers);
+        let mut answer = self.store_message(version, body, &mut buffers, held);
         self.spare.keep(buffers);
         match version {
             Version::V1 => answer.written = None,
@@ -174,14 +171,20 @@ impl RemoteWrite {
         answer
     }
 
-    fn store_message(&self, version: Version, body: &[u8], buffers: &mut Buffers) -> Answer {
+    fn store_message(
+        &self,
+        version: Version,
+        body: &[u8],
+        buffers: &mut Buffers,
+        held: &mut Held,
+    ) -> Answer {
         let mut message = std::mem::take(&mut buffers.message);
         if let Err(error) = decompress_limited(body, DECOMPRESSED_BYTES_MAX, &mut message) {
             return Answer::refused(400, error.to_string());
         }
         let request = match version {
-            Version::V1 => Request::read_v1(&message, &self.cache, buffers),
-            Version::V2 => Request::read_v2(&message, &self.cache, buffers),
+            Version::V1 => Request::read_v1(&message, &self.cache, buffers, held),
+            Version::V2 => Request::read_v2(&message, &self.cache, buffers, held),
         };
         let answer = match request {
             Ok(request) => {
@@ -189,6 +192,7 @@ impl RemoteWrite {
                 buffers.give_back(request.series, request.samples);
                 answer
             }
+            Err(ReadError::Full(full)) => Answer::refused(503, full.to_string()),
             Err(error) => Answer::refused(400, error.to_string()),
         };
         buffers.message = message;

@@ -1,13 +1,23 @@
 //! A decoded request: samples in one list, series as ranges of it, labels read only on demand.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use stint_model::labels::METRIC_NAME;
-use stint_model::{Exemplar, Labels, Metadata, Sample};
+use stint_model::{Exemplar, Histogram, Labels, Metadata, Row, Sample, Value};
 use stint_wire::remote_write::{DecodeError, Version, v1, v2};
 
 use super::buffers::Buffers;
 use super::cache::{LabelKey, RefCache};
+use crate::receive::in_flight::{Full, Held};
+
+/// The most memory that one request may take when it is decoded: a small message can stand for very
+/// much, since it names each text once.
+const DECODED_BYTES_MAX: usize = 128 << 20;
+/// The longest labels of one series, which is more than is ever stored.
+const LABEL_BYTES_MAX: usize = 128 << 10;
+/// Room is taken in steps of this, so that the counter that all requests share is left alone.
+const STEP_BYTES: usize = 64 << 10;
 
 /// What a request holds.
 #[derive(Debug)]
@@ -44,6 +54,82 @@ enum Source<'a> {
     V2(Vec<(&'a str, &'a str)>),
 }
 
+/// Why nothing of a request can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReadError {
+    /// It makes no sense.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It may be sent again.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// It may not.
+    #[error(
+        "the request takes more than {DECODED_BYTES_MAX} bytes when it is decoded; send fewer series at once"
+    )]
+    TooLarge,
+}
+
+/// Takes room for what is decoded, as it is decoded.
+struct Meter<'h> {
+    held: &'h mut Held,
+    /// Counted so far, and for how much of it room was taken.
+    counted: usize,
+    taken: usize,
+}
+
+impl<'h> Meter<'h> {
+    fn new(held: &'h mut Held) -> Self {
+        Self { held, counted: 0, taken: 0 }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), ReadError> {
+        self.counted = self.counted.saturating_add(bytes);
+        if self.counted > DECODED_BYTES_MAX {
+            return Err(ReadError::TooLarge);
+        }
+        if self.counted > self.taken {
+            let more = (self.counted - self.taken).next_multiple_of(STEP_BYTES);
+            self.held.grow(more)?;
+            self.taken += more;
+        }
+        Ok(())
+    }
+
+    /// A sample stands in the request and, with its series, in the batch; a histogram in one place.
+    fn sample(&mut self, sample: &Sample) -> Result<(), ReadError> {
+        let histogram = match &sample.value {
+            Value::Histogram(histogram) => histogram_bytes(histogram),
+            Value::Float(_) | Value::Stale => 0,
+        };
+        self.count(size_of::<Sample>() + size_of::<Row>() + size_of::<usize>() + histogram)
+    }
+}
+
+fn text_bytes(pairs: &[(&str, &str)]) -> usize {
+    pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+fn histogram_bytes(histogram: &Histogram) -> usize {
+    let numbers = match histogram {
+        Histogram::Integer(h) => {
+            h.positive_spans.len()
+                + h.negative_spans.len()
+                + h.positive_deltas.len()
+                + h.negative_deltas.len()
+                + h.custom_bounds.len()
+        }
+        Histogram::Float(h) => {
+            h.positive_spans.len()
+                + h.negative_spans.len()
+                + h.positive_buckets.len()
+                + h.negative_buckets.len()
+                + h.custom_bounds.len()
+        }
+    };
+    size_of::<Histogram>() + 8 * numbers
+}
+
 /// Labels that name no series.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LabelError {
@@ -68,39 +154,49 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Reads a message of 1.0.
+    /// Reads a message of 1.0, taking room in `held` for what it becomes.
     pub(super) fn read_v1(
         message: &'a [u8],
         cache: &RefCache,
         buffers: &mut Buffers,
-    ) -> Result<Self, DecodeError> {
+        held: &mut Held,
+    ) -> Result<Self, ReadError> {
+        let mut meter = Meter::new(held);
         let mut request = Self::new(Version::V1, buffers);
         for item in v1::decode(message) {
             match item {
                 Ok(v1::Item::Series(series)) => {
                     let key = cache.key_of_bytes(&series.label_bytes);
-                    let samples =
-                        request.take_samples(series.samples().chain(series.histograms()))?;
-                    request.take_exemplars(series.exemplars())?;
+                    // The labels once more, and the list of them.
+                    meter.count(size_of::<Incoming<'_>>() + 4 * series.label_bytes.len())?;
+                    let all = series.samples().chain(series.histograms());
+                    let samples = request.take_samples(all, &mut meter)?;
+                    request.take_exemplars(series.exemplars(), &mut meter)?;
                     let source = Source::V1(series);
                     request.series.push(Incoming { key, samples, source });
                 }
-                Ok(v1::Item::Metadata(metadata)) => request.metadata.push(metadata.to_model()),
+                Ok(v1::Item::Metadata(metadata)) => {
+                    request.take_metadata(metadata.to_model(), &mut meter)?;
+                }
                 Err(error) if error.is_local() => request.skip(&error),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(request)
     }
 
-    /// Reads a message of 2.0.
+    /// Reads a message of 2.0, taking room in `held` for what it becomes.
     pub(super) fn read_v2(
         message: &'a [u8],
         cache: &RefCache,
         buffers: &mut Buffers,
-    ) -> Result<Self, DecodeError> {
+        held: &mut Held,
+    ) -> Result<Self, ReadError> {
+        let mut meter = Meter::new(held);
         let mut request = Self::new(Version::V2, buffers);
         let decoded = v2::decode(message)?;
+        meter.count(decoded.symbols() * size_of::<&str>())?;
+        let mut families: HashSet<&str> = HashSet::new();
         for series in decoded.series() {
             let series = series?;
             let mut labels = Vec::new();
@@ -108,22 +204,36 @@ impl<'a> Request<'a> {
                 request.skip(&error);
                 continue;
             }
+            let bytes = text_bytes(&labels);
+            if bytes > LABEL_BYTES_MAX {
+                request.skip(&format!("labels of {bytes} bytes, more than {LABEL_BYTES_MAX}"));
+                continue;
+            }
+            // In the request, and in the batch where the store does not know them.
+            meter.count(size_of::<Incoming<'_>>() + size_of_val(&*labels) + bytes)?;
             let key = cache.key_of_labels(&labels);
-            let samples = request.take_samples(series.samples().chain(series.histograms()))?;
-            let exemplars = request.take_exemplars(series.exemplars())?;
+            let all = series.samples().chain(series.histograms());
+            let samples = request.take_samples(all, &mut meter)?;
+            let exemplars = request.take_exemplars(series.exemplars(), &mut meter)?;
             if samples.is_empty() && exemplars == 0 {
                 request.skip(&format!(
                     "TimeSeries must contain at least one sample or histogram for series {labels:?}"
                 ));
                 continue;
             }
-            let family = labels.iter().find(|(name, _)| *name == METRIC_NAME);
-            match (series.metadata(), family) {
-                (Ok(metadata), Some((_, family))) if metadata != Metadata::default() => {
-                    request.metadata.push(((*family).to_owned(), metadata));
+            // Each series repeats what its family is.
+            if let Some((_, family)) = labels.iter().find(|(name, _)| *name == METRIC_NAME)
+                && families.insert(family)
+            {
+                match series.metadata() {
+                    Ok(metadata) if metadata == Metadata::default() => {
+                        families.remove(family);
+                    }
+                    Ok(metadata) => {
+                        request.take_metadata(((*family).to_owned(), metadata), &mut meter)?;
+                    }
+                    Err(error) => request.skip(&error),
                 }
-                (Ok(_), _) => {}
-                (Err(error), _) => request.skip(&error),
             }
             let source = Source::V2(labels);
             request.series.push(Incoming { key, samples, source });
@@ -139,14 +249,29 @@ impl<'a> Request<'a> {
         }
     }
 
+    fn take_metadata(
+        &mut self,
+        metadata: (String, Metadata),
+        meter: &mut Meter<'_>,
+    ) -> Result<(), ReadError> {
+        let (family, about) = &metadata;
+        let text = family.len() + about.help.len() + about.unit.len();
+        meter.count(2 * (size_of::<(String, Metadata)>() + text))?;
+        self.metadata.push(metadata);
+        Ok(())
+    }
+
     /// Adds the samples of one series in order of time.
     fn take_samples(
         &mut self,
         samples: impl Iterator<Item = Result<Sample, DecodeError>>,
-    ) -> Result<Range<u32>, DecodeError> {
+        meter: &mut Meter<'_>,
+    ) -> Result<Range<u32>, ReadError> {
         let start = self.samples.len();
         for sample in samples {
-            self.samples.push(sample?);
+            let sample = sample?;
+            meter.sample(&sample)?;
+            self.samples.push(sample);
         }
         if let Some(own) = self.samples.get_mut(start..)
             && !own.is_sorted_by_key(|sample| sample.at)
@@ -161,13 +286,19 @@ impl<'a> Request<'a> {
     fn take_exemplars(
         &mut self,
         exemplars: impl Iterator<Item = Result<Exemplar, DecodeError>>,
-    ) -> Result<usize, DecodeError> {
+        meter: &mut Meter<'_>,
+    ) -> Result<usize, ReadError> {
         let mut own = Vec::new();
         for exemplar in exemplars {
             match exemplar {
-                Ok(exemplar) => own.push(exemplar),
+                Ok(exemplar) => {
+                    let labels = exemplar.labels.iter();
+                    let text: usize = labels.map(|(name, value)| name.len() + value.len()).sum();
+                    meter.count(2 * (size_of::<Exemplar>() + text))?;
+                    own.push(exemplar);
+                }
                 Err(error) if error.is_local() => self.skip(&error),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         own.sort_by_key(|exemplar| exemplar.at);

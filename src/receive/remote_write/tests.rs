@@ -262,3 +262,48 @@ fn what_there_is_no_room_for_is_asked_to_come_again() {
     assert_eq!(receive(&receiver, V1, "snappy", &body).status, 204);
     assert!(metrics.render().contains("requests_total{code=\"503\"} 1\n"));
 }
+
+/// A message of 2.0 in which `count` series have one label value of `bytes` bytes.
+fn body_of_one_symbol(bytes: usize, count: usize) -> Vec<u8> {
+    let value = "v".repeat(bytes);
+    let mut encoder = v2::Encoder::new();
+    for n in 0..count {
+        let n = n.to_string();
+        let labels = [("__name__", "m"), ("a", value.as_str()), ("n", n.as_str())];
+        encoder.series(labels, None).sample(&Sample::float(Timestamp(1), 1.0));
+    }
+    let mut message = Vec::new();
+    encoder.finish_into(&mut message);
+    packed(&message)
+}
+
+#[test]
+fn a_small_message_that_stands_for_very_much_is_refused() {
+    let store = Arc::new(Store::default());
+    let metrics = Metrics::new();
+    let room = IN_FLIGHT_BYTES_MAX;
+    let receiver = RemoteWrite::new(store.clone(), Span(7), room, &metrics);
+    // Longer than anything that is stored: each series is left out by itself.
+    let answer = receive(&receiver, V2, "snappy", &body_of_one_symbol(1 << 18, 100));
+    assert_eq!(answer.status, 400);
+    assert!(answer.text.contains("labels of 2621"), "{}", answer.text);
+    // Short enough each, and together more than a request may become.
+    let body = body_of_one_symbol(100_000, 1500);
+    assert!(body.len() < 100_000, "{} bytes", body.len());
+    let answer = receive(&receiver, V2, "snappy", &body);
+    assert_eq!(answer.status, 400);
+    assert!(answer.text.contains("when it is decoded"), "{}", answer.text);
+    assert!(store.batches.lock().is_empty());
+    // What was set aside for them is free again.
+    receiver.enter().grow(room).unwrap();
+}
+
+#[test]
+fn what_is_decoded_takes_room() {
+    let (store, receiver, _metrics) = receiver();
+    let body = body_of_one_symbol(10_000, 200);
+    let answer = receive(&receiver, V2, "snappy", &body);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(store.batches.lock().is_empty());
+    receiver.enter().grow(ROOM).unwrap();
+}
