@@ -37,16 +37,24 @@ fn cap(texts: &mut Vec<String>, kind: &str) {
 pub(crate) struct Remarks {
     warnings: BTreeSet<String>,
     infos: BTreeSet<String>,
+    made: usize,
 }
 
 impl Remarks {
+    /// How often something was remarked.
+    pub(crate) fn made(&self) -> usize {
+        self.made
+    }
+
     /// Adds a warning about the place `at`, given as ` (line:column)`.
     pub(crate) fn warn(&mut self, text: &str, at: &str) {
+        self.made += 1;
         self.warnings.insert(format!("PromQL warning: {text}{at}"));
     }
 
     /// Adds an info about the place `at`, given as ` (line:column)`.
     pub(crate) fn info(&mut self, text: &str, at: &str) {
+        self.made += 1;
         self.infos.insert(format!("PromQL info: {text}{at}"));
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod aggregate;
 pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod classic;
+pub(crate) mod common;
 pub(crate) mod decide;
 pub(crate) mod duration;
 pub(crate) mod groups;
@@ -62,6 +63,7 @@ pub(crate) struct Shared<'a> {
     by_step: RefCell<Vec<(usize, usize)>>,
     remarks: RefCell<Remarks>,
     spare: RefCell<Vec<Column>>,
+    pub(crate) common: common::CommonParts,
     /// Whether selectors fill in what histograms do not say about counter resets. Prometheus does
     /// so where only counts and sums are asked for.
     pub(crate) detects_resets: Cell<bool>,
@@ -90,6 +92,11 @@ impl<'a> Shared<'a> {
             }),
             remarks: RefCell::default(),
             spare: RefCell::default(),
+            common: if options.rewrites.common_parts {
+                common::CommonParts::of(run.expr)
+            } else {
+                common::CommonParts::default()
+            },
             detects_resets: Cell::default(),
         }
     }
@@ -153,6 +160,11 @@ impl<'a> Shared<'a> {
     /// Warns about the place `pos`.
     pub(crate) fn warn(&self, text: &str, pos: PosRange) {
         self.remarks.borrow_mut().warn(text, &self.place(pos));
+    }
+
+    /// How often something was remarked so far.
+    pub(crate) fn remarks_made(&self) -> usize {
+        self.remarks.borrow().made()
     }
 
     /// Remarks on the place `pos`.

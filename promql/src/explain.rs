@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::engine::EngineOptions;
+use crate::exec::common::CommonParts;
 use crate::exec::decide::{self, Care, care};
 use crate::exec::window::Edges;
 use crate::functions::{Kernel, range_function};
@@ -13,7 +14,9 @@ use crate::parse::ast::{
 
 /// The plan of an expression. At one time there are no steps to have parts in common.
 pub(crate) fn explain(expr: &Expr, options: &EngineOptions, is_range: bool) -> String {
-    let mut plan = Plan { options, is_range, text: String::new() };
+    let common =
+        if options.rewrites.common_parts { CommonParts::of(expr) } else { CommonParts::default() };
+    let mut plan = Plan { options, is_range, common: &common, text: String::new() };
     plan.part(expr, 0, Care { names: true, unordered: false });
     plan.text
 }
@@ -21,6 +24,7 @@ pub(crate) fn explain(expr: &Expr, options: &EngineOptions, is_range: bool) -> S
 struct Plan<'a> {
     options: &'a EngineOptions,
     is_range: bool,
+    common: &'a CommonParts,
     text: String,
 }
 
@@ -34,6 +38,24 @@ impl Plan<'_> {
         let _: std::fmt::Result = writeln!(self.text, "{indent}{what}{notes}");
     }
 
+    /// Adds what is evaluated at other steps.
+    fn inside(&mut self, is_range: bool, add: impl FnOnce(&mut Self)) {
+        let outside = std::mem::replace(&mut self.is_range, is_range);
+        add(self);
+        self.is_range = outside;
+    }
+
+    /// Adds a side of an operator between vectors.
+    fn side(&mut self, expr: &Expr, depth: usize, care: Care) {
+        match self.common.times(expr) {
+            Some(times) => {
+                self.line(depth, &format!("once for {times} places"), &[]);
+                self.part(expr, depth + 1, care);
+            }
+            None => self.part(expr, depth, care),
+        }
+    }
+
     fn part(&mut self, expr: &Expr, depth: usize, care: Care) {
         let is_once = self.is_range
             && self.options.rewrites.step_invariant
@@ -41,9 +63,7 @@ impl Plan<'_> {
             && decide::is_step_invariant(expr);
         if is_once {
             self.line(depth, "once for all steps", &[]);
-            let mut once = Plan { options: self.options, is_range: false, text: String::new() };
-            once.node(expr, depth + 1, care);
-            self.text.push_str(&once.text);
+            self.inside(false, |once| once.node(expr, depth + 1, care));
         } else {
             self.node(expr, depth, care);
         }
@@ -65,9 +85,8 @@ impl Plan<'_> {
                 let inner = subquery.expr.to_string();
                 let times = what.strip_prefix(inner.as_str()).unwrap_or(&what);
                 self.line(depth, &format!("subquery {times}"), &["windows"]);
-                let mut inner = Plan { options: self.options, is_range: true, text: String::new() };
-                inner.part(&subquery.expr, depth + 1, Care { names: true, unordered: false });
-                self.text.push_str(&inner.text);
+                let care = Care { names: true, unordered: false };
+                self.inside(true, |inner| inner.part(&subquery.expr, depth + 1, care));
             }
             Expr::Unary(unary) => {
                 let what = if unary.negative { "negate" } else { "keep" };
@@ -195,8 +214,17 @@ impl Plan<'_> {
             ""
         };
         self.line(depth, &what, &[how, merged]);
-        self.part(&binary.lhs, depth + 1, inner);
-        self.part(&binary.rhs, depth + 1, inner);
+        let is_held = binary.matching.is_some() && binary.op != BinaryOp::Or;
+        if is_held {
+            self.side(&binary.lhs, depth + 1, inner);
+        } else {
+            self.part(&binary.lhs, depth + 1, inner);
+        }
+        if is_held && !binary.op.is_set() {
+            self.side(&binary.rhs, depth + 1, inner);
+        } else {
+            self.part(&binary.rhs, depth + 1, inner);
+        }
     }
 }
 

@@ -11,19 +11,27 @@ pub struct Rewrites {
     pub unseen_names: bool,
     /// Series that are aggregated are read in the order in which they are stored.
     pub any_order: bool,
+    /// What stands on several sides of operators is evaluated once.
+    pub common_parts: bool,
     /// What has the same value at every step is evaluated once.
     pub step_invariant: bool,
 }
 
 impl Rewrites {
     /// Every shortcut.
-    pub const ALL: Self =
-        Self { columnar_windows: true, unseen_names: true, any_order: true, step_invariant: true };
+    pub const ALL: Self = Self {
+        columnar_windows: true,
+        unseen_names: true,
+        any_order: true,
+        common_parts: true,
+        step_invariant: true,
+    };
     /// None.
     pub const NONE: Self = Self {
         columnar_windows: false,
         unseen_names: false,
         any_order: false,
+        common_parts: false,
         step_invariant: false,
     };
 }

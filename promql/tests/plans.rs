@@ -2,7 +2,7 @@
 
 use stint_promql::{Engine, EngineOptions, Rewrites};
 
-const QUERIES: [&str; 12] = [
+const QUERIES: [&str; 13] = [
     "up",
     "sum by (mode) (rate(node_cpu_seconds_total[5m]))",
     "100 - 100 * avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))",
@@ -14,6 +14,7 @@ const QUERIES: [&str; 12] = [
     "rate({__name__=~\"x.*\"}[5m])",
     "up == 0 unless on (job) (maintenance @ end() > bool 1)",
     "sum by (__name__) (-up)",
+    "100 * (1 - free / (free + used))",
     "label_replace(quantile(0.5, avg_over_time(x[1h])), \"a\", \"b\", \"c\", \"d\")",
 ];
 

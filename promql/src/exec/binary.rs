@@ -110,7 +110,7 @@ impl Evaluator<'_> {
     /// The series of a left side.
     pub(crate) fn vector_left(&self, left: Left<'_>) -> Result<Vec<Series>, QueryError> {
         match left {
-            Left::Expr(expr) => self.vector(expr),
+            Left::Expr(expr) => self.side(expr),
             Left::Series(all) => Ok(all),
         }
     }

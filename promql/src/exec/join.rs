@@ -24,7 +24,7 @@ impl Evaluator<'_> {
         let matching = binary.matching.as_ref().unwrap_or(&default);
         let lhs = self.vector_left(left)?;
         let swapped = matching.card == Cardinality::OneToMany;
-        let rhs = self.vector(&binary.rhs)?;
+        let rhs = self.side(&binary.rhs)?;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
         let mut join = Join {
             eval: self,

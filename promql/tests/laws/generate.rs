@@ -194,6 +194,9 @@ pub(crate) fn choiceless() -> impl Strategy<Value = String> {
                 }
             }),
             (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
+            // The same on both sides, and once more inside one of them.
+            (inner.clone(), prop_oneof![Just("/"), Just("or"), Just("- on (x, y)")])
+                .prop_map(|(a, op)| format!("({a}) {op} (({a}) + ({a}))")),
             inner.clone().prop_map(|inner| format!("({inner}) * 2 > scalar(b{{x=\"1\"}})")),
             inner.prop_map(|inner| format!("max_over_time(({inner})[1m:20s])")),
         ]
