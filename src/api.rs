@@ -41,6 +41,7 @@ pub mod layers;
 pub mod number;
 pub mod params;
 mod query;
+mod read;
 pub mod result;
 mod rules;
 mod series;
@@ -225,6 +226,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/admin/tsdb/snapshot", order(admin::snapshot))
         .route("/api/v1/admin/tsdb/delete_series", order(admin::delete_series))
         .route("/api/v1/admin/tsdb/clean_tombstones", order(admin::clean_tombstones))
+        .route("/api/v1/read", post(read::read))
         .route("/api/v1/write", post(write::write))
 }
 

@@ -9,6 +9,7 @@ mod lifecycle;
 mod peers;
 mod process;
 mod query_api;
+mod remote_read;
 mod remote_write;
 mod scrape;
 mod support;
