@@ -64,16 +64,19 @@ async fn inspect_verifies_what_a_server_left_and_names_what_was_damaged_since() 
     let report: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(report["verified"]["findings"], serde_json::json!([]));
 
-    let wal = dir.path().join("data/wal");
-    let segments = std::fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().path());
-    let segment = segments.filter(|path| path.file_name().unwrap() != "id").min().unwrap();
-    let mut bytes = std::fs::read(&segment).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    // A clean stop leaves nothing in the log that would be read: all is in a block.
+    let blocks = std::fs::read_dir(dir.path().join("data/blocks")).unwrap();
+    let block = blocks.map(|entry| entry.unwrap().path()).min().unwrap();
+    let files = std::fs::read_dir(&block).unwrap().map(|entry| entry.unwrap().path());
+    let largest = |path: &std::path::PathBuf| std::fs::metadata(path).unwrap().len();
+    let file = files.max_by_key(largest).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
     let (code, told) = inspect(&["--verify"]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("damaged: wal/"), "{told}");
+    assert!(told.contains("damaged: blocks/"), "{told}");
 }
 
 #[test]
