@@ -6,7 +6,9 @@
 mod arith;
 mod bounds;
 mod kahan;
+mod reduce;
 mod reset;
+mod same;
 mod text;
 mod trim;
 
@@ -14,6 +16,9 @@ pub use arith::{Combined, IncompatibleLayout};
 pub use bounds::{Bucket, exponential_bound};
 pub use kahan::HistogramSum;
 pub use text::Short;
+
+/// Schema number of the highest resolution that is stored; finer ones are reduced to it.
+pub const FINEST_SCHEMA: i32 = 8;
 
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -114,6 +119,22 @@ impl Histogram {
         }
     }
 
+    /// Its schema.
+    pub fn schema(&self) -> i32 {
+        match self {
+            Self::Float(histogram) => histogram.schema,
+            Self::Integer(histogram) => histogram.schema,
+        }
+    }
+
+    /// Says what is known about resets.
+    pub fn set_reset_hint(&mut self, hint: ResetHint) {
+        match self {
+            Self::Float(histogram) => histogram.reset_hint = hint,
+            Self::Integer(histogram) => histogram.reset_hint = hint,
+        }
+    }
+
     /// What is known about resets.
     pub fn reset_hint(&self) -> ResetHint {
         match self {
@@ -126,6 +147,7 @@ impl Histogram {
 impl IntegerHistogram {
     /// The same histogram with float counts.
     pub fn to_float(&self) -> FloatHistogram {
+        let floats = |deltas| from_deltas(deltas).into_iter().map(|count| count as f64).collect();
         FloatHistogram {
             reset_hint: self.reset_hint,
             schema: self.schema,
@@ -135,22 +157,29 @@ impl IntegerHistogram {
             sum: self.sum,
             positive_spans: self.positive_spans.clone(),
             negative_spans: self.negative_spans.clone(),
-            positive_buckets: running_sums(&self.positive_deltas),
-            negative_buckets: running_sums(&self.negative_deltas),
+            positive_buckets: floats(&self.positive_deltas),
+            negative_buckets: floats(&self.negative_deltas),
             custom_bounds: self.custom_bounds.clone(),
         }
     }
 }
 
-fn running_sums(deltas: &[i64]) -> Vec<f64> {
+/// Counts of buckets from their differences.
+fn from_deltas(deltas: &[i64]) -> Vec<i64> {
     let mut sum = 0_i64;
     deltas
         .iter()
         .map(|delta| {
             sum = sum.wrapping_add(*delta);
-            sum as f64
+            sum
         })
         .collect()
+}
+
+/// The inverse of [`from_deltas`].
+fn to_deltas(counts: &[i64]) -> Vec<i64> {
+    let before = std::iter::once(&0).chain(counts);
+    counts.iter().zip(before).map(|(count, before)| count.wrapping_sub(*before)).collect()
 }
 
 #[cfg(test)]

@@ -157,31 +157,6 @@ impl FloatHistogram {
         }
     }
 
-    /// Merges neighbouring exponential buckets until the resolution is `schema`; nothing happens
-    /// when it already is that low, or when bounds are custom.
-    pub fn reduce_resolution(&mut self, schema: i32) {
-        if self.is_custom() || schema >= self.schema {
-            return;
-        }
-        let shift = self.schema.saturating_sub(schema).min(31) as u32;
-        self.schema = schema;
-        let reduce = |flat: Vec<(i32, f64)>| {
-            let mut reduced: Vec<(i32, f64)> = Vec::with_capacity(flat.len());
-            for (index, count) in flat {
-                let index = (index.wrapping_sub(1) >> shift).wrapping_add(1);
-                match reduced.last_mut() {
-                    Some((last, sum)) if *last == index => *sum += count,
-                    _ => reduced.push((index, count)),
-                }
-            }
-            reduced
-        };
-        let positive = reduce(self.positive_indexed());
-        let negative = reduce(self.negative_indexed());
-        self.set_positive(&positive);
-        self.set_negative(&negative);
-    }
-
     /// The zero count if the zero bucket were widened to `threshold`, and the threshold that is
     /// then really needed so that no populated bucket is cut.
     pub(super) fn zero_count_at(&self, threshold: f64) -> (f64, f64) {

@@ -18,7 +18,7 @@ pub struct Bucket {
 }
 
 /// Index and count of every stored bucket, empty ones included, in order of index.
-pub(super) fn flatten(spans: &[BucketSpan], counts: &[f64]) -> Vec<(i32, f64)> {
+pub(super) fn flatten<T: Copy>(spans: &[BucketSpan], counts: &[T]) -> Vec<(i32, T)> {
     let mut index = 0_i32;
     let mut counts = counts.iter();
     let mut flat = Vec::with_capacity(counts.len());
@@ -34,7 +34,7 @@ pub(super) fn flatten(spans: &[BucketSpan], counts: &[f64]) -> Vec<(i32, f64)> {
 }
 
 /// Spans and counts of buckets in order of index; the inverse of [`flatten`].
-pub(super) fn gather(flat: &[(i32, f64)]) -> (Vec<BucketSpan>, Vec<f64>) {
+pub(super) fn gather<T: Copy>(flat: &[(i32, T)]) -> (Vec<BucketSpan>, Vec<T>) {
     let mut spans: Vec<BucketSpan> = Vec::new();
     let mut counts = Vec::with_capacity(flat.len());
     let mut next = 0_i32;
