@@ -1,13 +1,11 @@
 //! Series of several blocks, in order, each once, with the samples of all.
 
-use std::cmp::Ordering;
-use std::sync::Arc;
-
-use stint_model::{Columns, Histogram, Labels, TimeRange, Timestamp};
+use stint_model::{Columns, Labels, TimeRange};
 
 use crate::block::Block;
 use crate::codec::Corruption;
 use crate::index::series_order;
+use crate::query::columns;
 
 /// Walks the series of several blocks side by side.
 #[derive(Debug)]
@@ -86,97 +84,17 @@ fn join(parts: &[Columns], out: &mut Columns) {
     });
     if disjoint {
         for part in by_time {
-            append_rows(part, out);
+            columns::append(out, part);
         }
         return;
     }
     let mut merged = Columns::default();
     for part in parts {
         out.clear();
-        merge_columns(&merged, part, out);
+        columns::merge(&merged, part, out);
         std::mem::swap(&mut merged, out);
     }
     std::mem::swap(&mut merged, out);
-}
-
-/// Appends all rows of `rows` to `out`.
-pub fn append_rows(rows: &Columns, out: &mut Columns) {
-    let first = out.len();
-    if !rows.starts.is_empty() {
-        out.starts.resize(first, Timestamp::MIN);
-        out.starts.extend_from_slice(&rows.starts);
-    } else if !out.starts.is_empty() {
-        out.starts.resize(first + rows.len(), Timestamp::MIN);
-    }
-    out.times.extend_from_slice(&rows.times);
-    out.values.extend_from_slice(&rows.values);
-    let histograms = rows.histograms.iter();
-    out.histograms.extend(histograms.map(|(row, histogram)| (first + row, histogram.clone())));
-}
-
-/// Appends the rows of `a` and `b`, each in order of time, in order of time; of equal times the
-/// row of `a`.
-pub fn merge_columns(a: &Columns, b: &Columns, out: &mut Columns) {
-    let (mut a, mut b) = (RowCursor::new(a), RowCursor::new(b));
-    loop {
-        let order = match (a.time(), b.time()) {
-            (None, None) => return,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(a), Some(b)) => a.cmp(&b),
-        };
-        match order {
-            Ordering::Less => a.copy(out),
-            Ordering::Greater => b.copy(out),
-            Ordering::Equal => {
-                a.copy(out);
-                b.skip();
-            }
-        }
-    }
-}
-
-struct RowCursor<'a> {
-    columns: &'a Columns,
-    row: usize,
-    histograms: std::slice::Iter<'a, (usize, Arc<Histogram>)>,
-}
-
-impl<'a> RowCursor<'a> {
-    fn new(columns: &'a Columns) -> Self {
-        Self { columns, row: 0, histograms: columns.histograms.iter() }
-    }
-
-    fn time(&self) -> Option<Timestamp> {
-        self.columns.times.get(self.row).copied()
-    }
-
-    /// Leaves the row; its histogram, if it has one.
-    fn skip(&mut self) -> Option<&'a Arc<Histogram>> {
-        let row = self.row;
-        self.row += 1;
-        match self.histograms.as_slice().first() {
-            Some((at, _)) if *at == row => self.histograms.next().map(|(_, histogram)| histogram),
-            _ => None,
-        }
-    }
-
-    fn copy(&mut self, out: &mut Columns) {
-        let row = self.row;
-        let histogram = self.skip();
-        let (Some(time), Some(value)) = (self.columns.times.get(row), self.columns.values.get(row))
-        else {
-            return;
-        };
-        match histogram {
-            Some(histogram) => out.push_histogram(*time, histogram.clone()),
-            None => out.push_float(*time, *value),
-        }
-        match self.columns.starts.get(row) {
-            Some(start) if *start != Timestamp::MIN => out.set_last_start(*start),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -185,6 +103,9 @@ mod tests {
     use crate::codec::chunk::tests::{assert_same, columns};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use stint_model::Timestamp;
+    use stint_model::histogram::ResetHint;
 
     /// One row by itself.
     fn row_of(columns: &Columns, row: usize) -> Columns {
@@ -197,6 +118,16 @@ mod tests {
             out.set_last_start(*start);
         }
         out
+    }
+
+    fn push_row(row: &Columns, out: &mut Columns) {
+        match row.histograms.first() {
+            Some((_, histogram)) => out.push_histogram(row.times[0], histogram.clone()),
+            None => out.push_float(row.times[0], row.values[0]),
+        }
+        if let Some(start) = row.starts.first() {
+            out.set_last_start(*start);
+        }
     }
 
     proptest! {
@@ -212,15 +143,23 @@ mod tests {
                     *time = Timestamp(first + row as i64 * 10 + shift);
                 }
             }
-            let mut expected: BTreeMap<Timestamp, Columns> = BTreeMap::new();
-            for part in &parts {
+            let mut expected: BTreeMap<Timestamp, (usize, Columns)> = BTreeMap::new();
+            for (number, part) in parts.iter().enumerate() {
                 for (row, time) in part.times.iter().enumerate() {
-                    expected.entry(*time).or_insert_with(|| row_of(part, row));
+                    expected.entry(*time).or_insert_with(|| (number, row_of(part, row)));
                 }
             }
             let mut naive = Columns::default();
-            for row in expected.values() {
-                append_rows(row, &mut naive);
+            let (mut last, mut is_joint) = (None, false);
+            for (number, mut row) in expected.into_values() {
+                is_joint |= last.replace(number).is_some_and(|last| last != number);
+                if let Some((_, histogram)) = row.histograms.first_mut()
+                    && std::mem::take(&mut is_joint)
+                    && histogram.reset_hint() != ResetHint::Gauge
+                {
+                    Arc::make_mut(histogram).set_reset_hint(ResetHint::Unknown);
+                }
+                push_row(&row, &mut naive);
             }
             let mut joined = Columns::default();
             join(&parts, &mut joined);

@@ -1,4 +1,5 @@
 mod faults;
+mod histograms;
 mod stop;
 
 use std::sync::Arc;

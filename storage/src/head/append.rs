@@ -16,7 +16,7 @@ use super::Head;
 use super::index::Slot;
 use super::series::{MemSeries, Stored, same_value};
 use super::store::Store;
-use super::validate;
+use super::validate::{Admitted, admit};
 use crate::wal::record::Encoder;
 
 /// Whose sample a planned row is.
@@ -40,6 +40,8 @@ struct Planned {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     rows: Vec<Planned>,
+    /// What is stored in place of the samples of some rows, in order of rows.
+    replaced: Vec<(usize, Sample)>,
     born: Vec<(u64, Labels, u64)>,
     born_by_labels: HashMap<Labels, u32>,
     /// Newest in-order sample that this batch brings to a series, by row.
@@ -70,8 +72,17 @@ impl Plan {
         self.by_time.get(&(target, at)).copied()
     }
 
+    /// The sample that is stored for a row.
+    fn sample<'a>(&'a self, batch: &'a Batch, row: usize) -> Option<&'a Sample> {
+        match self.replaced.binary_search_by_key(&row, |(row, _)| *row) {
+            Ok(at) => self.replaced.get(at).map(|(_, sample)| sample),
+            Err(_) => batch.rows.get(row).map(|row| &row.sample),
+        }
+    }
+
     fn clear(&mut self) {
         self.rows.clear();
+        self.replaced.clear();
         self.born.clear();
         self.born_by_labels.clear();
         self.newest.clear();
@@ -187,12 +198,19 @@ impl Head {
             Some(Target::New(number)) => plan.born.get(number as usize).map(|born| born.0),
             None => None,
         };
-        if let Value::Histogram(histogram) = &row.sample.value
-            && !validate::is_valid(histogram)
-        {
-            return Err((id, RejectReason::InvalidHistogram));
+        let mut replaced = None;
+        if let Value::Histogram(histogram) = &row.sample.value {
+            match admit(histogram) {
+                Admitted::AsItIs => {}
+                Admitted::As(histogram) => {
+                    let value = Value::Histogram(histogram);
+                    replaced = Some(Sample { value, ..row.sample.clone() });
+                }
+                Admitted::Refused => return Err((id, RejectReason::InvalidHistogram)),
+            }
         }
-        let late = match judge(store, batch, target, &row.sample, limits, plan) {
+        let sample = replaced.as_ref().unwrap_or(&row.sample);
+        let late = match judge(store, batch, target, sample, limits, plan) {
             Verdict::Reject(reason) => return Err((id, reason)),
             Verdict::NoChange => return Ok(id),
             Verdict::InOrder => false,
@@ -211,6 +229,7 @@ impl Head {
             _ => return Err((None, RejectReason::UnknownSeries)),
         };
         plan.rows.push(Planned { row: number, id, target, late });
+        plan.replaced.extend(replaced.map(|sample| (number, sample)));
         plan.newest_time = plan.newest_time.max(row.sample.at);
         if late {
             plan.late_rows += 1;
@@ -241,8 +260,8 @@ impl Head {
             encoder.series(*id, 0, labels);
         }
         for planned in &plan.rows {
-            if let Some(row) = batch.rows.get(planned.row) {
-                encoder.sample(planned.id, &row.sample);
+            if let Some(sample) = plan.sample(batch, planned.row) {
+                encoder.sample(planned.id, sample);
             }
         }
         for (id, group, number) in &plan.exemplars {
@@ -279,8 +298,8 @@ impl Head {
                 Target::Known(slot) => Some(slot),
                 Target::New(number) => slots.get(number as usize).copied().flatten(),
             };
-            if let Some((slot, row)) = slot.zip(batch.rows.get(planned.row)) {
-                store.push(slot, &row.sample, planned.late, segment, pinned.is_some());
+            if let Some((slot, sample)) = slot.zip(plan.sample(batch, planned.row)) {
+                store.push(slot, sample, planned.late, segment, pinned.is_some());
             }
         }
         for (id, ..) in &plan.exemplars {
@@ -322,7 +341,7 @@ fn judge(
         _ => None,
     };
     let pending = target.and_then(|target| plan.newest.get(&target));
-    let pending = pending.and_then(|row| batch.rows.get(*row)).map(|row| &row.sample);
+    let pending = pending.and_then(|row| plan.sample(batch, *row));
     let last_time = pending.map(|s| s.at).or_else(|| series.and_then(MemSeries::last_time));
     if sample.at >= limits.in_order_from {
         match last_time {
@@ -373,8 +392,8 @@ fn stored(
         Target::New(_) => None,
     };
     let in_batch = plan.row_at(batch, target, sample.at);
-    if let Some(row) = in_batch.and_then(|row| batch.rows.get(row)) {
-        return compare(same_value(&row.sample.value, &sample.value));
+    if let Some(earlier) = in_batch.and_then(|row| plan.sample(batch, row)) {
+        return compare(same_value(&earlier.value, &sample.value));
     }
     match series.map(|series| series.stored(sample, store.arena())) {
         Some(Ok(Stored::Same)) => compare(true),

@@ -309,6 +309,7 @@ fn joined(mut ranges: Vec<TimeRange>) -> Vec<TimeRange> {
 pub(super) fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (Value::Histogram(a), Value::Histogram(b)) => a.same_data(b),
         (a, b) => a == b,
     }
 }

@@ -1,13 +1,51 @@
-//! Whether a native histogram agrees with itself.
+//! Whether a native histogram agrees with itself, and what of it is stored.
+
+use std::sync::Arc;
 
 use crate::codec::histogram::PARTS_STORED_MAX;
 use stint_model::Histogram;
-use stint_model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, FloatHistogram, IntegerHistogram};
+use stint_model::histogram::{
+    BucketSpan, CUSTOM_BUCKETS_SCHEMA, FINEST_SCHEMA, FloatHistogram, IntegerHistogram, ResetHint,
+};
+
+/// The finest schema that is taken, to be reduced.
+const FINEST_TAKEN: i32 = 52;
+
+/// What is stored of a histogram.
+#[derive(Debug, PartialEq)]
+pub(super) enum Admitted {
+    /// All of it.
+    AsItIs,
+    /// This instead: resolutions beyond [`FINEST_SCHEMA`] are reduced to it, and that there was no
+    /// reset is forgotten. Readers find out themselves, and a late sample can make it untrue.
+    As(Arc<Histogram>),
+    /// Nothing, since it contradicts itself.
+    Refused,
+}
+
+/// Decides what is stored of a histogram.
+pub(super) fn admit(histogram: &Histogram) -> Admitted {
+    if !is_valid(histogram) {
+        return Admitted::Refused;
+    }
+    let fine = histogram.schema() > FINEST_SCHEMA;
+    let promised = histogram.reset_hint() == ResetHint::NotReset;
+    if !fine && !promised {
+        return Admitted::AsItIs;
+    }
+    let mut stored = histogram.clone();
+    stored.reduce_resolution(FINEST_SCHEMA);
+    if promised {
+        stored.set_reset_hint(ResetHint::Unknown);
+    }
+    // Buckets that meet in one may be more than can be counted.
+    if is_valid(&stored) { Admitted::As(Arc::new(stored)) } else { Admitted::Refused }
+}
 
 /// Checks what readers rely on: as many buckets as the spans say and no more than can be stored, no
 /// negative counts, a total that covers the buckets, a zero bucket that has a width, custom bounds
 /// exactly where the schema has them.
-pub(super) fn is_valid(histogram: &Histogram) -> bool {
+fn is_valid(histogram: &Histogram) -> bool {
     match histogram {
         Histogram::Integer(histogram) => integer_is_valid(histogram),
         Histogram::Float(histogram) => float_is_valid(histogram),
@@ -87,7 +125,7 @@ fn layout_is_valid(
             && last <= bounds.len() as i64 + 1
             && rising;
     }
-    (-4..=8).contains(&schema) && bounds.is_empty()
+    (-4..=FINEST_TAKEN).contains(&schema) && bounds.is_empty()
 }
 
 #[cfg(test)]
@@ -114,7 +152,8 @@ mod tests {
         assert!(!check(&|h| h.positive_deltas = vec![1, -2]));
         assert!(!check(&|h| h.positive_deltas = vec![i64::MAX, 1]));
         assert!(!check(&|h| h.positive_spans.clear()));
-        assert!(!check(&|h| h.schema = 9));
+        assert!(!check(&|h| h.schema = -5));
+        assert!(!check(&|h| h.schema = 53));
         assert!(!check(&|h| h.custom_bounds = vec![1.0]));
         for threshold in [f64::NAN, f64::INFINITY, -1.0] {
             assert!(!check(&|h| h.zero_threshold = threshold), "{threshold}");
@@ -150,5 +189,37 @@ mod tests {
         }
         assert!(!custom(&[1.0], 0.0, 1));
         assert!(!custom(&[1.0], f64::NAN, 0));
+    }
+
+    #[test]
+    fn what_is_too_fine_is_reduced_and_promises_are_forgotten() {
+        let histogram = |schema: i32, reset_hint: ResetHint| {
+            Histogram::Integer(IntegerHistogram {
+                reset_hint,
+                schema,
+                count: 7,
+                positive_spans: vec![BucketSpan { offset: 1, length: 3 }],
+                positive_deltas: vec![1, 1, 2],
+                ..IntegerHistogram::default()
+            })
+        };
+        for hint in [ResetHint::Unknown, ResetHint::Reset, ResetHint::Gauge] {
+            assert_eq!(admit(&histogram(8, hint)), Admitted::AsItIs);
+        }
+        let told = admit(&histogram(8, ResetHint::NotReset));
+        assert_eq!(told, Admitted::As(Arc::new(histogram(8, ResetHint::Unknown))));
+        for (schema, spans, deltas) in
+            [(9, (1, 2), vec![3, 1]), (12, (1, 1), vec![7]), (52, (1, 1), vec![7])]
+        {
+            let Admitted::As(stored) = admit(&histogram(schema, ResetHint::Reset)) else {
+                panic!("schema {schema} is reduced");
+            };
+            let Histogram::Integer(stored) = &*stored else { panic!("still integers") };
+            assert_eq!((stored.schema, stored.count), (8, 7));
+            assert_eq!(stored.reset_hint, ResetHint::Reset);
+            assert_eq!(stored.positive_spans, [BucketSpan { offset: spans.0, length: spans.1 }]);
+            assert_eq!(stored.positive_deltas, deltas);
+        }
+        assert_eq!(admit(&histogram(53, ResetHint::Unknown)), Admitted::Refused);
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use stint_model::histogram::ResetHint;
 use stint_model::{Columns, TimeRange, Timestamp};
 
 /// Keeps, of the rows from `start` on, the first `count` as far as they lie inside `range`.
@@ -44,6 +45,25 @@ fn remove(columns: &mut Columns, rows: Range<usize>) {
     });
 }
 
+/// Appends all rows of `from`, which are later, to `to`, as a continuation from elsewhere.
+pub(crate) fn append(to: &mut Columns, from: &Columns) {
+    let (is_first, joint) = (to.is_empty(), to.histograms.len());
+    extend(to, from, 0..from.len());
+    if !is_first {
+        forget_reset(to, joint);
+    }
+}
+
+/// Forgets what is known about resets of histogram number `number`, if there is one, since the sample
+/// before it is not the one that it was compared with. A gauge stays one.
+fn forget_reset(columns: &mut Columns, number: usize) {
+    if let Some((_, histogram)) = columns.histograms.get_mut(number)
+        && matches!(histogram.reset_hint(), ResetHint::Reset | ResetHint::NotReset)
+    {
+        Arc::make_mut(histogram).set_reset_hint(ResetHint::Unknown);
+    }
+}
+
 /// Appends the rows `rows` of `from` to `to`.
 fn extend(to: &mut Columns, from: &Columns, rows: Range<usize>) {
     if rows.is_empty() {
@@ -73,25 +93,36 @@ fn extend(to: &mut Columns, from: &Columns, rows: Range<usize>) {
 }
 
 /// Appends the rows of `a` and `b` to `out` in order of time. Where both have a row, that of `a`
-/// is taken.
+/// is taken. Where rows of one follow those of the other, nothing is known about resets.
 pub(crate) fn merge(a: &Columns, b: &Columns, out: &mut Columns) {
+    let mut last = None;
+    let mut take = |from: &Columns, rows: Range<usize>, is_a: bool| {
+        if rows.is_empty() {
+            return;
+        }
+        let joint = out.histograms.len();
+        extend(out, from, rows);
+        if last.replace(is_a).is_some_and(|last| last != is_a) {
+            forget_reset(out, joint);
+        }
+    };
     let (mut i, mut j) = (0, 0);
     while i < a.len() || j < b.len() {
         let from_a = a.times.get(i..).unwrap_or_default();
         let from_b = b.times.get(j..).unwrap_or_default();
         let Some(next_b) = from_b.first() else {
-            extend(out, a, i..a.len());
+            take(a, i..a.len(), true);
             return;
         };
         let run = from_a.partition_point(|at| at < next_b);
-        extend(out, a, i..i + run);
+        take(a, i..i + run, true);
         i += run;
         let Some(next_a) = a.times.get(i) else {
-            extend(out, b, j..b.len());
+            take(b, j..b.len(), false);
             return;
         };
         let run = from_b.partition_point(|at| at < next_a);
-        extend(out, b, j..j + run);
+        take(b, j..j + run, false);
         j += run;
         if b.times.get(j) == Some(next_a) {
             j += 1;
@@ -176,5 +207,60 @@ mod tests {
             all.retain(|at, _| *at < 1000 || kept.contains(at));
             prop_assert!(same(&columns, &build(&all)));
         }
+    }
+
+    /// A histogram for each time, with what is known about resets.
+    fn histograms(rows: &[(i64, ResetHint)]) -> Columns {
+        let mut columns = Columns::default();
+        for (at, reset_hint) in rows {
+            let histogram = FloatHistogram { reset_hint: *reset_hint, ..FloatHistogram::default() };
+            columns.push_histogram(Timestamp(*at), Arc::new(Histogram::Float(histogram)));
+        }
+        columns
+    }
+
+    fn hints(columns: &Columns) -> Vec<(i64, ResetHint)> {
+        let histograms = columns.histograms.iter();
+        histograms.map(|(row, h)| (columns.times[*row].0, h.reset_hint())).collect()
+    }
+
+    #[test]
+    fn nothing_is_known_about_resets_where_rows_of_two_meet() {
+        use ResetHint::{Gauge, NotReset, Reset, Unknown};
+        let a = histograms(&[(10, Reset), (30, Reset), (40, Reset), (70, NotReset), (80, Gauge)]);
+        let b =
+            histograms(&[(20, Reset), (30, Reset), (50, NotReset), (60, NotReset), (75, Gauge)]);
+        let mut out = Columns::default();
+        merge(&a, &b, &mut out);
+        let want = [
+            (10, Reset),
+            (20, Unknown),
+            (30, Unknown),
+            (40, Reset),
+            (50, Unknown),
+            (60, NotReset),
+            (70, Unknown),
+            (75, Gauge),
+            (80, Gauge),
+        ];
+        assert_eq!(hints(&out), want);
+        assert_eq!(hints(&a)[1], (30, Reset), "what was merged stays as it is");
+        let mut out = Columns::default();
+        merge(&Columns::default(), &a, &mut out);
+        assert_eq!(hints(&out), hints(&a), "there is nothing before");
+        let mut float = Columns::default();
+        float.push_float(Timestamp(30), 1.0);
+        let mut out = Columns::default();
+        merge(&float, &a, &mut out);
+        assert_eq!(hints(&out)[..2], [(10, Reset), (40, Unknown)], "the one before is hidden");
+    }
+
+    #[test]
+    fn nothing_is_known_about_resets_where_columns_are_joined() {
+        use ResetHint::{Reset, Unknown};
+        let mut out = Columns::default();
+        append(&mut out, &histograms(&[(10, Reset)]));
+        append(&mut out, &histograms(&[(20, Reset), (30, Reset)]));
+        assert_eq!(hints(&out), [(10, Reset), (20, Unknown), (30, Reset)]);
     }
 }
