@@ -11,8 +11,9 @@ use crate::forward::report::report;
 
 /// The report over all endpoints; see `docs/budget.md`.
 pub(super) async fn budget(State(api): State<Arc<Api>>, Ready(parts): Ready) -> Reply {
-    let (handles, now) = (parts.forwarding.handles(), api.clock.monotonic());
-    match tokio::task::spawn_blocking(move || report(&handles, now)).await {
+    let handles = parts.forwarding.handles();
+    let (now, wall) = (api.clock.monotonic(), api.clock.now());
+    match tokio::task::spawn_blocking(move || report(&handles, now, wall)).await {
         Ok(report) => Reply::json(&report),
         Err(_) => Reply::empty().warn("the report could not be made"),
     }

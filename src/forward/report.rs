@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use stint_model::Timestamp;
+
 use super::handle::Handle;
 use super::status::Status;
 use crate::budget::policy::Reason;
 use crate::budget::report::{About, EndpointReport, Look, Report, Samples};
 
-/// The report over all endpoints at `now`. Counting the sets of many series takes a while.
-pub fn report(handles: &[Handle], now: Duration) -> Report {
-    Report { endpoints: handles.iter().map(|handle| endpoint(handle, now)).collect() }
+/// The report over all endpoints at `now`, which is `wall` by the wall clock. Counting the sets of many series takes a
+/// while.
+pub fn report(handles: &[Handle], now: Duration, wall: Timestamp) -> Report {
+    Report { endpoints: handles.iter().map(|handle| endpoint(handle, now, wall)).collect() }
 }
 
-fn endpoint(handle: &Handle, now: Duration) -> EndpointReport {
+fn endpoint(handle: &Handle, now: Duration, wall: Timestamp) -> EndpointReport {
     let status = handle.status();
     // Only what must be looked at while the budget stands still.
     let look = handle.with_budget(|admission| Look::at(admission, now, handle.interval));
@@ -20,11 +23,11 @@ fn endpoint(handle: &Handle, now: Duration) -> EndpointReport {
         name: handle.name.to_string(),
         url: handle.url.to_string(),
         interval: handle.interval,
-        samples: samples(&status),
+        samples: samples(&status, wall),
     })
 }
 
-fn samples(status: &Status) -> Samples {
+fn samples(status: &Status, wall: Timestamp) -> Samples {
     let counters = &status.counters;
     let named = |(reason, count): (&Reason, &u64)| (reason.to_string(), *count);
     Samples {
@@ -36,7 +39,7 @@ fn samples(status: &Status) -> Samples {
         failed: counters.failed,
         lost: counters.lost,
         pending: counters.pending,
-        lag_secs: status.lag().as_secs_f64(),
+        lag_secs: status.lag(wall).as_secs_f64(),
         running: status.running,
         restarts: status.restarts,
         last_error: status.last_error.as_ref().map(|failure| failure.message.clone()),

@@ -126,11 +126,16 @@ impl Status {
         self.newest_read = self.newest_done;
     }
 
-    /// How far what was dealt with lies behind what was read.
-    pub fn lag(&self) -> Span {
+    /// How far what was dealt with lies behind: behind `now` while there is more to deal with, which
+    /// may not even be read while the endpoint is down, else behind what was read.
+    pub fn lag(&self, now: Timestamp) -> Span {
+        let is_idle = self.caught_up && self.counters.pending == 0;
         match (self.newest_read, self.newest_done) {
-            (Some(read), Some(done)) => Span(read.since(done).as_ms().max(0)),
-            _ => Span::ZERO,
+            (Some(read), Some(done)) => {
+                let behind = if is_idle { read } else { now.max(read) };
+                Span(behind.since(done).as_ms().max(0))
+            }
+            (Some(_), None) | (None, _) => Span::ZERO,
         }
     }
 }

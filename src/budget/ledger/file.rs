@@ -124,6 +124,14 @@ fn take_record(bytes: &[u8]) -> Option<(Vec<Entry>, &[u8])> {
     Some((entries, rest))
 }
 
+/// Whether all bytes that the record at the start of `bytes` should have are there.
+fn is_full_length(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.get(RECORD_MAGIC.len()..) else { return false };
+    let Some((count, rest)) = rest.split_first_chunk::<4>() else { return false };
+    let length = (u32::from_le_bytes(*count) as usize).saturating_mul(ENTRY);
+    rest.len() >= length.saturating_add(RECORD_HEADER - 8)
+}
+
 fn entry(bytes: &[u8]) -> Option<Entry> {
     let (key, rest) = bytes.split_first_chunk::<16>()?;
     let class = rest.first_chunk::<2>()?;
@@ -147,7 +155,9 @@ fn parse(bytes: &[u8]) -> (Vec<Entry>, Found) {
         return (entries, Found::Damaged("its checkpoint is damaged".to_owned()));
     }
     // A grant is synced before anything is sent under it, so only the last one can be torn, and
-    // what it granted was never sent. A whole record behind the damage disproves that.
+    // what it granted was never sent. A whole record behind the damage disproves that; so does a
+    // last record of full length, which may have been synced and used before it was damaged.
+    let full = is_full_length(rest);
     let mut behind = false;
     let mut tail = rest;
     while let Some((_, next)) = tail.split_first() {
@@ -158,7 +168,7 @@ fn parse(bytes: &[u8]) -> (Vec<Entry>, Found) {
         tail = next;
     }
     let count = entries.len() as u64;
-    if behind {
+    if behind || full {
         return (entries, Found::Damaged(format!("a record at byte {torn_at} is damaged")));
     }
     (entries, Found::Leases(count))

@@ -102,6 +102,14 @@ fn a_damaged_ledger_is_recognised_and_what_is_readable_is_kept() {
     let (ledger, found) = open(&disk, secs(0));
     assert!(matches!(found, Found::Damaged(_)), "{found:?}");
     assert!(ledger.is_live(Key(25)) && ledger.is_live(Key(5)));
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..10), 100, secs(0)).unwrap();
+    ledger.grant(&keys(10..20), 100, secs(0)).unwrap();
+    disk.damage(Path::new(PATH), second_record, 0xff).unwrap();
+    let found = open(&disk, secs(0)).1;
+    assert!(matches!(found, Found::Damaged(_)), "the last record may have been used: {found:?}");
+    disk.damage(Path::new(PATH), second_record, 0xff).unwrap();
     disk.damage(Path::new(PATH), 2, 0xff).unwrap();
     assert!(matches!(open(&disk, secs(0)).1, Found::Damaged(_)));
 }
@@ -141,7 +149,9 @@ proptest! {
             }
         }
         let (ledger, found) = open(&disk.after_crash(Crash::ALL[crash]), secs(0));
-        prop_assert!(!matches!(found, Found::Damaged(_)), "{:?}", found);
+        // A machine that went down may leave a last record that looks as if it had been used.
+        let lost_power = Crash::ALL[crash] != Crash::KILL;
+        prop_assert!(lost_power || !matches!(found, Found::Damaged(_)), "{:?}", found);
         for (key, _) in granted {
             prop_assert!(ledger.is_live(key));
         }
