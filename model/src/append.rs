@@ -88,7 +88,7 @@ pub enum RejectReason {
     TooFarInFuture,
     /// A native histogram that contradicts itself, or has more buckets than can be stored.
     InvalidHistogram,
-    /// More labels, or longer ones, than the limits allow.
+    /// More labels, or longer ones, than the limits allow or can be stored.
     LabelLimit,
 }
 

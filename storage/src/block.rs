@@ -51,6 +51,17 @@ pub enum BlockError {
         /// The series that came too late.
         labels: String,
     },
+    /// No index holds a series of so many labels.
+    #[error(
+        "a series of {labels} labels, but a block holds {max} of each at most: drop some before it \
+         is stored"
+    )]
+    Labels {
+        /// How many the series has.
+        labels: usize,
+        /// How many there may be.
+        max: usize,
+    },
     /// Samples must rise in time and lie in the block's range.
     #[error("samples of {labels} out of order or outside of their block")]
     Samples {

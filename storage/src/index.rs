@@ -23,6 +23,9 @@ use stint_model::labels::{INSTANCE, JOB, METRIC_NAME};
 pub use reader::Index;
 pub use writer::IndexBuilder;
 
+/// The most labels of one series on disk.
+pub const LABELS_MAX: usize = 1 << 16;
+
 /// The order of series in a block: by metric, job, instance, then all labels. Series of one
 /// target and metric lie side by side, which is how they are written and queried.
 pub fn series_order(a: &Labels, b: &Labels) -> Ordering {

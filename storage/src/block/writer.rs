@@ -15,8 +15,8 @@ use crate::codec::chunk::{self, Rows};
 use crate::codec::varint;
 use crate::codec::{crc, times};
 use crate::disk::{Disk, DiskFile, DiskResult, TEMPORARY_SUFFIX};
-use crate::index::IndexBuilder;
 use crate::index::writer::ChunkList;
+use crate::index::{IndexBuilder, LABELS_MAX};
 
 /// Chunks are handed to the disk in pieces of about this many bytes.
 const PIECE: usize = 1 << 20;
@@ -68,6 +68,9 @@ impl<'d> BlockWriter<'d> {
     pub fn add_series(&mut self, labels: &Labels, columns: &Columns) -> Result<(), BlockError> {
         if columns.is_empty() {
             return Ok(());
+        }
+        if labels.len() > LABELS_MAX {
+            return Err(BlockError::Labels { labels: labels.len(), max: LABELS_MAX });
         }
         if !self.index.accepts(labels) {
             return Err(BlockError::SeriesOrder { labels: labels.to_string() });

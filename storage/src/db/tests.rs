@@ -704,3 +704,18 @@ fn late_rows_meet_the_earlier_rows_of_their_batch_however_many_there_are() {
     assert_eq!(rejected, [(1, duplicate), (2, duplicate)], "the same value again is no mistake");
     assert_eq!(db.stats().samples_appended, rows as u64);
 }
+
+#[test]
+fn a_series_of_more_labels_than_a_block_takes_is_refused() {
+    let (db, _) = open(&SimDisk::new());
+    let of = |count: usize| Labels::from_pairs((0..count).map(|n| (format!("l{n:05}"), "x")));
+    let most = crate::index::LABELS_MAX;
+    let mut batch = Batch::default();
+    for count in [most, most + 1] {
+        batch.push(of(count), Sample::float(Timestamp(1), 1.0));
+    }
+    let appended = db.append(&batch).unwrap();
+    assert_eq!(appended.rejected, [Rejected { row: 1, reason: RejectReason::LabelLimit }]);
+    assert!(appended.refs[0].is_some() && appended.refs[1].is_none());
+    db.close().unwrap();
+}

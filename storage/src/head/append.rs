@@ -17,6 +17,7 @@ use super::index::Slot;
 use super::series::{MemSeries, Stored, same_value};
 use super::store::Store;
 use super::validate::{Admitted, admit};
+use crate::index::LABELS_MAX;
 use crate::wal::record::Encoder;
 
 /// Whose sample a planned row is.
@@ -218,6 +219,10 @@ impl Head {
         };
         let (target, id) = match (target, id, &row.series) {
             (Some(target), Some(id), _) => (target, id),
+            // No block could take it.
+            (_, _, SeriesKey::Labels(labels)) if labels.len() > LABELS_MAX => {
+                return Err((None, RejectReason::LabelLimit));
+            }
             (_, _, SeriesKey::Labels(labels)) => {
                 let id = *next_id;
                 *next_id += 1;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use roaring::RoaringBitmap;
 use stint_model::Labels;
 
+use super::LABELS_MAX;
 use super::dictionary::Dictionary;
 use super::groups::{GROUP, Groups, Section};
 use super::postings::{Lists, Union};
@@ -12,9 +13,6 @@ use super::writer::{MAGIC, TRAILER_LEN};
 use crate::codec::varint::Reader;
 use crate::codec::{Corruption, crc};
 use crate::disk::Mapped;
-
-/// The most labels of one series on disk.
-const LABELS_MAX: usize = 1 << 16;
 
 /// A mapped index file.
 #[derive(Debug)]

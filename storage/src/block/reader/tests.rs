@@ -2,7 +2,7 @@ use super::*;
 use crate::block::{BlockId, BlockWriter};
 use crate::codec::chunk::tests::{assert_same, columns};
 use crate::disk::sim::SimDisk;
-use crate::index::series_order;
+use crate::index::{LABELS_MAX, series_order};
 use proptest::prelude::*;
 use stint_model::{MatchOp, Matcher};
 
@@ -213,4 +213,16 @@ fn the_bytes_of_a_block_do_not_change() {
     let checksum = |file| crc::checksum(&disk::read_all(&disk, &dir.join(file)).unwrap());
     let found = [META_FILE, INDEX_FILE, CHUNKS_FILE].map(checksum);
     assert_eq!(found, [2_383_450_577, 3_928_078_205, 888_831_482]);
+}
+
+#[test]
+fn what_no_index_can_hold_is_refused_and_what_it_can_is_read() {
+    let of = |count: usize| Labels::from_pairs((0..count).map(|n| (format!("l{n:05}"), "x")));
+    let mut columns = Columns::default();
+    columns.push_float(RANGE.start, 1.0);
+    let disk = SimDisk::new();
+    let dir = write(&disk, &[(of(LABELS_MAX), columns.clone())]).unwrap();
+    assert_eq!(Block::open(&disk, &dir).unwrap().labels(0).unwrap(), of(LABELS_MAX));
+    let error = write(&SimDisk::new(), &[(of(LABELS_MAX + 1), columns)]).unwrap_err();
+    assert!(matches!(error, BlockError::Labels { labels, .. } if labels == LABELS_MAX + 1));
 }
