@@ -4,9 +4,18 @@ use std::io::Write as _;
 
 use stint_model::Timestamp;
 
+/// Below this, every whole number is a float of its own.
+const WHOLE_MAX: u64 = 1 << 53;
+
 /// Appends a sample value without quotes: the shortest decimal that reads back as the same
 /// float, with an exponent below 1e-6 and from 1e21 on, `NaN`, `+Inf` and `-Inf`.
 pub fn push_value(out: &mut Vec<u8>, value: f64) {
+    let whole = value as i64;
+    // Whole numbers are common and need no search for the shortest digits. Zero may be negative.
+    if whole as f64 == value && whole != 0 && whole.unsigned_abs() < WHOLE_MAX {
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+        return;
+    }
     let magnitude = value.abs();
     if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) && value.is_finite() {
         push_exponent(out, value);
@@ -108,6 +117,9 @@ mod tests {
         check_value(0.1, "0.1");
         check_value(1.0 / 3.0, "0.3333333333333333");
         check_value(1e6, "1000000");
+        check_value(-7.0, "-7");
+        check_value(9_007_199_254_740_991.0, "9007199254740991");
+        check_value(-9_007_199_254_740_992.0, "-9007199254740992");
         check_value(123_456_789_012.5, "123456789012.5");
         check_value(9_007_199_254_740_993.0, "9007199254740992");
     }

@@ -34,7 +34,7 @@ pub fn open_data(value: &QueryValue) -> Vec<u8> {
             out.push(b']');
         }
         QueryValue::Vector(samples) => push_list(&mut out, samples, push_instant),
-        QueryValue::Matrix(series) => push_list(&mut out, series, push_range),
+        QueryValue::Matrix(series) => push_matrix(&mut out, series),
     }
     out
 }
@@ -99,12 +99,54 @@ fn push_instant(out: &mut Vec<u8>, sample: &InstantSample) {
     out.push(b'}');
 }
 
-fn push_range(out: &mut Vec<u8>, series: &RangeSeries) {
+fn push_matrix(out: &mut Vec<u8>, all: &[RangeSeries]) {
+    let mut times = Times::default();
+    out.push(b'[');
+    for (position, series) in all.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        push_range(out, series, &mut times);
+    }
+    out.push(b']');
+}
+
+/// The times of a series as text. Most series of an answer have the same.
+#[derive(Default)]
+struct Times {
+    text: Vec<u8>,
+    /// Each time, and where its text ends.
+    ends: Vec<(Timestamp, usize)>,
+}
+
+impl Times {
+    /// The text of the time of sample number `index`.
+    fn text(&mut self, index: usize, at: Timestamp) -> &[u8] {
+        if self.ends.get(index).is_none_or(|(known, _)| *known != at) {
+            // From here on this series has other times than the one before.
+            self.ends.truncate(index);
+            self.text.truncate(self.ends.last().map_or(0, |(_, end)| *end));
+            push_time(&mut self.text, at);
+            self.ends.push((at, self.text.len()));
+        }
+        let end = self.ends.get(index).map_or(0, |(_, end)| *end);
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before));
+        self.text.get(start.map_or(0, |(_, end)| *end)..end).unwrap_or_default()
+    }
+}
+
+fn push_range(out: &mut Vec<u8>, series: &RangeSeries, times: &mut Times) {
     out.extend_from_slice(b"{\"metric\":");
     push_labels(out, &series.labels);
+    for (index, (at, value)) in series.floats.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b",\"values\":[[" } else { b",[" });
+        out.extend_from_slice(times.text(index, *at));
+        out.extend_from_slice(b",\"");
+        push_value(out, *value);
+        out.extend_from_slice(b"\"]");
+    }
     if !series.floats.is_empty() {
-        out.extend_from_slice(b",\"values\":");
-        push_list(out, &series.floats, |out, (at, value)| push_sample(out, *at, *value));
+        out.push(b']');
     }
     if !series.histograms.is_empty() {
         out.extend_from_slice(b",\"histograms\":");

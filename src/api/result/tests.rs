@@ -100,3 +100,27 @@ fn a_limit_cuts_series() {
     assert!(truncate(&mut value, 2));
     assert!(matches!(&value, QueryValue::Vector(samples) if samples.len() == 2));
 }
+
+#[test]
+fn series_of_other_times_have_their_own() {
+    let series = |times: &[i64]| RangeSeries {
+        labels: Labels::default(),
+        floats: times.iter().map(|at| (Timestamp(*at), 0.5)).collect(),
+        histograms: vec![],
+    };
+    let all = [&[1000, 2000, 3500][..], &[1000, 4000], &[1000, 4000, 5000], &[2000]];
+    let expected = all.map(|times| {
+        let samples: Vec<String> = times
+            .iter()
+            .map(|at| match at % 1000 {
+                0 => format!("[{},\"0.5\"]", at / 1000),
+                rest => format!("[{}.{rest},\"0.5\"]", at / 1000),
+            })
+            .collect();
+        format!(r#"{{"metric":{{}},"values":[{}]}}"#, samples.join(","))
+    });
+    check(
+        &QueryValue::Matrix(all.map(series).to_vec()),
+        &format!(r#"{{"resultType":"matrix","result":[{}]}}"#, expected.join(",")),
+    );
+}
