@@ -3,9 +3,11 @@
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
-use stint_model::{Labels, MatchOp, Matcher, Selector};
+use stint_model::Labels;
 
 use super::symbols::Symbols;
+
+mod select;
 
 /// Number of a series in the head's table. Reused after a series is gone and nobody reads it.
 pub(crate) type Slot = u32;
@@ -232,70 +234,6 @@ impl Index {
         fresh
     }
 
-    /// The series that match `selector`.
-    pub(crate) fn select(&self, selector: &Selector) -> RoaringBitmap {
-        let mut found: Option<RoaringBitmap> = None;
-        // Conditions that a series without the label fails say which series to start from.
-        for matcher in selector.matchers.iter().filter(|matcher| !matcher.matches_empty()) {
-            let having = self.having(matcher);
-            found = Some(match found {
-                None => having,
-                Some(found) => found & having,
-            });
-            if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
-                return RoaringBitmap::new();
-            }
-        }
-        let mut found = found.unwrap_or_else(|| self.all.clone());
-        for matcher in selector.matchers.iter().filter(|matcher| matcher.matches_empty()) {
-            found -= self.lacking(matcher);
-        }
-        found
-    }
-
-    /// Series with a value of the label that `matcher` accepts.
-    fn having(&self, matcher: &Matcher) -> RoaringBitmap {
-        let Some(values) = self.values_of(matcher.name()) else { return RoaringBitmap::new() };
-        let mut found = RoaringBitmap::new();
-        let mut add = |value: &str| {
-            if let Some(postings) = self.symbols.find(value).and_then(|symbol| values.get(&symbol))
-            {
-                postings.add_to(&mut found);
-            }
-        };
-        match (matcher.op(), matcher.set_of_values()) {
-            (MatchOp::Equal, _) => add(matcher.value()),
-            (MatchOp::Regex, Some(set)) => set.iter().for_each(|value| add(value)),
-            _ => {
-                let prefix =
-                    if matcher.op() == MatchOp::Regex { matcher.literal_prefix() } else { "" };
-                for (value, postings) in values {
-                    let value = self.symbols.get(*value);
-                    if value.starts_with(prefix) && matcher.matches(value) {
-                        postings.add_to(&mut found);
-                    }
-                }
-            }
-        }
-        found
-    }
-
-    /// Series with a value of the label that `matcher` does not accept.
-    fn lacking(&self, matcher: &Matcher) -> RoaringBitmap {
-        let Some(values) = self.values_of(matcher.name()) else { return RoaringBitmap::new() };
-        let mut found = RoaringBitmap::new();
-        for (value, postings) in values {
-            if !matcher.matches(self.symbols.get(*value)) {
-                postings.add_to(&mut found);
-            }
-        }
-        found
-    }
-
-    fn values_of(&self, name: &str) -> Option<&HashMap<u32, Postings>> {
-        self.postings.get(&self.symbols.find(name)?)
-    }
-
     /// Calls `visit` with the labels of a series.
     pub(crate) fn visit_labels(&self, slot: Slot, mut visit: impl FnMut(&str, &str)) {
         if let Some(entity) = self.entity(slot) {
@@ -337,6 +275,8 @@ impl Postings {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::{MatchOp, Matcher, Selector};
+
     use super::*;
 
     fn index() -> Index {

@@ -40,6 +40,21 @@ impl Symbols {
         slice(&self.text, &self.ends, number)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// All strings with their numbers, which is faster than asking for each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        let mut start = 0;
+        (0..).zip(&self.ends).map(move |(number, end)| {
+            let text = self.text.get(start..*end).unwrap_or_default();
+            start = *end;
+            (number, text)
+        })
+    }
+
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * 8 + self.table.capacity() * 5
@@ -70,5 +85,7 @@ mod tests {
         assert_eq!(symbols.find("999").map(|n| symbols.get(n)), Some("999"));
         assert_eq!(symbols.find("1000"), None);
         assert_eq!(symbols.get(u32::MAX), "");
+        assert_eq!(symbols.iter().count(), symbols.len());
+        assert!(symbols.iter().all(|(number, text)| symbols.get(number) == text));
     }
 }
