@@ -33,7 +33,7 @@ pub use files::files_matching;
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
-pub use retention::{Budget, Class, Retention};
+pub use retention::{Budget, Class, Retention, is_grafana_cloud};
 pub use scrape::{Limits, ScrapeConfig};
 pub use secret::Secret;
 pub use storage::{Otlp, Storage, Translation};

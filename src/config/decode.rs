@@ -124,6 +124,11 @@ impl<'a> Section<'a> {
         self.cx.error(self.position(key), message);
     }
 
+    /// Says at `key` what is allowed and hardly meant.
+    pub(super) fn warn(&self, key: &str, message: impl Into<String>) {
+        self.cx.warn(self.position(key), message);
+    }
+
     /// The fields of the map under `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         let node = self.take(key)?;

@@ -154,9 +154,10 @@ impl RetentionFile {
 }
 
 /// Whether `url` leads to Grafana Cloud.
-fn is_grafana_cloud(url: &str) -> bool {
+pub fn is_grafana_cloud(url: &str) -> bool {
     let url = reqwest::Url::parse(url).ok();
-    let host = url.as_ref().and_then(reqwest::Url::host_str);
+    // A name may end in the dot of the root.
+    let host = url.as_ref().and_then(reqwest::Url::host_str).map(|host| host.trim_end_matches('.'));
     host.is_some_and(|host| host == "grafana.net" || host.ends_with(".grafana.net"))
 }
 
@@ -176,7 +177,7 @@ impl BudgetKeys {
             enabled: section.has("enabled").then(|| section.bool_or("enabled", true)),
             series: section.parsed("series", limit),
             points_per_minute: section.parsed("points_per_minute", limit),
-            interval: section.span("interval"),
+            interval: interval(&mut section),
             reserve: section.f64("reserve"),
             classes: section.has("class").then(|| read_classes(&mut section)),
         };
@@ -221,6 +222,21 @@ impl BudgetKeys {
     }
 }
 
+/// What PromQL looks back at most for a sample, by default.
+const INTERVAL_SHOWN_MAX: Span = Span(5 * Span::MINUTE.0);
+
+/// The distance of forwarded samples. Readers look back five minutes, and the remote forgets a series
+/// after twenty.
+fn interval(section: &mut Section<'_>) -> Option<Span> {
+    let interval = section.span("interval")?;
+    if interval > INTERVAL_SHOWN_MAX {
+        section.warn("interval", format!(
+            "`interval = \"{interval}\"` is longer than the {INTERVAL_SHOWN_MAX} that queries look back: between two samples the series are not seen"
+        ));
+    }
+    Some(interval)
+}
+
 fn read_classes(section: &mut Section<'_>) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::new();
     for mut class in section.sections("class") {
@@ -247,7 +263,7 @@ fn read_classes(section: &mut Section<'_>) -> Vec<Class> {
             selectors,
             send: class.bool_or("send", true),
             series: class.u64("series"),
-            interval: class.span("interval"),
+            interval: interval(&mut class),
         });
         class.finish();
     }

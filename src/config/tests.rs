@@ -406,3 +406,22 @@ fn a_negative_size_lifts_the_limit_that_would_be_inherited() {
     let config = yml(&format!("global: {{body_size_limit: 1MB}}\n{}", job("body_size_limit: -1B")));
     assert_eq!(config.scrape_configs[0].limits.body_size, u64::MAX);
 }
+
+#[test]
+fn hosts_of_grafana_cloud_are_compared_whole() {
+    for url in ["https://x.grafana.net/api/prom/push", "https://1:2@x.GRAFANA.net.:443/?a"] {
+        assert!(is_grafana_cloud(url), "{url}");
+    }
+    for url in ["https://evilgrafana.net/", "http://example.org/grafana.net", "nonsense"] {
+        assert!(!is_grafana_cloud(url), "{url}");
+    }
+}
+
+#[test]
+fn an_interval_beyond_the_lookback_is_warned_of() {
+    let remote = "remote_write: [{url: 'http://a/'}]";
+    let config = read(remote, "[budget]\nseries = 9\ninterval = \"10m\"\n").unwrap();
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert_eq!(warning.line, 3);
+    assert!(warning.message.contains("longer than the 5m"), "{warning:?}");
+}

@@ -24,10 +24,10 @@ use super::status::Status;
 use super::transport::Transport;
 use crate::budget::admission::{Admission, Opening};
 use crate::budget::ledger::Found;
-use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, Origin, host_of, is_grafana_cloud};
+use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, Origin};
 use crate::budget::points::BURST_MINUTES;
 use crate::budget::policy::Policy;
-use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite};
+use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite, is_grafana_cloud};
 
 /// A request may arrive this long after it was given up.
 const LINGER: Duration = Duration::from_secs(30);
@@ -127,7 +127,7 @@ impl Begun {
             name: config.name.clone(),
             settings: Settings {
                 samples_max: handle.samples_per_send_max,
-                age_max: age_max(&config.queue, is_grafana_cloud(host_of(&config.url))),
+                age_max: age_max(&config.queue, is_grafana_cloud(&config.url)),
                 version: rules.version,
                 in_flight_max: config.remote_timeout.to_std() + LINGER,
             },
