@@ -136,7 +136,7 @@ impl Admission {
             (Some(rule), Some(_)) => {
                 let (doubt, problem) = Doubt::begin(disk, path, rule, ledger.live());
                 // From now on there is a ledger, even if nothing is ever granted.
-                let written = ledger.checkpoint().map_err(|error| error.to_string());
+                let written = ledger.checkpoint(now).map_err(|error| error.to_string());
                 (Some(doubt), problem.or(written.err()))
             }
         };
@@ -236,7 +236,13 @@ impl Admission {
     /// Whether a sample of the series may be sent now, or why not.
     pub fn check(&self, index: GroupIndex, key: Key) -> Result<(), Reason> {
         match self.group(index).map(|group| group.state) {
-            Some(State::Admitted) if self.ledger.is_live(key) => Ok(()),
+            Some(State::Admitted) if self.ledger.is_live(key) => {
+                if self.ledger.is_dormant(key) {
+                    Err(Reason::LedgerFailed)
+                } else {
+                    Ok(())
+                }
+            }
             Some(State::Admitted) | None => Err(Reason::Budget),
             Some(State::Waiting { reason, .. } | State::Evicted { reason, .. }) => Err(reason),
         }
@@ -257,9 +263,9 @@ impl Admission {
         let Some(limits) = &self.limits else { return u64::MAX };
         let target =
             if self.full.is_probing() { limits.target } else { self.full.target(limits.target) };
-        let age = now.saturating_sub(self.started);
         let hold = HOLD.to_std();
         let Some(doubt) = &self.doubt else { return target };
+        let age = doubt.age(now.saturating_sub(self.started));
         match doubt.rule {
             _ if age >= hold => target,
             MissingLedger::Nothing => target,
@@ -278,8 +284,10 @@ impl Admission {
     /// Whether the server may be counting series that the ledger does not list: there was none, or
     /// it was damaged, and the hold time has not passed since.
     pub fn is_in_doubt(&self, now: Duration) -> bool {
-        let doubtful = self.doubt.as_ref().is_some_and(|it| it.rule != MissingLedger::Nothing);
-        doubtful && now.saturating_sub(self.started) < HOLD.to_std()
+        let running = now.saturating_sub(self.started);
+        self.doubt.as_ref().is_some_and(|doubt| {
+            doubt.rule != MissingLedger::Nothing && doubt.age(running) < HOLD.to_std()
+        })
     }
 
     /// Slots that may be in use right after the start.
@@ -318,8 +326,11 @@ impl Admission {
         let mut plan = plan(&self.policy, demand, self.free(now), self.ledger.live_by_class());
         let admitted: Vec<u32> = plan.admit.iter().filter_map(number).collect();
         let wanted: Vec<(Key, u16)> = admitted.iter().flat_map(|at| self.keys_of(*at)).collect();
+        let renewed: Vec<Key> = admitted.iter().flat_map(|at| self.members_of(*at)).collect();
         let before = self.live();
-        match self.ledger.grant(&wanted, self.slots(now).max(before), now) {
+        let slots = self.slots(now).max(before);
+        let granted = self.ledger.renew(renewed, now);
+        match granted.and_then(|()| self.ledger.grant(&wanted, slots, now)) {
             Ok(()) => {
                 self.ledger_error = None;
                 self.full.granted(self.live() - before);
@@ -366,10 +377,14 @@ impl Admission {
         if let Some(limits) = &self.limits {
             self.full.advance(now, limits.target);
         }
-        if now.saturating_sub(self.started) >= HOLD.to_std()
-            && let Some(doubt) = self.doubt.take()
-        {
-            doubt.end();
+        let running = now.saturating_sub(self.started);
+        match self.doubt.take() {
+            Some(doubt) if doubt.age(running) >= HOLD.to_std() => doubt.end(),
+            Some(mut doubt) => {
+                doubt.keep(running);
+                self.doubt = Some(doubt);
+            }
+            None => {}
         }
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
     }
@@ -384,7 +399,8 @@ impl Admission {
                 continue;
             };
             let missing = self.keys_of(number).count() as u64;
-            let is_sent = group.state == State::Admitted && missing == 0;
+            let is_dormant = group.members.iter().any(|member| self.ledger.is_dormant(member.key));
+            let is_sent = group.state == State::Admitted && missing == 0 && !is_dormant;
             if is_sent || now.saturating_sub(group.wanted_at) > WANTED_FOR {
                 if let Some(group) = self.group_mut(GroupIndex(number)) {
                     group.is_listed = false;
@@ -412,6 +428,12 @@ impl Admission {
                 .filter(|member| !self.ledger.is_live(member.key))
                 .map(|member| (member.key, group.rank.class))
         })
+    }
+
+    /// The series of a group.
+    fn members_of(&self, number: u32) -> impl Iterator<Item = Key> + '_ {
+        let group = self.group(GroupIndex(number));
+        group.into_iter().flat_map(|group| group.members.iter().map(|member| member.key))
     }
 
     /// Keeps a group from being sent. One that is being sent is sent no more, as a whole.
@@ -503,8 +525,8 @@ impl Admission {
     }
 
     /// Writes the ledger before an orderly end.
-    pub fn close(&mut self) -> Result<(), GrantError> {
-        self.ledger.checkpoint()
+    pub fn close(&mut self, now: Duration) -> Result<(), GrantError> {
+        self.ledger.checkpoint(now)
     }
 
     /// All groups, for the report.

@@ -5,10 +5,13 @@
 //! clock changes nothing. While leases are never more than the target, the server cannot count
 //! more, since it counts only what was sent, and nothing is sent without a lease.
 //!
-//! On disk the ledger is a checkpoint followed by the grants made since. The end of a lease is not
-//! written: after a restart every lease found is held for the whole hold time again, which is safe
-//! whatever happened to the clock in between and costs only slots of series that vanished. See
-//! `docs/formats/ledger.md` for the bytes.
+//! On disk the ledger is a checkpoint followed by the grants made since. The end of a lease in use is
+//! not written: after a restart it is held for the whole hold time again, which is safe whatever
+//! happened to the clock in between. But a lease found at a start is *dormant* until its series is
+//! sent again, which is written before it happens. So the time that this process runs is time in
+//! which a dormant lease is surely not used; it is written with the checkpoints, and adds up over
+//! restarts. Otherwise series that vanished would hold their slots for as long as restarts come
+//! more often than the hold time. See `docs/formats/ledger.md` for the bytes.
 
 mod file;
 
@@ -21,7 +24,7 @@ use stint_model::Span;
 use stint_storage::Disk;
 
 use super::group::{Key, KeyHasher};
-use file::LedgerFile;
+use file::{Entry, LedgerFile};
 
 /// What a lease has been through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +37,10 @@ enum State {
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
-    /// The latest moment at which a sample of the series may have arrived.
-    touched: Duration,
+    /// The hold time after the latest moment at which a sample of the series may have arrived.
+    ends: Duration,
+    /// Found at start, and not used since.
+    is_dormant: bool,
     class: u16,
     state: State,
 }
@@ -96,15 +101,19 @@ impl Ledger {
         }
     }
 
-    /// Opens the ledger at `path`. What it holds counts as touched at `now`. It never fails: what
+    /// Opens the ledger at `path`. What it holds is dormant, for as long as is known. It never fails: what
     /// cannot be read is reported as [`Found::Damaged`], what cannot be written fails grants.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, hold: Span, now: Duration) -> (Self, Found) {
         let mut ledger = Self::in_memory(hold);
         let (file, entries, found) = LedgerFile::open(disk, path);
         ledger.file = Some(file);
         ledger.checkpoint_at = now;
-        for (key, class) in entries {
-            ledger.insert(key, Lease { touched: now, class, state: State::Unconfirmed });
+        for Entry { key, class, unused } in entries {
+            let ends = now + ledger.hold.saturating_sub(unused);
+            let lease = Lease { ends, is_dormant: true, class, state: State::Unconfirmed };
+            // What comes later in the file holds.
+            ledger.remove(key);
+            ledger.insert(key, lease);
         }
         (ledger, found)
     }
@@ -119,6 +128,11 @@ impl Ledger {
         &self.by_class
     }
 
+    /// Whether a series must be [renewed](Ledger::renew) before it is sent.
+    pub fn is_dormant(&self, key: Key) -> bool {
+        self.leases.get(&key).is_some_and(|lease| lease.is_dormant)
+    }
+
     /// Whether a series holds a lease.
     pub fn is_live(&self, key: Key) -> bool {
         self.leases.contains_key(&key)
@@ -126,7 +140,7 @@ impl Ledger {
 
     /// How many leases of series there are that were not sent since a moment.
     pub fn untouched_since(&self, moment: Duration) -> u64 {
-        self.leases.values().filter(|lease| lease.touched < moment).count() as u64
+        self.leases.values().filter(|lease| lease.ends < moment + self.hold).count() as u64
     }
 
     /// How many leases the server has confirmed.
@@ -153,11 +167,50 @@ impl Ledger {
         if new.len() as u64 > free {
             return Err(GrantError::NoRoom { wanted: new.len() as u64, free });
         }
-        if let Some(file) = &mut self.file {
-            file.append(&new, self.leases.iter().map(|(key, lease)| (*key, lease.class)))?;
-        }
+        self.append(&new, now)?;
+        let ends = now + self.hold;
         for (key, class) in new {
-            self.insert(key, Lease { touched: now, class, state: State::Unconfirmed });
+            let lease = Lease { ends, is_dormant: false, class, state: State::Unconfirmed };
+            self.insert(key, lease);
+        }
+        Ok(())
+    }
+
+    /// Makes those of `keys` that are dormant fit for use. When it returns `Ok`, that is on disk.
+    pub fn renew(
+        &mut self,
+        keys: impl IntoIterator<Item = Key>,
+        now: Duration,
+    ) -> Result<(), GrantError> {
+        let mut dormant: Vec<(Key, u16)> = keys
+            .into_iter()
+            .filter_map(|key| self.leases.get(&key).map(|lease| (key, lease)))
+            .filter(|(_, lease)| lease.is_dormant)
+            .map(|(key, lease)| (key, lease.class))
+            .collect();
+        dormant.sort_unstable();
+        dormant.dedup();
+        if dormant.is_empty() {
+            return Ok(());
+        }
+        self.append(&dormant, now)?;
+        for (key, _) in dormant {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.is_dormant = false;
+                lease.ends = now + self.hold;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, new: &[(Key, u16)], now: Duration) -> Result<(), GrantError> {
+        let new: Vec<Entry> = new
+            .iter()
+            .map(|(key, class)| Entry { key: *key, class: *class, unused: Duration::ZERO })
+            .collect();
+        let before = entries(&self.leases, self.hold, now);
+        if let Some(file) = &mut self.file {
+            file.append(&new, before)?;
         }
         Ok(())
     }
@@ -167,7 +220,7 @@ impl Ledger {
     pub fn hand_over(&mut self, keys: impl IntoIterator<Item = Key>, until: Duration) {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
-                lease.touched = lease.touched.max(until);
+                lease.ends = lease.ends.max(until + self.hold);
             }
         }
     }
@@ -177,7 +230,7 @@ impl Ledger {
     pub fn answered(&mut self, keys: impl IntoIterator<Item = Key>, now: Duration, accepted: bool) {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
-                lease.touched = now;
+                lease.ends = now + self.hold;
                 if accepted {
                     lease.state = State::Confirmed;
                 }
@@ -200,7 +253,7 @@ impl Ledger {
             let expired: Vec<Key> = self
                 .leases
                 .iter()
-                .filter(|(_, lease)| lease.touched + self.hold <= now)
+                .filter(|(_, lease)| lease.ends <= now)
                 .map(|(key, _)| *key)
                 .collect();
             for key in expired {
@@ -212,15 +265,17 @@ impl Ledger {
         }
         self.checkpoint_at = now;
         let live = self.live();
-        if self.file.as_ref().is_some_and(|file| file.wants_checkpoint(live)) {
-            self.checkpoint()?;
+        let is_some_dormant = self.leases.values().any(|lease| lease.is_dormant);
+        let wants = |file: &LedgerFile| is_some_dormant || file.wants_checkpoint(live);
+        if self.file.as_ref().is_some_and(wants) {
+            self.checkpoint(now)?;
         }
         Ok(())
     }
 
     /// Writes all live leases as a new file.
-    pub fn checkpoint(&mut self) -> Result<(), GrantError> {
-        let entries = self.leases.iter().map(|(key, lease)| (*key, lease.class));
+    pub fn checkpoint(&mut self, now: Duration) -> Result<(), GrantError> {
+        let entries = entries(&self.leases, self.hold, now);
         if let Some(file) = &mut self.file {
             file.rewrite(entries)?;
         }
@@ -246,6 +301,19 @@ impl Ledger {
             *count -= 1;
         }
     }
+}
+
+/// Leases as they are written.
+fn entries(
+    leases: &HashMap<Key, Lease, KeyHasher>,
+    hold: Duration,
+    now: Duration,
+) -> impl Iterator<Item = Entry> + '_ {
+    leases.iter().map(move |(key, lease)| {
+        let left = lease.ends.saturating_sub(now);
+        let unused = if lease.is_dormant { hold.saturating_sub(left) } else { Duration::ZERO };
+        Entry { key: *key, class: lease.class, unused }
+    })
 }
 
 #[cfg(test)]

@@ -213,8 +213,8 @@ impl Forwarder {
 
     async fn close(self) -> Result<(), ForwardError> {
         let admission = Arc::clone(&self.handle.admission);
-        self.blocking(move |_| {
-            if let Err(error) = admission.lock().close() {
+        self.blocking(move |core| {
+            if let Err(error) = admission.lock().close(core.clock.monotonic()) {
                 tracing::warn!("{error}");
             }
         })

@@ -1,16 +1,21 @@
 //! The time after a start without a trustworthy ledger, in which the server may count series that
 //! nobody here knows of.
 //!
-//! A marker beside the ledger keeps the doubt over further restarts: each of them begins the hold
-//! time anew. It holds one word for the rule and the number of leases that were readable.
+//! A marker beside the ledger keeps the doubt over further restarts. It holds one word for the rule,
+//! the number of leases that were readable, and for how many seconds the server has run since: what
+//! is unknown was not sent in that time, so that it adds up.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use stint_storage::Disk;
 use stint_storage::disk::{read_all, write_atomically};
+use stint_storage::{Disk, DiskError};
 
 use crate::budget::limits::MissingLedger;
+
+/// How often the marker is written.
+const WRITE_EVERY: Duration = Duration::from_mins(1);
 
 /// That the ledger may not list everything.
 #[derive(Debug)]
@@ -19,6 +24,10 @@ pub(super) struct Doubt {
     pub(super) rule: MissingLedger,
     /// Leases that were found when the doubt began.
     pub(super) recovered: u64,
+    /// How long it had lasted at the start.
+    before: Duration,
+    /// The part of it that is written.
+    written: Duration,
     disk: Arc<dyn Disk>,
     marker: PathBuf,
 }
@@ -36,22 +45,45 @@ impl Doubt {
         recovered: u64,
     ) -> (Self, Option<String>) {
         let marker = marker_of(ledger);
-        let text = format!("{} {recovered}\n", name(rule));
         let create = ledger.parent().map_or(Ok(()), |dir| disk.create_dir(dir));
-        let written = create.and_then(|()| write_atomically(&*disk, &marker, text.as_bytes()));
-        let problem = written.err().map(|error| error.to_string());
-        (Self { rule, recovered, disk, marker }, problem)
+        let (before, written) = (Duration::ZERO, Duration::ZERO);
+        let doubt = Self { rule, recovered, before, written, disk, marker };
+        let problem = create.and_then(|()| doubt.write()).err().map(|error| error.to_string());
+        (doubt, problem)
     }
 
     /// The doubt that an earlier run left, if there is one.
     pub(super) fn read(disk: Arc<dyn Disk>, ledger: &Path) -> Option<Self> {
         let marker = marker_of(ledger);
-        let (rule, recovered) = match read_all(&*disk, &marker) {
+        let (rule, recovered, before) = match read_all(&*disk, &marker) {
             Ok(bytes) => parse(&bytes),
             Err(error) if error.is_not_found() => return None,
-            Err(_) => (MissingLedger::Full, 0),
+            Err(_) => (MissingLedger::Full, 0, Duration::ZERO),
         };
-        Some(Self { rule, recovered, disk, marker })
+        Some(Self { rule, recovered, before, written: before, disk, marker })
+    }
+
+    /// How long it has lasted when the server has run for `running`.
+    pub(super) fn age(&self, running: Duration) -> Duration {
+        self.before.saturating_add(running)
+    }
+
+    /// Notes now and then how long it has lasted.
+    pub(super) fn keep(&mut self, running: Duration) {
+        let age = self.age(running);
+        if age < self.written + WRITE_EVERY {
+            return;
+        }
+        self.written = age;
+        if let Err(error) = self.write() {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn write(&self) -> Result<(), DiskError> {
+        let secs = self.written.as_secs();
+        let text = format!("{} {} {secs}\n", name(self.rule), self.recovered);
+        write_atomically(&*self.disk, &self.marker, text.as_bytes())
     }
 
     /// Ends it: what was unknown has been forgotten by the server. A marker that cannot be removed
@@ -71,12 +103,13 @@ fn name(rule: MissingLedger) -> &'static str {
     }
 }
 
-fn parse(bytes: &[u8]) -> (MissingLedger, u64) {
+fn parse(bytes: &[u8]) -> (MissingLedger, u64, Duration) {
     let text = std::str::from_utf8(bytes).unwrap_or_default().trim_end();
     let known = |rule| {
         let rest = text.strip_prefix(name(rule))?.strip_prefix(' ')?;
-        Some((rule, rest.parse().ok()?))
+        let (recovered, secs) = rest.split_once(' ')?;
+        Some((rule, recovered.parse().ok()?, Duration::from_secs(secs.parse().ok()?)))
     };
     let rules = [MissingLedger::Ramp, MissingLedger::Full, MissingLedger::Nothing];
-    rules.into_iter().find_map(known).unwrap_or((MissingLedger::Full, 0))
+    rules.into_iter().find_map(known).unwrap_or((MissingLedger::Full, 0, Duration::ZERO))
 }

@@ -299,7 +299,7 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
     let later = now + HOLD.to_std();
     second.advance(later, WALL);
     assert!(!second.is_in_doubt(later) && !hints(&second, later).contains(text));
-    second.close().unwrap();
+    second.close(later).unwrap();
     let third = open(&disk, ramp(), true, now);
     assert!(!third.is_in_doubt(now) && !hints(&third, now).contains(text));
     // A target lowered by refusals is another matter.

@@ -1,12 +1,14 @@
 //! The ledger's file: records of leases, each with a checksum.
 //!
-//! Layout, little endian: the magic `STLEDGR1`, then records of magic `LREC` (4 bytes), number of
-//! entries (u32), CRC32C of what follows (u32), and per entry the key (16 bytes) and the class
-//! (u16). The first record is the checkpoint.
+//! Layout, little endian: the magic `STLEDGR2`, then records of magic `LREC` (4 bytes), number of
+//! entries (u32), CRC32C of what follows (u32), and per entry the key (16 bytes), the class (u16)
+//! and for how many seconds it is known to be unused (u16). The first record is the checkpoint.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use stint_storage::disk::{read_all, write_atomically};
 use stint_storage::{Disk, DiskError, DiskFile};
@@ -14,13 +16,19 @@ use stint_storage::{Disk, DiskError, DiskFile};
 use super::Found;
 use crate::budget::group::Key;
 
-const FILE_MAGIC: &[u8; 8] = b"STLEDGR1";
+const FILE_MAGIC: &[u8; 8] = b"STLEDGR2";
 const RECORD_MAGIC: &[u8; 4] = b"LREC";
 const RECORD_HEADER: usize = 12;
-const ENTRY: usize = 18;
+const ENTRY: usize = 20;
 
 /// One lease as it is written.
-pub(super) type Entry = (Key, u16);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) class: u16,
+    /// For how long the series has surely not been sent, rounded down; zero while it may be.
+    pub(super) unused: Duration,
+}
 
 /// The open file.
 pub(super) struct LedgerFile {
@@ -98,9 +106,11 @@ fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
 
 fn record(entries: &[Entry]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(entries.len() * ENTRY);
-    for (key, class) in entries {
+    for Entry { key, class, unused } in entries {
+        let secs = u16::try_from(unused.as_secs()).unwrap_or(u16::MAX);
         payload.extend_from_slice(&key.0.to_le_bytes());
         payload.extend_from_slice(&class.to_le_bytes());
+        payload.extend_from_slice(&secs.to_le_bytes());
     }
     let mut bytes = Vec::with_capacity(RECORD_HEADER + payload.len());
     bytes.extend_from_slice(RECORD_MAGIC);
@@ -134,8 +144,13 @@ fn is_full_length(bytes: &[u8]) -> bool {
 
 fn entry(bytes: &[u8]) -> Option<Entry> {
     let (key, rest) = bytes.split_first_chunk::<16>()?;
-    let class = rest.first_chunk::<2>()?;
-    Some((Key(u128::from_le_bytes(*key)), u16::from_le_bytes(*class)))
+    let (class, rest) = rest.split_first_chunk::<2>()?;
+    let unused = rest.first_chunk::<2>()?;
+    Some(Entry {
+        key: Key(u128::from_le_bytes(*key)),
+        class: u16::from_le_bytes(*class),
+        unused: Duration::from_secs(u16::from_le_bytes(*unused).into()),
+    })
 }
 
 fn parse(bytes: &[u8]) -> (Vec<Entry>, Found) {
@@ -167,8 +182,12 @@ fn parse(bytes: &[u8]) -> (Vec<Entry>, Found) {
         }
         tail = next;
     }
-    let count = entries.len() as u64;
+    let count = entries.iter().map(|entry| entry.key).collect::<HashSet<Key>>().len() as u64;
     if behind || full {
+        // What renewed them may be what is damaged.
+        for entry in &mut entries {
+            entry.unused = Duration::ZERO;
+        }
         return (entries, Found::Damaged(format!("a record at byte {torn_at} is damaged")));
     }
     (entries, Found::Leases(count))

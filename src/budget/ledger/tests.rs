@@ -78,6 +78,55 @@ fn leases_survive_a_restart_and_are_held_in_full_again() {
 }
 
 #[test]
+fn the_time_in_which_a_lease_is_not_used_adds_up_over_restarts() {
+    let mut disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..20), 100, secs(0)).unwrap();
+    // Restarts every five minutes; ten series go on being sent, ten are gone.
+    for _ in 0..5 {
+        drop(ledger);
+        disk = disk.after_crash(Crash::KILL);
+        (ledger, _) = open(&disk, secs(0));
+        assert!(ledger.is_dormant(Key(3)) && ledger.is_dormant(Key(13)));
+        ledger.renew(plain(0..10), secs(0)).unwrap();
+        assert!(!ledger.is_dormant(Key(3)) && ledger.is_dormant(Key(13)));
+        for minute in 1..=5 {
+            ledger.hand_over(plain(0..10), secs(minute * 60));
+            ledger.advance(secs(minute * 60)).unwrap();
+        }
+    }
+    assert_eq!(ledger.live(), 10);
+    assert_eq!(open(&disk, secs(0)).0.live(), 10);
+}
+
+#[test]
+fn what_was_used_again_before_a_crash_is_held_in_full() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..1), 1, secs(0)).unwrap();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.advance(secs(20 * 60)).unwrap();
+    ledger.renew(plain(0..1), secs(20 * 60)).unwrap();
+    let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(0));
+    assert_eq!(found, Found::Leases(1));
+    ledger.advance(secs(22 * 60 - 1)).unwrap();
+    assert_eq!(ledger.live(), 1);
+}
+
+#[test]
+fn what_cannot_be_renewed_stays_dormant() {
+    let disk = SimDisk::new();
+    open(&disk, secs(0)).0.grant(&keys(0..1), 1, secs(0)).unwrap();
+    let (mut ledger, _) = open(&disk, secs(0));
+    disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    assert!(ledger.renew(plain(0..1), secs(0)).is_err());
+    assert!(ledger.is_dormant(Key(0)));
+    disk.set_plan(None);
+    ledger.renew(plain(0..1), secs(0)).unwrap();
+    assert!(!ledger.is_dormant(Key(0)));
+}
+
+#[test]
 fn a_checkpoint_forgets_what_ended() {
     let disk = SimDisk::new();
     let (mut ledger, _) = open(&disk, secs(0));
@@ -97,7 +146,7 @@ fn a_damaged_ledger_is_recognised_and_what_is_readable_is_kept() {
     ledger.grant(&keys(0..10), 100, secs(0)).unwrap();
     ledger.grant(&keys(10..20), 100, secs(0)).unwrap();
     ledger.grant(&keys(20..30), 100, secs(0)).unwrap();
-    let second_record = 8 + (12 + 10 * 18) + 20;
+    let second_record = 8 + (12 + 10 * 20) + 20;
     disk.damage(Path::new(PATH), second_record, 0xff).unwrap();
     let (ledger, found) = open(&disk, secs(0));
     assert!(matches!(found, Found::Damaged(_)), "{found:?}");

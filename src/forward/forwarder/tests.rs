@@ -74,7 +74,7 @@ impl World {
         let hold = crate::budget::limits::HOLD;
         let (mut ledger, _) =
             crate::budget::ledger::Ledger::open(disk, &path, hold, Duration::ZERO);
-        ledger.checkpoint().unwrap();
+        ledger.checkpoint(Duration::ZERO).unwrap();
         self
     }
 
@@ -415,6 +415,43 @@ async fn an_endpoint_for_another_account_begins_as_if_something_were_active_ther
     }
     assert_eq!(world.mimir.stored().len() - before, 25);
     world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn restarts_in_a_row_do_not_hold_the_slots_of_what_is_gone() {
+    let mut world = World::new(budget(50)).settled();
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("old", 0..40), 1.0).await;
+    for n in 0..12 {
+        world.kill().await;
+        world.start();
+        for _ in 0..20 {
+            world.scrape(&gauges("new", 0..50), f64::from(n)).await;
+        }
+    }
+    assert!(world.mimir.active_most() <= 50, "{}", world.mimir.active_most());
+    let new = world.mimir.stored().keys().filter(|series| series.contains("new")).count();
+    assert_eq!(new, 50);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn restarts_in_a_row_do_not_hold_up_a_first_start() {
+    let mut world = World::new(budget(50));
+    world.start();
+    pass(1).await;
+    for n in 0..12 {
+        for _ in 0..20 {
+            world.scrape(&gauges("one", 0..25), f64::from(n)).await;
+            world.scrape(&gauges("two", 0..25), f64::from(n)).await;
+        }
+        world.kill().await;
+        world.start();
+        let held = world.mimir.stored().len();
+        assert!(n > 0 || held == 25, "{held}");
+    }
+    assert_eq!(world.mimir.stored().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]
