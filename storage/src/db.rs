@@ -359,7 +359,7 @@ impl Queryable for Db {
         let overlaps = |block: &&Block| block.meta().range.overlaps(range);
         let mut inside: Vec<&Block> = version.blocks.iter().filter(overlaps).collect();
         // Of two samples of one time the older block's is taken, as compaction does.
-        inside.sort_by_key(|block| block.meta().id);
+        inside.sort_by_key(|block| block.meta().age);
         let mut parts: Vec<Box<dyn Querier>> = Vec::new();
         for block in inside {
             parts.push(Box::new(BlockQuerier::new(block.clone(), range)));

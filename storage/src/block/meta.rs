@@ -60,6 +60,9 @@ pub struct BlockMeta {
     pub level: u32,
     /// The blocks that this one replaces: where both exist, they no longer count.
     pub parents: Vec<BlockId>,
+    /// The number of the oldest block that its samples come from; its own, where they come from the
+    /// head. Of two samples of one time, that of the block of lower age counts.
+    pub age: BlockId,
     /// Series.
     pub series: u64,
     /// Samples.
@@ -83,6 +86,7 @@ impl BlockMeta {
             range,
             level: 1,
             parents: Vec::new(),
+            age: id,
             series: 0,
             samples: 0,
             chunks: 0,
@@ -90,6 +94,11 @@ impl BlockMeta {
             chunks_bytes: 0,
             index_bytes: 0,
         }
+    }
+
+    /// The oldest block that is known without an age: of the parents, or the block itself.
+    fn nearest(&self) -> BlockId {
+        self.parents.iter().min().copied().unwrap_or(self.id)
     }
 
     /// Where the block lies under `parent_dir`.
@@ -102,10 +111,15 @@ impl BlockMeta {
         let mut text = format!("{TITLE}{}\n", self.version);
         let parents: Vec<String> = self.parents.iter().map(|id| format!(" {}", id.0)).collect();
         let range = self.range;
+        let age = if self.age == self.nearest() {
+            String::new()
+        } else {
+            format!("age {}\n", self.age.0)
+        };
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "id {}\nrange {} {}\nlevel {}\nparents{}\nseries {}\nsamples {}\nchunks {}\n\
+            "id {}\nrange {} {}\nlevel {}\nparents{}\n{age}series {}\nsamples {}\nchunks {}\n\
              columns {}\nchunks_bytes {}\nindex_bytes {}\n",
             self.id.0,
             range.start,
@@ -142,9 +156,11 @@ impl BlockMeta {
         }
         let mut meta = Self::new(BlockId(0), TimeRange::new(Timestamp(0), Timestamp(0)));
         meta.version = version;
+        meta.age = BlockId(u64::MAX);
         for line in body.lines().skip(1) {
             meta.read_line(line).ok_or_else(|| corrupt("a line of the meta makes no sense"))?;
         }
+        meta.age = meta.age.min(meta.nearest());
         Ok(meta)
     }
 
@@ -165,6 +181,7 @@ impl BlockMeta {
         let number: u64 = words.next()?.parse().ok()?;
         match key {
             "id" => self.id = BlockId(number),
+            "age" => self.age = BlockId(number),
             "level" => self.level = u32::try_from(number).ok()?,
             "series" => self.series = number,
             "samples" => self.samples = number,
@@ -196,6 +213,7 @@ mod tests {
         BlockMeta {
             level: 2,
             parents: vec![BlockId(3), BlockId(4)],
+            age: BlockId(2),
             series: 5,
             samples: 600,
             ..BlockMeta::new(BlockId(7), TimeRange::new(Timestamp(-10), Timestamp(7_200_000)))
@@ -206,6 +224,20 @@ mod tests {
     fn it_comes_back() {
         let text = meta().to_text();
         assert_eq!(BlockMeta::from_text(text.as_bytes(), "meta").unwrap(), meta());
+    }
+
+    #[test]
+    fn an_age_is_written_where_the_parents_do_not_tell() {
+        for (age, parents, written) in [
+            (2, vec![BlockId(3), BlockId(4)], true),
+            (3, meta().parents, false),
+            (7, vec![], false),
+        ] {
+            let meta = BlockMeta { age: BlockId(age), parents, ..meta() };
+            let text = meta.to_text();
+            assert_eq!(text.contains("\nage "), written, "{text}");
+            assert_eq!(BlockMeta::from_text(text.as_bytes(), "meta").unwrap(), meta);
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Cursor {
 impl Merge {
     /// A walk through all series of `blocks`.
     pub fn new(mut blocks: Vec<Block>) -> Result<Self, Corruption> {
-        blocks.sort_by_key(|block| block.meta().id);
+        blocks.sort_by_key(|block| block.meta().age);
         let mut cursors = Vec::with_capacity(blocks.len());
         for block in blocks {
             let mut cursor = Cursor { block, series: 0, labels: None };

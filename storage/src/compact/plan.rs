@@ -58,6 +58,8 @@ pub struct Plan {
     pub range: TimeRange,
     /// The level of the new block.
     pub level: u32,
+    /// The age of the new block: that of the oldest.
+    pub age: BlockId,
     /// Why.
     pub reason: Reason,
 }
@@ -70,6 +72,7 @@ impl Plan {
             range,
             // Rewriting a block by itself is no step up.
             level: if reason == Reason::Deleted { level } else { level.saturating_add(1) },
+            age: blocks.iter().map(|block| block.meta.age).min().unwrap_or_default(),
             reason,
         }
     }
@@ -79,6 +82,7 @@ impl Plan {
         BlockMeta {
             level: self.level,
             parents: self.blocks.clone(),
+            age: self.age,
             ..BlockMeta::new(id, self.range)
         }
     }

@@ -1,5 +1,6 @@
 mod faults;
 mod histograms;
+mod precedence;
 mod stop;
 
 use std::sync::Arc;
