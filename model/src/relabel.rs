@@ -212,11 +212,11 @@ impl Rule {
             }
             Action::Replace => self.replace(labels),
             Action::Lowercase => {
-                let value = self.input(labels).to_lowercase();
+                let value = lower(&self.input(labels));
                 labels.set(target, &value);
             }
             Action::Uppercase => {
-                let value = self.input(labels).to_uppercase();
+                let value = upper(&self.input(labels));
                 labels.set(target, &value);
             }
             Action::HashMod => {
@@ -361,6 +361,20 @@ fn is_name_template(template: &str, scheme: NameScheme) -> bool {
 fn hash(input: &str) -> u64 {
     let sum: [u8; 16] = Md5::digest(input.as_bytes()).into();
     u128::from_be_bytes(sum) as u64
+}
+
+/// In capitals, character by character as Go has it: one that would become several stays.
+fn upper(text: &str) -> String {
+    let upper = |c: char| {
+        let mut mapped = c.to_uppercase();
+        mapped.next().filter(|_| mapped.next().is_none()).unwrap_or(c)
+    };
+    text.chars().map(upper).collect()
+}
+
+/// In small letters, character by character as Go has it.
+fn lower(text: &str) -> String {
+    text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
 }
 
 /// A replacement, cut into literals and group numbers.

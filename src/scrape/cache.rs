@@ -226,8 +226,9 @@ impl Cache {
 
     /// The series to be ended now.
     pub(super) fn ending(&self, ended: Ended) -> Vec<SeriesRef> {
-        let over =
-            |entry: &&Entry| entry.live && (ended == Ended::Failed || entry.seen != self.scrape);
+        // One that comes with a time of its own now has left the ranks of those that can end.
+        let goes_on = |entry: &&Entry| entry.seen == self.scrape && entry.tracked;
+        let over = |entry: &&Entry| entry.live && (ended == Ended::Failed || !goes_on(entry));
         let known = |entry: &Entry| match entry.handle {
             Handle::Known(series) => Some(series),
             Handle::Pending(_) | Handle::Dropped | Handle::Forgotten => None,
@@ -237,11 +238,7 @@ impl Cache {
             ending.extend(&self.orphans);
         } else if !ending.is_empty() {
             // The same series may be there under another text.
-            let present: HashSet<_> = self
-                .entries()
-                .filter(|entry| entry.seen == self.scrape)
-                .filter_map(known)
-                .collect();
+            let present: HashSet<_> = self.entries().filter(goes_on).filter_map(known).collect();
             ending.retain(|series| !present.contains(series));
         }
         ending.sort_unstable();

@@ -240,3 +240,8 @@ fn a_broken_expression_is_refused_however_it_breaks() {
         assert!(matches!(error, RuleError::Regex(_)), "{regex}: {error}");
     }
 }
+
+#[test]
+fn case_changes_character_by_character() {
+    assert_eq!((upper("éßŉ"), lower("ÉẞİΣ")), ("Éßŉ".into(), "éßiσ".into()));
+}

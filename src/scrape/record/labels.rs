@@ -41,7 +41,7 @@ impl Attach<'_> {
         for (name, value) in exposed {
             labels.set(name, value);
         }
-        self.attach(&mut labels);
+        self.attach(&mut labels, &names);
         if relabel::apply(&self.job.metric_relabel_configs, &mut labels) == Verdict::Drop {
             return Ok(None);
         }
@@ -53,12 +53,14 @@ impl Attach<'_> {
         Ok(Some(labels))
     }
 
-    fn attach(&self, labels: &mut LabelsBuilder) {
+    /// `names` are those of the exposed labels, sorted; the empty ones among them too.
+    fn attach(&self, labels: &mut LabelsBuilder, names: &[&str]) {
         let mut conflicting = Vec::new();
         for (name, value) in &self.target.labels {
             let exposed = labels.get(name).map(str::to_owned);
             match exposed {
-                Some(_) if self.job.honor_labels => {}
+                // An empty label is a way to say that there is to be none.
+                _ if self.job.honor_labels && names.binary_search(&name).is_ok() => {}
                 Some(exposed) => {
                     conflicting.push((name, exposed));
                     labels.set(name, value);

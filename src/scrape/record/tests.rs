@@ -167,7 +167,7 @@ fn exposed_labels_give_way_or_win() {
     bench.scrape(body);
     assert_eq!(
         bench.store.samples(),
-        [r#"{__name__="x", exported_job="old", instance="a:1", job="own", zone="z"} 1"#]
+        [r#"{__name__="x", exported_job="old", instance="a:1", job="own"} 1"#]
     );
 }
 
@@ -510,4 +510,12 @@ fn dropped_series_of_failing_scrapes_do_not_pile_up() {
         assert!(bench.scrape(&format!("drop_{n} 1\n}} broken\n")).is_some());
     }
     assert_eq!(bench.recorder.cache.len(), 1);
+}
+
+#[test]
+fn a_series_that_comes_with_a_time_of_its_own_ends_as_one_without() {
+    let mut bench = bench("");
+    assert_eq!(bench.samples("x 1\n"), ["{\"x\"} 1"]);
+    assert_eq!(bench.samples("x 2 1500\n"), ["{\"x\"} 2", "{\"x\"} stale"]);
+    assert_eq!(bench.samples("x 3 2500\n"), ["{\"x\"} 3"], "it ends once");
 }
