@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 /// The most remarks of one kind that an answer shows.
 const SHOWN_MAX: usize = 10;
 
+/// The most remarks of one kind that are kept at all, the first in order: a query may make one at each
+/// of millions of steps.
+const KEPT_MAX: usize = 1000;
+
 /// Remarks on a result, as the HTTP API shows them (`PromQL warning: … (1:5)`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
@@ -49,13 +53,13 @@ impl Remarks {
     /// Adds a warning about the place `at`, given as ` (line:column)`.
     pub(crate) fn warn(&mut self, text: &str, at: &str) {
         self.made += 1;
-        self.warnings.insert(format!("PromQL warning: {text}{at}"));
+        keep(&mut self.warnings, format!("PromQL warning: {text}{at}"));
     }
 
     /// Adds an info about the place `at`, given as ` (line:column)`.
     pub(crate) fn info(&mut self, text: &str, at: &str) {
         self.made += 1;
-        self.infos.insert(format!("PromQL info: {text}{at}"));
+        keep(&mut self.infos, format!("PromQL info: {text}{at}"));
     }
 
     /// The collected remarks.
@@ -67,9 +71,27 @@ impl Remarks {
     }
 }
 
+fn keep(texts: &mut BTreeSet<String>, text: String) {
+    texts.insert(text);
+    if texts.len() > KEPT_MAX {
+        texts.pop_last();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn remarks_do_not_pile_up() {
+        let mut remarks = Remarks::default();
+        for n in (0..100_000).rev() {
+            remarks.warn(&format!("{n:06}"), "");
+        }
+        let warnings = remarks.finish().warnings;
+        assert_eq!(warnings.len(), KEPT_MAX);
+        assert_eq!(warnings[0], "PromQL warning: 000000");
+    }
 
     #[test]
     fn many_remarks_are_counted() {

@@ -279,12 +279,19 @@ impl Column {
         }
     }
 
-    /// The points as the limit on samples counts them.
+    /// The points as the limit on samples counts them, at sixteen bytes each; a column of few points
+    /// counts by the memory that it takes all the same.
     pub(crate) fn weight(&self) -> usize {
         let floats: usize = self.present.iter().map(|word| word.count_ones() as usize).sum();
+        let floats = floats.max(self.dense_weight());
         let histograms: usize =
             self.histograms.iter().flatten().map(|histogram| histogram.size_bytes() / 16).sum();
         floats + histograms
+    }
+
+    /// What an empty column counts.
+    pub(crate) fn dense_weight(&self) -> usize {
+        self.values.len() / 2
     }
 
     /// The first value at every one of `count` steps.

@@ -41,6 +41,9 @@ pub(crate) use duration::reach;
 /// Takes one series after the other.
 pub(crate) type Sink<'s> = dyn FnMut(Series) -> Result<(), QueryError> + 's;
 
+/// Longer columns are not kept to be used again: nobody is charged for them.
+const SPARE_STEPS_MAX: usize = 1 << 16;
+
 /// How often it is asked whether to stop, for one reading of the clock.
 const CHECKS_PER_CLOCK: u32 = 8;
 
@@ -193,7 +196,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn recycle(&self, column: Column) {
         self.release(column.charged);
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < 16 {
+        if spare.len() < 16 && column.len() <= SPARE_STEPS_MAX {
             spare.push(column);
         }
     }

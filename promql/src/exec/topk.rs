@@ -183,6 +183,7 @@ impl Evaluator<'_> {
         for at in 0..self.steps.count {
             let value = param.at(at);
             if !(0.0..=1.0).contains(&value) {
+                self.shared.check()?;
                 self.quantile_warning(value, pos);
             }
         }
@@ -250,10 +251,18 @@ impl Evaluator<'_> {
                     let group = group_labels(aggregate, &series.labels);
                     group.to_builder().set(name, &text).build()
                 };
-                let slot = *index.entry(labels.clone()).or_insert_with(|| {
-                    results.push(Series::new(labels, Column::new(self.steps.count)));
+                let slot = if let Some(slot) = index.get(&labels) {
+                    *slot
+                } else {
+                    // There may be as many as there are points: each is charged at once.
+                    self.shared.check()?;
+                    let mut column = Column::new(self.steps.count);
+                    column.charged = column.dense_weight() + 1;
+                    self.shared.hold(column.charged)?;
+                    index.insert(labels.clone(), results.len());
+                    results.push(Series::new(labels, column));
                     results.len() - 1
-                });
+                };
                 if let Some(result) = results.get_mut(slot) {
                     let count = result.column.float(at).unwrap_or_default();
                     result.column.set_float(at, count + 1.0);
