@@ -332,10 +332,16 @@ mod tests {
             positive_buckets: vec![2.0],
             ..FloatHistogram::default()
         };
-        for threshold in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
-            let (a, b) = (wide(0.001), wide(threshold));
-            assert!(a.zero_count_at(threshold).0 >= 1.0);
-            assert!(b.zero_count_at(0.001).0 >= 1.0);
+        let thresholds = [0.0, 0.001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0];
+        for (a, b) in thresholds.iter().flat_map(|a| thresholds.map(|b| (wide(*a), wide(b)))) {
+            assert!(a.zero_count_at(b.zero_threshold).0 >= 1.0);
+            let mut sum = a.clone();
+            sum.add(&b).unwrap();
+            assert_eq!(sum.count, 6.0);
+            let mut sum = crate::histogram::HistogramSum::new(a.clone());
+            sum.add(&b).unwrap();
+            assert_eq!(sum.finish().count, 6.0);
+            let _ends = a.is_reset_after(&b);
         }
     }
 

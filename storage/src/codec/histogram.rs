@@ -22,6 +22,9 @@ const PARTS_MAX: usize = 1 << 20;
 /// The most numbers that the columns of one run may hold, so that damage asks for no huge memory.
 const CELLS_MAX: usize = if cfg!(test) { 1 << 14 } else { 1 << 24 };
 
+/// What may be stored can be read: by itself, the widest histogram is within the limits of a run.
+const _: () = assert!(cfg!(test) || 2 * PARTS_STORED_MAX <= CELLS_MAX);
+
 const FLOAT: u8 = 0x80;
 
 /// Everything of a histogram but its counts.

@@ -157,6 +157,37 @@ proptest! {
     }
 }
 
+/// Rows of as many buckets, some of them wide for the limit that tests have.
+fn wide_run() -> impl Strategy<Value = Vec<Histogram>> {
+    let buckets =
+        prop_oneof![0..9_usize, Just(CELLS_MAX / 3), Just(CELLS_MAX / 2), Just(CELLS_MAX)];
+    (buckets, 0..CELLS_MAX, 1..9_u64, any::<bool>()).prop_map(|(buckets, negative, rows, float)| {
+        let negative = negative.min(buckets);
+        let spans = |length: usize| vec![BucketSpan { offset: 0, length: length as u32 }];
+        let of_row = |row| {
+            let integer = IntegerHistogram {
+                count: row,
+                positive_spans: spans(buckets - negative),
+                positive_deltas: (0..buckets - negative).map(|i| i as i64 % 3 - 1).collect(),
+                negative_spans: spans(negative),
+                negative_deltas: vec![0; negative],
+                ..IntegerHistogram::default()
+            };
+            if float { Histogram::Float(integer.to_float()) } else { Histogram::Integer(integer) }
+        };
+        (0..rows).map(of_row).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn whatever_is_put_can_be_taken(runs in proptest::collection::vec(wide_run(), 1..4)) {
+        round_trip(&runs.concat());
+    }
+}
+
 #[test]
 fn wide_histograms_are_cut_into_runs_that_can_be_read() {
     let wide = |buckets: usize, count: u64| {
