@@ -1,5 +1,6 @@
 mod faults;
 mod histograms;
+mod names;
 mod precedence;
 mod stop;
 

@@ -234,6 +234,46 @@ impl Index {
         fresh
     }
 
+    /// The values of a label, each with the series that have it; of these only those `within`.
+    pub(crate) fn values(
+        &self,
+        name: &str,
+        within: Option<&RoaringBitmap>,
+    ) -> Vec<(String, RoaringBitmap)> {
+        let values = self.values_of(name).into_iter().flatten();
+        let having = values.map(|(value, postings)| (self.symbols.get(*value), postings));
+        let mut all: Vec<(String, RoaringBitmap)> = having
+            .map(|(value, postings)| {
+                let mut slots = RoaringBitmap::new();
+                postings.add_to(&mut slots);
+                if let Some(within) = within {
+                    slots &= within;
+                }
+                (value.to_owned(), slots)
+            })
+            .collect();
+        all.retain(|(_, slots)| !slots.is_empty());
+        all
+    }
+
+    /// The names of labels, each with a few of the series that have it.
+    pub(crate) fn names(&self, few: usize) -> Vec<(String, RoaringBitmap)> {
+        let names = self.postings.iter().map(|(name, values)| {
+            let some = values.values().take(few).filter_map(Postings::first);
+            (self.symbols.get(*name).to_owned(), some.collect())
+        });
+        names.collect()
+    }
+
+    /// The series that have a label of this name.
+    pub(crate) fn with_name(&self, name: &str) -> RoaringBitmap {
+        let mut slots = RoaringBitmap::new();
+        for postings in self.values_of(name).into_iter().flat_map(HashMap::values) {
+            postings.add_to(&mut slots);
+        }
+        slots
+    }
+
     /// Calls `visit` with the labels of a series.
     pub(crate) fn visit_labels(&self, slot: Slot, mut visit: impl FnMut(&str, &str)) {
         if let Some(entity) = self.entity(slot) {
@@ -260,6 +300,13 @@ impl Postings {
                 slots.remove(slot);
                 slots.is_empty()
             }
+        }
+    }
+
+    fn first(&self) -> Option<Slot> {
+        match self {
+            Self::One(slot) => Some(*slot),
+            Self::Many(slots) => slots.min(),
         }
     }
 

@@ -13,6 +13,9 @@ use super::index::Slot;
 use super::series::Snapshot;
 use super::store::Pin;
 
+/// Series by which it is mostly found that a label name is in use.
+const PROBES: usize = 8;
+
 /// Series that are held at once to be looked at.
 const UNSURE_AT_ONCE: usize = 1024;
 
@@ -113,6 +116,26 @@ impl HeadQuerier {
         self.visible(&slots)
     }
 
+    /// Those texts that a visible series has, sorted. Each comes with a few series that have it, which
+    /// mostly decide; only where none of them is visible, `whole` is asked for all.
+    fn seen(
+        &self,
+        texts: Vec<(String, RoaringBitmap)>,
+        mut whole: impl FnMut(&str) -> RoaringBitmap,
+    ) -> Vec<String> {
+        let probes = texts.iter().fold(RoaringBitmap::new(), |all, (_, few)| all | few);
+        let visible: RoaringBitmap =
+            self.visible(&probes).into_iter().map(|(slot, _)| slot).collect();
+        let mut seen = Vec::new();
+        for (text, few) in texts {
+            if !visible.is_disjoint(&few) || !self.visible(&whole(&text)).is_empty() {
+                seen.push(text);
+            }
+        }
+        seen.sort_unstable();
+        seen
+    }
+
     fn collect(
         &self,
         selectors: &[Selector],
@@ -128,6 +151,13 @@ impl HeadQuerier {
         let limit = if limit == 0 { usize::MAX } else { limit };
         found.into_iter().take(limit).collect()
     }
+}
+
+fn limited(mut texts: Vec<String>, limit: usize) -> Vec<String> {
+    if limit > 0 {
+        texts.truncate(limit);
+    }
+    texts
 }
 
 fn add(text: &str, found: &mut BTreeSet<String>) {
@@ -156,7 +186,11 @@ impl Querier for HeadQuerier {
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
-        Ok(self.collect(selectors, limit, |name, _, found| add(name, found)))
+        if !selectors.is_empty() {
+            return Ok(self.collect(selectors, limit, |name, _, found| add(name, found)));
+        }
+        let names = self.head.index.read().names(PROBES);
+        Ok(limited(self.seen(names, |name| self.head.index.read().with_name(name)), limit))
     }
 
     fn label_values(
@@ -165,11 +199,22 @@ impl Querier for HeadQuerier {
         selectors: &[Selector],
         limit: usize,
     ) -> Result<Vec<String>, QueryError> {
-        Ok(self.collect(selectors, limit, |label, value, found| {
-            if label == name {
-                add(value, found);
-            }
-        }))
+        let values = {
+            let index = self.head.index.read();
+            let within = (!selectors.is_empty()).then(|| {
+                selectors.iter().fold(RoaringBitmap::new(), |all, one| all | index.select(one))
+            });
+            index.values(name, within.as_ref())
+        };
+        let firsts = values.iter().map(|(value, slots)| (value.clone(), slots.min()));
+        let firsts = firsts.map(|(value, first)| (value, first.into_iter().collect()));
+        let mut all = values.iter();
+        // Asked in the same order, for some of them.
+        let whole = |value: &str| {
+            let found = all.find(|(known, _)| known == value);
+            found.map(|(_, slots)| slots.clone()).unwrap_or_default()
+        };
+        Ok(limited(self.seen(firsts.collect(), whole), limit))
     }
 }
 

@@ -161,7 +161,7 @@ impl Index {
         found
     }
 
-    fn values_of(&self, name: &str) -> Option<&HashMap<u32, Postings>> {
+    pub(super) fn values_of(&self, name: &str) -> Option<&HashMap<u32, Postings>> {
         self.postings.get(&self.symbols.find(name)?)
     }
 }
