@@ -412,8 +412,8 @@ fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
     if series.in_doubt {
         hints.push(format!(
             "the server may be counting series that the ledger does not list, since there was none \
-             at a start, or it was damaged: {} of {} slots may be in use until 22 minutes have \
-             passed without a restart",
+             at a start, or it was damaged: {} of {} slots may be in use until it has run \
+             for 22 minutes",
             series.allowed, series.target
         ));
     } else if series.server == "normal" && series.allowed < series.target {
