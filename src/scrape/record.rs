@@ -3,7 +3,7 @@
 mod labels;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,10 @@ use stint_model::{
     Timestamp, Value,
 };
 use stint_wire::exposition::{
-    Entry, Format, HistogramEntry, Label, Options, ParseError, Parser, Protocol, SeriesEntry,
+    Entry, ExemplarRef, Format, HistogramEntry, Label, Options, ParseError, Parser, Protocol,
+    SeriesEntry,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::{Cache, Ended, Handle};
 use super::fetch::{FetchError, Fetched};
@@ -44,6 +46,7 @@ pub(super) struct Recorder {
     batch: Batch,
     /// Staleness markers that go by themselves: they are never late.
     markers: Batch,
+    timeless: Timeless,
 }
 
 /// One scrape, fetched.
@@ -84,6 +87,33 @@ enum Pass<'a> {
     All,
     /// Those whose handles the store has forgotten.
     Only(&'a HashSet<Box<str>>),
+}
+
+/// Exemplars without a time of their own. A target shows the same one until it has another; it is
+/// one exemplar all the while, and not one per scrape.
+#[derive(Default)]
+struct Timeless {
+    /// What was shown by the last scrape that was taken: hashes by those of their series.
+    before: HashMap<u64, u64>,
+    now: HashMap<u64, u64>,
+}
+
+impl Timeless {
+    /// Whether the series `raw` shows this exemplar for the first time.
+    fn is_new(&mut self, raw: &str, exemplar: &ExemplarRef<'_>) -> bool {
+        if exemplar.timestamp.is_some() {
+            return true;
+        }
+        let series = xxh3_64(raw.as_bytes());
+        let shown = xxh3_64(exemplar.raw.as_bytes()) ^ exemplar.value.to_bits();
+        self.now.insert(series, shown);
+        self.before.get(&series) != Some(&shown)
+    }
+
+    /// The present scrape was taken.
+    fn taken(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.now);
+    }
 }
 
 /// A sample as it stands in the body.
@@ -142,6 +172,7 @@ impl Recorder {
             report: Report::default(),
             batch: Batch { out_of_order_window, ..Batch::default() },
             markers: Batch::default(),
+            timeless: Timeless::default(),
         }
     }
 
@@ -182,6 +213,7 @@ impl Recorder {
     pub(super) fn record(&mut self, scrape: &Scrape) -> Recorded {
         self.batch.clear();
         self.cache.begin();
+        self.timeless.now.clear();
         let (counts, read) = match &scrape.outcome {
             // No bytes are no series, whatever their type is said to be.
             Ok(fetched) if fetched.body.is_empty() => (Counts::default(), Ok(())),
@@ -229,6 +261,9 @@ impl Recorder {
         let error = match self.appender.append(&self.batch) {
             Ok(appended) => {
                 self.stored(scrape, ended, &appended, report_start, &reported);
+                if ended == Ended::Whole {
+                    self.timeless.taken();
+                }
                 read.err()
             }
             Err(error) => {
@@ -381,7 +416,12 @@ impl Recorder {
                         timestamp: entry.timestamp,
                         started: entry.started,
                         value: Value::Float(entry.value),
-                        exemplars: entry.exemplar.iter().map(|found| found.decode(at)).collect(),
+                        exemplars: entry
+                            .exemplar
+                            .iter()
+                            .filter(|found| self.timeless.is_new(entry.raw, found))
+                            .map(|found| found.decode(at))
+                            .collect(),
                         labels: LabelSource::Series(&entry),
                     };
                     self.sample(exposed, at, pass, counts)?;

@@ -519,3 +519,23 @@ fn a_series_that_comes_with_a_time_of_its_own_ends_as_one_without() {
     assert_eq!(bench.samples("x 2 1500\n"), ["{\"x\"} 2", "{\"x\"} stale"]);
     assert_eq!(bench.samples("x 3 2500\n"), ["{\"x\"} 3"], "it ends once");
 }
+
+#[test]
+fn an_exemplar_without_a_time_is_taken_once() {
+    let mut bench = bench("");
+    let mut exemplars = |exemplar: &str| {
+        let body = format!("# TYPE x counter\nx_total 1 # {exemplar}\n# EOF\n").into_bytes();
+        let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
+        assert_eq!(bench.outcome(Ok(Fetched { content_type, body })), None);
+        let batches = bench.store.take_batches();
+        batches
+            .iter()
+            .flat_map(|batch| &batch.exemplars)
+            .map(|of| of.exemplars.len())
+            .sum::<usize>()
+    };
+    let shown = ["{t=\"a\"} 1", "{t=\"a\"} 1", "{t=\"b\"} 1", "{t=\"b\"} 2", "{t=\"b\"} 2"];
+    assert_eq!(shown.map(&mut exemplars), [1, 0, 1, 1, 0]);
+    let timed = ["{t=\"c\"} 1 1.5", "{t=\"c\"} 1 2.5"];
+    assert_eq!(timed.map(exemplars), [1, 1]);
+}
