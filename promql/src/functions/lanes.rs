@@ -6,7 +6,6 @@
 use crate::column::Column;
 use crate::exec::timeline::Bounds;
 use crate::functions::over_time;
-use crate::kahan;
 
 /// Which of the functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,23 +66,20 @@ fn of_lanes(summary: Summary, lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     match summary {
         Summary::Sum => sums(lanes),
         Summary::Avg => means(lanes),
-        Summary::Stddev => each(&variances(lanes), f64::sqrt),
+        Summary::Stddev => {
+            let mut results = variances(lanes);
+            for result in &mut results {
+                *result = result.sqrt();
+            }
+            results
+        }
         Summary::Stdvar => variances(lanes),
     }
 }
 
-// Loops over lanes are written out as loops over indexes: the compiler makes vector instructions of
-// these, and calls of what maps arrays.
-
-/// Applies a function to every lane.
-#[inline]
-fn each(values: &[f64; LANES], function: impl Fn(f64) -> f64) -> [f64; LANES] {
-    let mut result = [0.0; LANES];
-    for lane in 0..LANES {
-        result[lane] = function(values[lane]);
-    }
-    result
-}
+// Each step of the arithmetic is a loop over the lanes of its own: the compiler makes one vector
+// instruction of it. There are no exceptions inside: a window whose numbers leave the finite ones ends
+// with a result that tells so, and is done again by itself.
 
 /// The samples at `index` of each window.
 #[inline]
@@ -95,36 +91,41 @@ fn row(lanes: &[&[f64]; LANES], index: usize) -> [f64; LANES] {
     row
 }
 
+/// The results, those that are not finite replaced by what `alone` makes of their windows.
+fn settled(
+    lanes: &[&[f64]; LANES],
+    mut results: [f64; LANES],
+    alone: impl Fn(&[f64]) -> f64,
+) -> [f64; LANES] {
+    for lane in 0..LANES {
+        if !results[lane].is_finite() {
+            results[lane] = alone(lanes[lane]);
+        }
+    }
+    results
+}
+
 fn sums(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     let (mut sum, mut lost) = ([0.0; LANES], [0.0; LANES]);
     for index in 0..lanes[0].len() {
         add(&row(lanes, index), &mut sum, &mut lost);
     }
-    let mut result = sum;
     for lane in 0..LANES {
-        if !sum[lane].is_infinite() {
-            result[lane] += lost[lane];
-        }
+        sum[lane] += lost[lane];
     }
-    result
+    settled(lanes, sum, over_time::sum_of)
 }
 
 fn means(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
-    let count = lanes[0].len();
+    let count = lanes[0].len() as f64;
     let (mut sum, mut lost) = (row(lanes, 0), [0.0; LANES]);
-    for index in 1..count {
+    for index in 1..lanes[0].len() {
         add(&row(lanes, index), &mut sum, &mut lost);
     }
-    let mut result = [0.0; LANES];
     for lane in 0..LANES {
-        result[lane] = if sum[lane].is_finite() {
-            sum[lane] / count as f64 + lost[lane] / count as f64
-        } else {
-            // A sum that overflows is a mean all the same.
-            over_time::mean_of(lanes[lane]).unwrap_or(f64::NAN)
-        };
+        sum[lane] = sum[lane] / count + lost[lane] / count;
     }
-    result
+    settled(lanes, sum, |window| over_time::mean_of(window).unwrap_or(f64::NAN))
 }
 
 fn variances(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
@@ -134,27 +135,42 @@ fn variances(lanes: &[&[f64]; LANES]) -> [f64; LANES] {
     for index in 0..lanes[0].len() {
         count += 1.0;
         let values = row(lanes, index);
-        let (mut delta, mut square) = ([0.0; LANES], [0.0; LANES]);
+        let (mut delta, mut part) = ([0.0; LANES], [0.0; LANES]);
         for lane in 0..LANES {
             delta[lane] = values[lane] - (mean[lane] + mean_lost[lane]);
         }
-        add(&each(&delta, |delta| delta / count), &mut mean, &mut mean_lost);
         for lane in 0..LANES {
-            square[lane] = delta[lane] * (values[lane] - (mean[lane] + mean_lost[lane]));
+            part[lane] = delta[lane] / count;
         }
-        add(&square, &mut sum, &mut sum_lost);
+        add(&part, &mut mean, &mut mean_lost);
+        for lane in 0..LANES {
+            part[lane] = delta[lane] * (values[lane] - (mean[lane] + mean_lost[lane]));
+        }
+        add(&part, &mut sum, &mut sum_lost);
     }
     for lane in 0..LANES {
         sum[lane] = (sum[lane] + sum_lost[lane]) / count;
     }
-    sum
+    settled(lanes, sum, over_time::variance)
 }
 
+/// As [`crate::kahan::add`], of finite sums.
 #[inline]
 fn add(values: &[f64; LANES], sum: &mut [f64; LANES], lost: &mut [f64; LANES]) {
+    let (mut total, mut added, mut error) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for lane in 0..LANES {
-        kahan::add(values[lane], &mut sum[lane], &mut lost[lane]);
+        total[lane] = sum[lane] + values[lane];
     }
+    for lane in 0..LANES {
+        added[lane] = total[lane] - sum[lane];
+    }
+    for lane in 0..LANES {
+        error[lane] = (sum[lane] - (total[lane] - added[lane])) + (values[lane] - added[lane]);
+    }
+    for lane in 0..LANES {
+        lost[lane] += error[lane];
+    }
+    *sum = total;
 }
 
 #[cfg(test)]
