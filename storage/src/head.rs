@@ -293,7 +293,7 @@ impl Head {
         let unwritten = self.store.read().arena().unwritten();
         let Some(unwritten) = unwritten else { return Ok(false) };
         let mapped = unwritten.write(disk)?;
-        self.store.write().arena_mut().written(unwritten.number(), mapped);
+        self.store.write().arena_mut().written(unwritten, mapped);
         Ok(true)
     }
 

@@ -7,7 +7,7 @@ use stint_model::{Row, Sample};
 use super::request::Incoming;
 
 /// Buffers that are kept. Where more requests are received at once, the others get new ones.
-const KEPT_MAX: usize = 2;
+const KEPT_MAX: usize = 4;
 /// Buffers for longer messages are not kept.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Nor are those for more series or samples.

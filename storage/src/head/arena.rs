@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::codec::crc;
 use crate::disk::{Disk, DiskResult, Mapped, TEMPORARY_SUFFIX};
@@ -34,25 +35,46 @@ pub(super) struct Place {
     length: u32,
 }
 
+#[derive(Clone, Debug)]
+enum Content {
+    Memory(Arc<Vec<u8>>),
+    File(Mapped),
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::File(bytes) => bytes,
+        }
+    }
+}
+
 /// A chunk of bytes that stay readable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bytes {
-    from: Option<Mapped>,
+    from: Option<Content>,
     range: Range<usize>,
 }
 
 impl Bytes {
     pub(crate) fn get(&self) -> &[u8] {
-        self.from.as_ref().and_then(|from| from.get(self.range.clone())).unwrap_or_default()
+        let from = self.from.as_ref().map(Content::bytes).unwrap_or_default();
+        from.get(self.range.clone()).unwrap_or_default()
     }
 }
 
 #[derive(Debug)]
 struct Piece {
-    bytes: Mapped,
+    content: Content,
     /// Chunks that somebody still has.
     chunks: u32,
-    on_disk: bool,
+}
+
+impl Piece {
+    fn on_disk(&self) -> bool {
+        matches!(self.content, Content::File(_))
+    }
 }
 
 /// See the module's documentation.
@@ -65,6 +87,9 @@ pub(super) struct Arena {
     filling: Vec<u8>,
     filling_chunks: u32,
     number: u32,
+    /// Memory of a piece that is in its file: asking the system for so much again and again makes
+    /// common allocators keep more than they need.
+    spare: Vec<u8>,
     /// Pieces that nobody has chunks of, whose files remain.
     gone: Vec<u32>,
 }
@@ -73,7 +98,7 @@ pub(super) struct Arena {
 #[derive(Clone, Debug)]
 pub(crate) struct Unwritten {
     number: u32,
-    bytes: Mapped,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl Arena {
@@ -85,6 +110,7 @@ impl Arena {
             filling: Vec::new(),
             filling_chunks: 0,
             number: 0,
+            spare: Vec::new(),
             gone: Vec::new(),
         }
     }
@@ -92,6 +118,9 @@ impl Arena {
     /// Keeps a chunk.
     pub(crate) fn put(&mut self, chunk: &[u8]) -> Place {
         if self.filling.is_empty() {
+            if self.filling.capacity() == 0 {
+                self.filling = std::mem::take(&mut self.spare);
+            }
             self.filling.reserve_exact(self.piece_bytes + chunk.len().max(CHUNK_BYTES));
             self.filling.extend_from_slice(MAGIC);
         }
@@ -109,7 +138,7 @@ impl Arena {
         let bytes = std::mem::take(&mut self.filling);
         let chunks = std::mem::take(&mut self.filling_chunks);
         if chunks > 0 {
-            let piece = Piece { bytes: Mapped::new(bytes), chunks, on_disk: false };
+            let piece = Piece { content: Content::Memory(Arc::new(bytes)), chunks };
             self.full.insert(self.number, piece);
         }
         self.number += 1;
@@ -122,9 +151,9 @@ impl Arena {
         if place.piece == self.number {
             let bytes: Vec<u8> = self.filling.get(range).unwrap_or_default().into();
             let range = 0..bytes.len();
-            return Bytes { from: Some(Mapped::new(bytes)), range };
+            return Bytes { from: Some(Content::Memory(Arc::new(bytes))), range };
         }
-        Bytes { from: self.full.get(&place.piece).map(|piece| piece.bytes.clone()), range }
+        Bytes { from: self.full.get(&place.piece).map(|piece| piece.content.clone()), range }
     }
 
     /// Gives a chunk back. Readers that have its bytes keep them.
@@ -138,7 +167,7 @@ impl Arena {
         } else if let Some(piece) = self.full.get_mut(&place.piece) {
             piece.chunks = piece.chunks.saturating_sub(1);
             if piece.chunks == 0 {
-                if piece.on_disk {
+                if piece.on_disk() {
                     self.gone.push(place.piece);
                 }
                 self.full.remove(&place.piece);
@@ -148,30 +177,39 @@ impl Arena {
 
     /// Bytes in memory of the process alone.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let full = self.full.values().filter(|piece| !piece.on_disk);
-        self.filling.len() + full.map(|piece| piece.bytes.len()).sum::<usize>()
+        let full = self.full.values().filter(|piece| !piece.on_disk());
+        self.filling.len() + full.map(|piece| piece.content.bytes().len()).sum::<usize>()
     }
 
     /// Bytes of the files.
     pub(crate) fn file_bytes(&self) -> usize {
-        let files = self.full.values().filter(|piece| piece.on_disk);
-        files.map(|piece| piece.bytes.len()).sum()
+        let files = self.full.values().filter(|piece| piece.on_disk());
+        files.map(|piece| piece.content.bytes().len()).sum()
     }
 
     /// A full piece that is only in memory.
     pub(crate) fn unwritten(&self) -> Option<Unwritten> {
-        let (number, piece) = self.full.iter().find(|(_, piece)| !piece.on_disk)?;
-        Some(Unwritten { number: *number, bytes: piece.bytes.clone() })
+        self.full.iter().find_map(|(number, piece)| match &piece.content {
+            Content::Memory(bytes) => Some(Unwritten { number: *number, bytes: Arc::clone(bytes) }),
+            Content::File(_) => None,
+        })
     }
 
     /// Takes the mapped file of a piece in place of its memory.
-    pub(crate) fn written(&mut self, number: u32, bytes: Mapped) {
-        match self.full.get_mut(&number) {
-            Some(piece) => {
-                piece.bytes = bytes;
-                piece.on_disk = true;
-            }
-            None => self.gone.push(number),
+    pub(crate) fn written(&mut self, unwritten: Unwritten, file: Mapped) {
+        let Unwritten { number, bytes } = unwritten;
+        drop(bytes);
+        let Some(piece) = self.full.get_mut(&number) else {
+            self.gone.push(number);
+            return;
+        };
+        let content = std::mem::replace(&mut piece.content, Content::File(file));
+        // Readers may have it.
+        if let Content::Memory(bytes) = content
+            && let Ok(mut bytes) = Arc::try_unwrap(bytes)
+        {
+            bytes.clear();
+            self.spare = bytes;
         }
     }
 
@@ -187,10 +225,6 @@ impl Arena {
 }
 
 impl Unwritten {
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
     /// Writes the piece to its file, and maps that.
     pub(crate) fn write(&self, disk: &dyn Disk) -> DiskResult<Mapped> {
         let path = path(self.number);
@@ -265,7 +299,7 @@ mod tests {
         assert!(arena.heap_bytes() > 90);
         while let Some(unwritten) = arena.unwritten() {
             let mapped = unwritten.write(&disk).unwrap();
-            arena.written(unwritten.number(), mapped);
+            arena.written(unwritten, mapped);
         }
         assert!(arena.heap_bytes() < 30, "only the piece that is not full");
         assert_eq!(arena.file_bytes(), 3 * (8 + 30 + 4));
@@ -295,8 +329,8 @@ mod tests {
         let unwritten = arena.unwritten().unwrap();
         arena.free(place);
         let mapped = unwritten.write(&disk).unwrap();
-        arena.written(unwritten.number(), mapped);
-        assert_eq!((arena.take_gone(), arena.file_bytes()), (vec![unwritten.number()], 0));
+        arena.written(unwritten, mapped);
+        assert_eq!((arena.take_gone(), arena.file_bytes()), (vec![0], 0));
     }
 
     #[test]
