@@ -55,6 +55,26 @@ impl Symbols {
         })
     }
 
+    /// The numbers, rising, of the strings that contain `part`, which is not empty.
+    pub(crate) fn containing(&self, part: &str) -> Vec<u32> {
+        let finder = memchr::memmem::Finder::new(part);
+        let mut numbers = Vec::new();
+        let mut from = 0;
+        while let Some(at) = self.text.as_bytes().get(from..).and_then(|text| finder.find(text)) {
+            let at = from + at;
+            let number = self.ends.partition_point(|end| *end <= at);
+            let end = self.ends.get(number).copied().unwrap_or(self.text.len());
+            if at + part.len() <= end {
+                numbers.push(number as u32);
+                from = end;
+            } else {
+                // From one string into the next.
+                from = at + 1;
+            }
+        }
+        numbers
+    }
+
     /// Bytes in use.
     pub(crate) fn bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * 8 + self.table.capacity() * 5
@@ -85,6 +105,11 @@ mod tests {
         assert_eq!(symbols.find("999").map(|n| symbols.get(n)), Some("999"));
         assert_eq!(symbols.find("1000"), None);
         assert_eq!(symbols.get(u32::MAX), "");
+        for part in ["99", "a", "00", "0", "1000", "998999", "x"] {
+            let with = symbols.iter().filter(|(_, text)| text.contains(part));
+            let with: Vec<u32> = with.map(|(number, _)| number).collect();
+            assert_eq!(symbols.containing(part), with, "{part}");
+        }
         assert_eq!(symbols.iter().count(), symbols.len());
         assert!(symbols.iter().all(|(number, text)| symbols.get(number) == text));
     }

@@ -17,6 +17,18 @@ fn is_search(matcher: &Matcher) -> bool {
     !named && matcher.set_of_values().is_none()
 }
 
+/// The longest text that every string has that `expression` names, where that is easy to see: the
+/// expression is plain text and `.`, `.*` and `.+`.
+fn required_text(expression: &str) -> Option<&str> {
+    let plain = |part: &&str| !part.contains(|c: char| r"\^$|?*+()[]{}".contains(c));
+    let parts = expression.split('.').enumerate().map(|(at, part)| {
+        if at == 0 { part } else { part.strip_prefix(['*', '+']).unwrap_or(part) }
+    });
+    let parts: Vec<&str> = parts.collect();
+    let all_plain = parts.iter().all(plain);
+    parts.into_iter().max_by_key(|part| part.len()).filter(|part| all_plain && !part.is_empty())
+}
+
 impl Index {
     /// The series that match `selector`.
     pub(crate) fn select(&self, selector: &Selector) -> RoaringBitmap {
@@ -140,7 +152,16 @@ impl Index {
             Postings::One(slot) => single.push(*slot),
             Postings::Many(slots) => found |= &**slots,
         };
-        if values.len() >= self.symbols.len() / 4 {
+        let required = required_text(matcher.value()).filter(|_| accepted != negative);
+        if let Some(part) = required.filter(|_| values.len() >= self.symbols.len() / 4) {
+            for symbol in self.symbols.containing(part) {
+                if let Some(postings) = values.get(&symbol)
+                    && wanted(self.symbols.get(symbol))
+                {
+                    add(postings);
+                }
+            }
+        } else if values.len() >= self.symbols.len() / 4 {
             // Through memory from front to back.
             for (symbol, value) in self.symbols.iter() {
                 if wanted(value)
@@ -188,10 +209,24 @@ mod tests {
             (0..9_u32).prop_map(|number| format!("{number}.*")),
             (0..9_u32).prop_map(|number| format!(".*{number}|")),
             (0..9_u32).prop_map(|number| format!(".*{number}")),
+            (0..9_u32).prop_map(|number| format!(".*{number}.")),
+            (0..99_u32).prop_map(|number| format!(".*{number}.*")),
+            (0..9_u32).prop_map(|number| format!(".+{number}?")),
             Just(".*".to_owned()),
             Just(".+".to_owned()),
         ];
         (op, name, value).prop_map(|(op, name, value)| Matcher::new(op, name, &value).unwrap())
+    }
+
+    #[test]
+    fn required_text_is_plain() {
+        assert_eq!(required_text(".*node.+ab."), Some("node"));
+        assert_eq!(required_text("a.bcd"), Some("bcd"));
+        for expression in
+            ["", ".*", "nodes?", "a|b", "(?i)node", r"a\.b", "no*de", "x{2}", "[ab]c", "a+.*"]
+        {
+            assert_eq!(required_text(expression), None, "{expression}");
+        }
     }
 
     proptest! {
