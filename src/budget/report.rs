@@ -412,7 +412,7 @@ fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
     if series.in_doubt {
         hints.push(format!(
             "the server may be counting series that the ledger does not list, since there was none \
-             at a start, or it was damaged: {} of {} slots may be in use until it has run \
+             at a start, or it was damaged: {} of {} slots may be in use until stint has run \
              for 22 minutes",
             series.allowed, series.target
         ));
