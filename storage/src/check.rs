@@ -69,6 +69,16 @@ pub fn check(disk: &Arc<dyn Disk>) -> Result<CheckReport, DiskError> {
     Ok(report)
 }
 
+/// How many items the payload of a record of the log has.
+///
+/// # Errors
+/// Why it makes no sense.
+pub fn record_items(payload: &[u8]) -> Result<usize, &'static str> {
+    let mut count = 0;
+    record::decode(payload, |_| count += 1)?;
+    Ok(count)
+}
+
 fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskError> {
     let mut segments = BTreeMap::new();
     let mut newest_checkpoint = None;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 mod crash;
+mod decoders;
 mod faults;
 mod golden;
 mod model;
