@@ -102,7 +102,13 @@ fn natural_less(a: &str, b: &str) -> bool {
             i += 1;
             j += 1;
         } else {
-            return x < y;
+            // A run of text that a number ends comes before one that goes on.
+            let inside_text = i.checked_sub(1).and_then(|before| a.get(before));
+            return match inside_text {
+                Some(before) if !before.is_ascii_digit() && x.is_ascii_digit() => true,
+                Some(before) if !before.is_ascii_digit() && y.is_ascii_digit() => false,
+                _ => x < y,
+            };
         }
     }
 }
@@ -126,5 +132,8 @@ mod tests {
         assert!(natural_less("node", "node1"));
         assert!(natural_less("a1b2", "a1b10"));
         assert!(natural_less("1", "01"));
+        assert!(natural_less("schema_5", "schema_-2"));
+        assert!(!natural_less("schema_-2", "schema_0"));
+        assert!(natural_less("1-", "1a") && natural_less("-2", "2") && natural_less("1", "a"));
     }
 }
