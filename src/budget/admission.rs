@@ -69,6 +69,8 @@ pub(super) struct Group {
 
 /// An evicted group is not considered again before this has passed, lest it flap.
 const EVICTED_FOR: Duration = Duration::from_hours(1);
+/// More slots than there ever are.
+const NO_ROOM: u64 = 1 << 40;
 /// A group that asked for nothing this long does not take part in a plan.
 const WANTED_FOR: Duration = Duration::from_mins(3);
 
@@ -185,6 +187,7 @@ impl Admission {
     /// Makes a series known.
     pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
         let class = self.policy.class_of(labels);
+        self.ledger.reclass(key, class);
         let place = membership(labels);
         let number = if let Some(number) = self.index.get(&(place.group, class)) {
             *number
@@ -253,6 +256,11 @@ impl Admission {
         self.ledger.is_live(key)
     }
 
+    /// Whether the server refused the series when it was sent last, so that it shows nothing of it.
+    pub fn is_refused(&self, key: Key) -> bool {
+        self.ledger.is_refused(key)
+    }
+
     /// Whether the group is sent and the series holds its lease, so that nothing needs planning.
     pub fn is_settled(&self, index: GroupIndex, key: Key) -> bool {
         self.check(index, key).is_ok()
@@ -300,9 +308,20 @@ impl Admission {
         self.metrics.keys().map(|(_, family, _)| &**family).collect()
     }
 
+    /// Whether leases of an earlier run are more than the target: it was lowered since. Then each
+    /// series that goes on takes a slot of the new target, until the others have ended.
+    fn is_over(&self) -> bool {
+        self.limits.as_ref().is_some_and(|limits| self.live() > limits.target)
+            && self.ledger.dormant() > 0
+    }
+
     fn free(&self, now: Duration) -> Free {
         let Some(limits) = &self.limits else { return Free { slots: u64::MAX, reserve: 0 } };
-        let left = self.slots(now).saturating_sub(self.live());
+        let left = if self.is_over() {
+            limits.target.saturating_sub(self.live() - self.ledger.dormant())
+        } else {
+            self.slots(now).saturating_sub(self.live())
+        };
         let left = left.min(self.full.allowance(limits.target));
         let reserve = limits.reserve.min(left);
         Free { slots: left - reserve, reserve }
@@ -392,15 +411,30 @@ impl Admission {
     /// The groups that ask for slots they do not have; others leave the list.
     fn demand(&mut self, now: Duration) -> Vec<Demand> {
         let mut demand = Vec::new();
+        let is_over = self.is_over();
         let listed = std::mem::take(&mut self.listed);
+        // What an earlier run sent of a metric goes on, also where not all of it had found room.
+        let held: HashSet<_> = listed
+            .iter()
+            .filter_map(|number| self.group(GroupIndex(*number)))
+            .filter(|group| !is_over && group.members.iter().any(|m| self.ledger.is_live(m.key)))
+            .map(|group| metric_of(&group.rank))
+            .collect();
         for number in listed {
             let Some(group) = self.group(GroupIndex(number)) else {
                 self.vacant.push(number);
                 continue;
             };
             let missing = self.keys_of(number).count() as u64;
-            let is_dormant = group.members.iter().any(|member| self.ledger.is_dormant(member.key));
-            let is_sent = group.state == State::Admitted && missing == 0 && !is_dormant;
+            let dormant =
+                group.members.iter().filter(|m| self.ledger.is_dormant(m.key)).count() as u64;
+            let is_sent = group.state == State::Admitted && missing == 0 && dormant == 0;
+            let slots = match (is_over, missing) {
+                (false, missing) => missing,
+                (true, 0) => dormant,
+                // There is no room for anything new.
+                (true, _) => NO_ROOM,
+            };
             if is_sent || now.saturating_sub(group.wanted_at) > WANTED_FOR {
                 if let Some(group) = self.group_mut(GroupIndex(number)) {
                     group.is_listed = false;
@@ -410,8 +444,8 @@ impl Admission {
             let blocked = matches!(group.state, State::Evicted { until, .. } if until > now);
             if !blocked {
                 let metric = metric_of(&group.rank);
-                let grows = self.metrics.contains_key(&metric);
-                demand.push(Demand { rank: group.rank.clone(), slots: missing, grows });
+                let grows = self.metrics.contains_key(&metric) || held.contains(&metric);
+                demand.push(Demand { rank: group.rank.clone(), slots, grows });
             }
             self.listed.push(number);
         }
@@ -446,10 +480,13 @@ impl Admission {
             State::Admitted => wall,
         };
         let since = if since == Timestamp::MIN { wall } else { since };
-        let state = if was_sent && reason != Reason::LedgerFailed {
-            State::Evicted { since, reason, until: now + EVICTED_FOR }
-        } else {
-            State::Waiting { since, reason }
+        let state = match group.state {
+            // The time that it is withheld for stands.
+            evicted @ State::Evicted { until, .. } if until > now => evicted,
+            _ if was_sent && reason != Reason::LedgerFailed => {
+                State::Evicted { since, reason, until: now + EVICTED_FOR }
+            }
+            _ => State::Waiting { since, reason },
         };
         self.set_state(index, state);
     }
@@ -499,6 +536,11 @@ impl Admission {
         self.ledger.answered(keys.iter().copied(), now, false);
     }
 
+    /// How many of `keys` the server has not confirmed in this run.
+    pub fn doubtful(&self, keys: &[Key]) -> usize {
+        self.ledger.unconfirmed_of(keys.iter().copied()).len()
+    }
+
     /// Notes that the server had no room for new series. Returns those of `sent` that it may have
     /// refused; their groups are not sent for a while. The others were taken in.
     pub fn server_full(
@@ -512,9 +554,11 @@ impl Admission {
         let doubtful: HashSet<Key> = self.ledger.unconfirmed_of(keys()).into_iter().collect();
         self.ledger.answered(keys(), now, false);
         self.ledger.answered(keys().filter(|key| !doubtful.contains(key)), now, true);
-        let target = self.limits.as_ref().map_or(u64::MAX, |limits| limits.target);
-        if self.limits.is_some() {
-            self.full.refused(now, self.ledger.confirmed(), target, message);
+        self.ledger.refused(doubtful.iter().copied());
+        if let Some(limits) = &self.limits {
+            // What an earlier run had sent is not confirmed by this one, and there all the same.
+            let there = self.live().saturating_sub(doubtful.len() as u64);
+            self.full.refused(now, there, limits.target, message);
         }
         let groups: HashSet<GroupIndex> =
             sent.iter().filter(|(key, _)| doubtful.contains(key)).map(|(_, at)| *at).collect();

@@ -48,15 +48,17 @@ impl Default for ServerFull {
 }
 
 impl ServerFull {
-    /// Notes a refusal. `confirmed` series are known to the server; `message` is its text.
-    pub fn refused(&mut self, now: Duration, confirmed: u64, target: u64, message: &str) {
+    /// Notes a refusal. About so many series as `there` says are known to the server; `message` is its
+    /// text.
+    pub fn refused(&mut self, now: Duration, there: u64, target: u64, message: &str) {
         self.refusals += 1;
         self.refused_at = now;
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.insert(message.to_owned());
         }
         if self.state != State::Full {
-            let lower = confirmed.saturating_mul(98) / 100;
+            // Not below the floor: one refusal says little about how much room there is.
+            let lower = (there.saturating_mul(98) / 100).max(target.saturating_mul(7) / 10);
             self.lowered = Some(self.target(target).min(lower));
             self.recover_at = now + hold() + RECOVER_EVERY;
             self.state = State::Full;

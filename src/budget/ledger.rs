@@ -33,6 +33,8 @@ enum State {
     Unconfirmed,
     /// The server accepted a request with this series.
     Confirmed,
+    /// The server had no room for it, as far as is known.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -238,6 +240,34 @@ impl Ledger {
         }
     }
 
+    /// Notes that the server may not have taken these series in.
+    pub fn refused(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.state = State::Refused;
+            }
+        }
+    }
+
+    /// Whether the series was refused when it was sent last.
+    pub fn is_refused(&self, key: Key) -> bool {
+        self.leases.get(&key).is_some_and(|lease| lease.state == State::Refused)
+    }
+
+    /// Counts a lease under `class` from now on: the classes may have changed since it was granted.
+    pub fn reclass(&mut self, key: Key, class: u16) {
+        if self.leases.get(&key).is_some_and(|lease| lease.class != class)
+            && let Some(lease) = self.remove(key)
+        {
+            self.insert(key, Lease { class, ..lease });
+        }
+    }
+
+    /// How many leases are dormant.
+    pub fn dormant(&self) -> u64 {
+        self.leases.values().filter(|lease| lease.is_dormant).count() as u64
+    }
+
     /// Those of `keys` that the server has never confirmed.
     pub fn unconfirmed_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<Key> {
         let doubtful =
@@ -294,12 +324,12 @@ impl Ledger {
         }
     }
 
-    fn remove(&mut self, key: Key) {
-        if let Some(lease) = self.leases.remove(&key)
-            && let Some(count) = self.by_class.get_mut(usize::from(lease.class))
-        {
-            *count -= 1;
+    fn remove(&mut self, key: Key) -> Option<Lease> {
+        let lease = self.leases.remove(&key)?;
+        if let Some(count) = self.by_class.get_mut(usize::from(lease.class)) {
+            *count = count.saturating_sub(1);
         }
+        Some(lease)
     }
 }
 

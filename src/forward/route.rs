@@ -295,7 +295,9 @@ impl Router {
         if !self.rules.takes(&sample.value) {
             return Decision::Withhold(Reason::Histogram, None);
         }
-        let is_shown = admission.is_live(outgoing.key) && route.thinner.is_shown(sample.at);
+        let is_shown = admission.is_live(outgoing.key)
+            && !admission.is_refused(outgoing.key)
+            && route.thinner.is_shown(sample.at);
         if matches!(sample.value, Value::Stale) {
             if !is_shown {
                 return Decision::Withhold(Reason::StaleUnsent, None);

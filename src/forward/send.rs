@@ -53,6 +53,10 @@ pub struct Sender {
     pub success_ms: AtomicU64,
     /// Requests refused as a whole since the last accepted one.
     pub refused_in_row: AtomicU32,
+    /// The minute in which requests were last taken apart because the server was full, and how many.
+    pub looked_minute: AtomicU64,
+    /// See `looked_minute`.
+    pub looked: AtomicU32,
 }
 
 /// How a delivery ended.
@@ -66,6 +70,8 @@ pub enum Delivered {
 
 /// Failed attempts after which a request that gets nothing but 500 is taken apart.
 const SUSPECT_AFTER: u32 = 8;
+/// Requests per minute that are taken apart because the server is full.
+const LOOKS_PER_MINUTE: u32 = 256;
 /// How often it is taken apart while no other request succeeds either.
 const SPLITS_UNPROVEN_MAX: u32 = 2;
 
@@ -234,6 +240,11 @@ impl Sender {
                 backoff.reset();
                 self.refused_whole(piece, &id, response, way.accepted)
             }
+            Verdict::ServerFull { .. } if self.may_look_closer(&piece, keys, now) => {
+                backoff.reset();
+                self.admission.lock().answered(keys, now);
+                Next::Send(piece.halves())
+            }
             Verdict::ServerFull { id } => {
                 backoff.reset();
                 self.server_full(&piece, &id, response);
@@ -260,6 +271,20 @@ impl Sender {
         self.warn_sparsely(backoff.attempts(), "no_answer", &error.0);
         // The request may have arrived: its leases stay touched until it cannot any more.
         Next::Wait(piece.failed(now), wait)
+    }
+
+    /// Whether a request of which a full server took an unknown part is sent again in halves, so that
+    /// what it refused is found: after a restart no series is known to be there. What arrived before
+    /// is the same sample once more.
+    fn may_look_closer(&self, piece: &Piece, keys: &[Key], now: Duration) -> bool {
+        if piece.is_one_series() || self.admission.lock().doubtful(keys) < 2 {
+            return false;
+        }
+        let minute = now.as_secs() / 60;
+        if self.looked_minute.swap(minute, Ordering::Relaxed) != minute {
+            self.looked.store(0, Ordering::Relaxed);
+        }
+        self.looked.fetch_add(1, Ordering::Relaxed) < LOOKS_PER_MINUTE
     }
 
     /// Counts what a full server refused, and stops sending it.

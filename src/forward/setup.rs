@@ -138,6 +138,8 @@ impl Begun {
             clock: Arc::clone(&clock),
             success_ms: AtomicU64::new(0),
             refused_in_row: AtomicU32::new(0),
+            looked_minute: AtomicU64::new(0),
+            looked: AtomicU32::new(0),
         };
         let read = source.position();
         let core = Core {

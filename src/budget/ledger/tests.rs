@@ -206,3 +206,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_lease_is_counted_under_the_class_that_its_series_has_now() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&[(Key(1), 0), (Key(2), 2)], 10, secs(0)).unwrap();
+    ledger.reclass(Key(1), 2);
+    ledger.reclass(Key(3), 1);
+    assert_eq!(ledger.live_by_class(), [0, 0, 2]);
+    ledger.checkpoint(secs(0)).unwrap();
+    assert_eq!(open(&disk, secs(0)).0.live_by_class(), [0, 0, 2]);
+}
