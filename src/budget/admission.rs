@@ -444,7 +444,11 @@ impl Admission {
             let blocked = matches!(group.state, State::Evicted { until, .. } if until > now);
             if !blocked {
                 let metric = metric_of(&group.rank);
-                let grows = self.metrics.contains_key(&metric) || held.contains(&metric);
+                // What is new to a metric of which leases are over is decided by itself: there is no
+                // room for it, and its metric goes on without it.
+                let is_alone = is_over && missing > 0;
+                let grows =
+                    is_alone || self.metrics.contains_key(&metric) || held.contains(&metric);
                 demand.push(Demand { rank: group.rank.clone(), slots, grows });
             }
             self.listed.push(number);

@@ -316,3 +316,26 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
     let hints = hints(&lowered, at);
     assert!(hints.contains("refused new series a while ago") && !hints.contains(text), "{hints}");
 }
+
+#[test]
+fn under_a_lowered_target_what_is_new_does_not_end_what_goes_on() {
+    let up = |n: u64| {
+        Labels::from_pairs([("__name__", "up"), ("instance", &n.to_string()), ("job", "j")])
+    };
+    let mut bench = Bench::new(900, 20);
+    let mut kept: Vec<Labels> = (0..10).map(up).collect();
+    kept.extend(gauges("a", 100));
+    let mut all = kept.clone();
+    all.extend(gauges("b", 700));
+    assert_eq!(bench.send(&all), 810);
+    let disk = bench.disk.after_crash(Crash::KILL);
+    bench.admission = open(&disk, limits(300, 20), true, bench.now);
+    all.extend([up(10), gauge("a", 100)]);
+    for minute in 0..20 {
+        assert_eq!(bench.send(&all), kept.len(), "minute {minute}");
+        assert_eq!(bench.send(&kept), kept.len(), "minute {minute}");
+        bench.pass(60);
+    }
+    bench.pass(180);
+    assert_eq!(bench.send(&all), kept.len() + 2, "when the others have ended there is room");
+}
