@@ -540,13 +540,18 @@ impl Admission {
         self.ledger.answered(keys.iter().copied(), now, false);
     }
 
-    /// How many of `keys` the server has not confirmed in this run.
+    /// How many of `keys` a full server may have refused: those that are new, or, where none is,
+    /// those of an earlier run.
     pub fn doubtful(&self, keys: &[Key]) -> usize {
-        self.ledger.unconfirmed_of(keys.iter().copied()).len()
+        match self.ledger.unconfirmed_of(keys.iter().copied()).len() {
+            0 => self.ledger.recovered_of(keys.iter().copied()).len(),
+            new => new,
+        }
     }
 
     /// Notes that the server had no room for new series. Returns those of `sent` that it may have
-    /// refused; their groups are not sent for a while. The others were taken in.
+    /// refused; their groups are not sent for a while. Series of an earlier run are among them only
+    /// when they were sent alone.
     pub fn server_full(
         &mut self,
         sent: &[(Key, GroupIndex)],
@@ -555,9 +560,12 @@ impl Admission {
         wall: Timestamp,
     ) -> HashSet<Key> {
         let keys = || sent.iter().map(|(key, _)| *key);
-        let doubtful: HashSet<Key> = self.ledger.unconfirmed_of(keys()).into_iter().collect();
+        let mut doubtful: HashSet<Key> = self.ledger.unconfirmed_of(keys()).into_iter().collect();
+        let distinct: HashSet<Key> = keys().collect();
+        if distinct.len() == 1 {
+            doubtful.extend(self.ledger.recovered_of(distinct));
+        }
         self.ledger.answered(keys(), now, false);
-        self.ledger.answered(keys().filter(|key| !doubtful.contains(key)), now, true);
         self.ledger.refused(doubtful.iter().copied());
         if let Some(limits) = &self.limits {
             // What an earlier run had sent is not confirmed by this one, and there all the same.

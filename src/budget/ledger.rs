@@ -29,8 +29,10 @@ use file::{Entry, LedgerFile};
 /// What a lease has been through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Granted, or found after a restart: the server may not know the series (any more).
+    /// Granted: the server may not know the series.
     Unconfirmed,
+    /// Found after a restart: most likely the server knows the series.
+    Recovered,
     /// The server accepted a request with this series.
     Confirmed,
     /// The server had no room for it, as far as is known.
@@ -112,7 +114,7 @@ impl Ledger {
         ledger.checkpoint_at = now;
         for Entry { key, class, unused } in entries {
             let ends = now + ledger.hold.saturating_sub(unused);
-            let lease = Lease { ends, is_dormant: true, class, state: State::Unconfirmed };
+            let lease = Lease { ends, is_dormant: true, class, state: State::Recovered };
             // What comes later in the file holds.
             ledger.remove(key);
             ledger.insert(key, lease);
@@ -268,11 +270,23 @@ impl Ledger {
         self.leases.values().filter(|lease| lease.is_dormant).count() as u64
     }
 
-    /// Those of `keys` that the server has never confirmed.
+    /// Those of `keys` that were granted in this run and that the server has not confirmed.
     pub fn unconfirmed_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<Key> {
-        let doubtful =
-            |key: &Key| self.leases.get(key).is_some_and(|lease| lease.state != State::Confirmed);
-        keys.into_iter().filter(doubtful).collect()
+        self.in_state(keys, |state| matches!(state, State::Unconfirmed | State::Refused))
+    }
+
+    /// Those of `keys` that an earlier run left and that the server has not confirmed since.
+    pub fn recovered_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<Key> {
+        self.in_state(keys, |state| state == State::Recovered)
+    }
+
+    fn in_state(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+        holds: impl Fn(State) -> bool,
+    ) -> Vec<Key> {
+        let holds = |key: &Key| self.leases.get(key).is_some_and(|lease| holds(lease.state));
+        keys.into_iter().filter(holds).collect()
     }
 
     /// Ends leases whose hold time is over and, now and then, writes a checkpoint. An error means
