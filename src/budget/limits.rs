@@ -27,7 +27,8 @@ pub const GRAFANA_CLOUD_AGE_MAX: Span = Span(115 * Span::MINUTE.0);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingLedger {
     /// Half of the target is granted at first, growing to all of it over the hold time. What an
-    /// unknown earlier run left behind then stays below one and a half times the target.
+    /// unknown earlier run left behind comes on top, until the server has forgotten it: nearly twice
+    /// the target at worst, where that run had used all of it.
     #[default]
     Ramp,
     /// The earlier run may have used all of the target: only what lies between target and contract
