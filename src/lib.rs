@@ -12,6 +12,7 @@ pub mod http;
 pub mod ingest;
 pub mod metrics;
 pub mod receive;
+pub mod rules;
 pub mod scrape;
 pub mod server;
 pub mod telemetry;

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ingest", &["metrics"]),
     ("metrics", &[]),
     ("receive", &["ingest", "metrics"]),
+    ("rules", &["config", "metrics", "template"]),
     ("scrape", &["config", "discovery", "http", "metrics"]),
     ("telemetry", &[]),
 ];
