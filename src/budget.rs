@@ -18,3 +18,4 @@ pub mod limits;
 pub mod points;
 pub mod policy;
 pub mod report;
+pub mod share;

@@ -3,8 +3,13 @@
 //! A forwarder registers each series once, says which groups have samples to send, lets
 //! [`Admission::plan`] decide, and asks [`Admission::check`] before it sends anything.
 
+mod decide;
 mod doubt;
+mod evicted;
+mod groups;
 mod preempt;
+mod targets;
+mod thin;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -14,19 +19,24 @@ use std::time::Duration;
 use stint_model::{Labels, Span, Timestamp};
 use stint_storage::Disk;
 
+use decide::Pending;
 use doubt::Doubt;
+use evicted::Evictions;
+use groups::{Groups, Place};
+use targets::Sampling;
+use thin::Thinning;
 
 use super::full::ServerFull;
-use super::group::{GroupId, Key, membership};
+use super::group::{Key, membership, target_of};
 use super::history::History;
 use super::ledger::{Found, GrantError, Ledger};
 use super::limits::{HOLD, Limits, MissingLedger};
 use super::points::Points;
-use super::policy::{Demand, Free, Policy, Rank, Reason, plan};
+use super::policy::{Policy, Rank, Reason};
+use super::share::{Free, Growth, Quotas};
 
-/// A group's number, valid until its last series is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GroupIndex(u32);
+pub use groups::GroupIndex;
+pub(super) use groups::{Group, State};
 
 /// Where a registered series belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,44 +45,18 @@ pub struct Registered {
     pub group: GroupIndex,
     /// The number of its class.
     pub class: u16,
-}
-
-/// What a group is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Sent.
-    Admitted,
-    /// Not sent since a time, for a reason; considered at every plan.
-    Waiting { since: Timestamp, reason: Reason },
-    /// Not sent any more although it was; not considered again before `until`.
-    Evicted { since: Timestamp, reason: Reason, until: Duration },
-}
-
-/// One series of a group.
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) key: Key,
-    pub(super) labels: Labels,
-    /// How often it was registered and not forgotten: stored series may end up as the same one.
-    uses: u32,
-}
-
-/// Series that are sent together or not at all.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) rank: Rank,
-    pub(super) members: Vec<Member>,
-    pub(super) state: State,
-    wanted_at: Duration,
-    is_listed: bool,
+    /// The finest resolution of its native histograms.
+    pub resolution: Option<i32>,
 }
 
 /// An evicted group is not considered again before this has passed, lest it flap.
 const EVICTED_FOR: Duration = Duration::from_hours(1);
-/// More slots than there ever are.
-const NO_ROOM: u64 = 1 << 40;
-/// A group that asked for nothing this long does not take part in a plan.
-const WANTED_FOR: Duration = Duration::from_mins(3);
+/// A metric of a job that is sent already may gain this part of the target in a minute,
+const GROWTH_PART: u64 = 20;
+/// or so many slots where that is more.
+const GROWTH_MIN: u64 = 50;
+/// After a first start the targets come one by one; the slots are shared out when they are known.
+const FIRST_START: Duration = Duration::from_mins(1);
 
 /// How an endpoint's budget begins.
 #[derive(Debug)]
@@ -101,14 +85,19 @@ pub struct Admission {
     pub(super) full: ServerFull,
     pub(super) history: History,
     pub(super) ledger_error: Option<String>,
-    groups: Vec<Option<Group>>,
-    vacant: Vec<u32>,
-    index: HashMap<(GroupId, u16), u32>,
-    /// Admitted groups by class, metric and job.
-    metrics: HashMap<(u16, Arc<str>, Arc<str>), u32>,
-    names: HashSet<Arc<str>>,
-    /// Groups that ask for slots they do not have.
-    listed: Vec<u32>,
+    groups: Groups,
+    /// What asks for slots it does not have.
+    pending: Pending,
+    quotas: Quotas,
+    /// Numbers of quotas by number in the policy and value of the label that it is per.
+    quota_numbers: HashMap<(u32, Box<str>), u32>,
+    /// Groups of the series that count towards a quota.
+    quota_keys: HashMap<Key, GroupIndex>,
+    growth: Growth,
+    growth_minute: u64,
+    thinning: Thinning,
+    sampling: Sampling,
+    evictions: Evictions,
     doubt: Option<Doubt>,
     started: Duration,
     preempt_at: Duration,
@@ -126,6 +115,13 @@ impl Admission {
             None => (Ledger::in_memory(HOLD), Found::Leases(0)),
         };
         let mut ledger = ledger;
+        let evictions = match &limits {
+            Some(_) => Evictions::read(Arc::clone(&disk), path, now),
+            None => Evictions::in_memory(),
+        };
+        let (quotas, quota_numbers) = quotas_of(&policy);
+        let growth_max =
+            limits.as_ref().map(|limits| (limits.target / GROWTH_PART).max(GROWTH_MIN));
         let points = Points::new(limits.as_ref().and_then(|limits| limits.points_per_minute), now);
         let lost = match (&found, &limits) {
             (Found::Leases(_), _) | (_, None) => None,
@@ -150,12 +146,16 @@ impl Admission {
             full: ServerFull::default(),
             history: History::default(),
             ledger_error: problem,
-            groups: Vec::new(),
-            vacant: Vec::new(),
-            index: HashMap::new(),
-            metrics: HashMap::new(),
-            names: HashSet::new(),
-            listed: Vec::new(),
+            groups: Groups::default(),
+            pending: Pending::default(),
+            quotas,
+            quota_numbers,
+            quota_keys: HashMap::new(),
+            growth: Growth { max: growth_max, ..Growth::default() },
+            growth_minute: 0,
+            thinning: Thinning::default(),
+            sampling: Sampling::default(),
+            evictions,
             doubt,
             started: now,
             preempt_at: now + HOLD.to_std(),
@@ -188,66 +188,101 @@ impl Admission {
     pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
         let class = self.policy.class_of(labels);
         self.ledger.reclass(key, class);
-        let place = membership(labels);
-        let number = if let Some(number) = self.index.get(&(place.group, class)) {
-            *number
-        } else {
-            let family = self.intern(&place.family);
-            let job = self.intern(&place.job);
-            self.add_group(Rank { class, family, job, group: place.group })
-        };
-        let group = GroupIndex(number);
-        if let Some(entry) = self.group_mut(group) {
-            match entry.members.iter_mut().find(|member| member.key == key) {
-                Some(member) => member.uses += 1,
-                None => entry.members.push(Member { key, labels: labels.clone(), uses: 1 }),
-            }
+        let names = membership(labels);
+        let index = self.groups.find(names.group, class).unwrap_or_else(|| {
+            let place = Place {
+                rule: self.policy.histogram_rule(labels, &names.family),
+                quotas: self.quotas_of(labels, &names.family),
+                target: target_of(labels),
+                state: self.first_state(class, names.group),
+            };
+            self.groups.add(class, &names.family, &names.job, names.group, place)
+        });
+        let rule = self.groups.get(index).and_then(|group| group.rule);
+        if self.groups.add_member(index, labels, key) && rule.is_some() {
+            self.thin(index);
         }
-        Registered { group, class }
+        if self.groups.get(index).is_some_and(|group| group.quotas > 0) {
+            self.quota_keys.insert(key, index);
+        }
+        let resolution = rule.and_then(|rule| self.policy.histogram(rule)?.resolution);
+        Registered { group: index, class, resolution }
+    }
+
+    /// How a new group begins.
+    fn first_state(&self, class: u16, group: super::group::GroupId) -> State {
+        let sends = self.policy.class(class).is_none_or(|class| class.send);
+        let reason = if sends { Reason::Budget } else { Reason::Policy };
+        let since = Timestamp::MIN;
+        match self.evictions.until(group) {
+            Some(until) if sends => State::Evicted { since, reason, until },
+            _ => State::Waiting { since, reason },
+        }
+    }
+
+    /// The number of the set of quotas that a series counts towards.
+    fn quotas_of(&mut self, labels: &Labels, family: &str) -> u32 {
+        let mut set = Vec::new();
+        for (number, quota) in self.policy.quotas().iter().enumerate() {
+            let selects = |selector: &stint_model::Selector| selector.matches(labels);
+            if !quota.selectors.is_empty() && !quota.selectors.iter().any(selects) {
+                continue;
+            }
+            let value = match quota.per.as_deref() {
+                None => "",
+                Some(stint_model::labels::METRIC_NAME) => family,
+                Some(label) => labels.get(label).unwrap_or_default(),
+            };
+            let place = (number as u32, Box::from(value));
+            let new = self.quotas.each.len() as u32;
+            let at = *self.quota_numbers.entry(place).or_insert(new);
+            if at == new {
+                let (max, guaranteed) = (quota.series, quota.guaranteed);
+                self.quotas.each.push(super::share::Quota { max, used: 0, guaranteed });
+            }
+            set.push(at);
+        }
+        let known = self.quotas.sets.iter().position(|known| **known == *set);
+        known.unwrap_or_else(|| {
+            self.quotas.sets.push(set.into());
+            self.quotas.sets.len() - 1
+        }) as u32
     }
 
     /// Forgets a series that has not been seen for long. Its lease ends by itself.
     pub fn forget(&mut self, index: GroupIndex, key: Key) {
-        let Some(group) = self.group_mut(index) else { return };
-        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
-            member.uses -= 1;
+        self.quota_keys.remove(&key);
+        if self.groups.remove_member(index, key) {
+            self.thinning.forget(key);
         }
-        group.members.retain(|member| member.uses > 0);
-        if !group.members.is_empty() {
-            return;
-        }
-        self.set_state(index, State::Waiting { since: Timestamp::MIN, reason: Reason::Budget });
-        if let Some(group) = self.groups.get_mut(index.0 as usize).and_then(Option::take) {
-            self.index.remove(&(group.rank.group, group.rank.class));
-            if !group.is_listed {
-                self.vacant.push(index.0);
-            }
-        }
-        self.names.retain(|name| Arc::strong_count(name) > 1);
     }
 
     /// Says that a group has a sample to send.
     pub fn want(&mut self, index: GroupIndex, now: Duration) {
-        let Some(group) = self.group_mut(index) else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
         group.wanted_at = now;
         if !group.is_listed {
             group.is_listed = true;
-            self.listed.push(index.0);
+            self.pending.add(index);
         }
     }
 
     /// Whether a sample of the series may be sent now, or why not.
     pub fn check(&self, index: GroupIndex, key: Key) -> Result<(), Reason> {
-        match self.group(index).map(|group| group.state) {
-            Some(State::Admitted) if self.ledger.is_live(key) => {
+        let Some(group) = self.groups.get(index) else { return Err(Reason::Budget) };
+        if self.thinning.leaves_out(key) {
+            return Err(Reason::Buckets);
+        }
+        match group.state {
+            State::Admitted if self.ledger.is_live(key) => {
                 if self.ledger.is_dormant(key) {
                     Err(Reason::LedgerFailed)
                 } else {
                     Ok(())
                 }
             }
-            Some(State::Admitted) | None => Err(Reason::Budget),
-            Some(State::Waiting { reason, .. } | State::Evicted { reason, .. }) => Err(reason),
+            State::Admitted => Err(Reason::Budget),
+            State::Waiting { reason, .. } | State::Evicted { reason, .. } => Err(reason),
         }
     }
 
@@ -261,9 +296,10 @@ impl Admission {
         self.ledger.is_refused(key)
     }
 
-    /// Whether the group is sent and the series holds its lease, so that nothing needs planning.
+    /// Whether nothing needs planning: the group is sent and the series holds its lease, or it is left
+    /// out as configured.
     pub fn is_settled(&self, index: GroupIndex, key: Key) -> bool {
-        self.check(index, key).is_ok()
+        matches!(self.check(index, key), Ok(()) | Err(Reason::Buckets | Reason::Targets))
     }
 
     /// Slots that may be in use at `now`.
@@ -305,7 +341,7 @@ impl Admission {
 
     /// Families of which something is sent.
     pub fn families(&self) -> HashSet<&str> {
-        self.metrics.keys().map(|(_, family, _)| &**family).collect()
+        self.groups.families()
     }
 
     /// Whether leases of an earlier run are more than the target: it was lowered since. Then each
@@ -324,58 +360,25 @@ impl Admission {
         };
         let left = left.min(self.full.allowance(limits.target));
         let reserve = limits.reserve.min(left);
-        Free { slots: left - reserve, reserve }
+        let slots = if self.is_first_start(now) { 0 } else { left - reserve };
+        Free { slots, reserve }
     }
 
-    /// Decides over all groups that want slots, and makes the grants durable. Leases end only in
-    /// [`Admission::advance`], which comes before the questions whose answers lead here.
-    pub fn plan(&mut self, now: Duration, wall: Timestamp) {
-        let demand = self.demand(now);
-        if demand.is_empty() {
-            return;
-        }
-        let indices: HashMap<(GroupId, u16), u32> = demand
-            .iter()
-            .filter_map(|d| {
-                let id = (d.rank.group, d.rank.class);
-                self.index.get(&id).map(|number| (id, *number))
-            })
-            .collect();
-        let number = |d: &Demand| indices.get(&(d.rank.group, d.rank.class)).copied();
-        let mut plan = plan(&self.policy, demand, self.free(now), self.ledger.live_by_class());
-        let admitted: Vec<u32> = plan.admit.iter().filter_map(number).collect();
-        let wanted: Vec<(Key, u16)> = admitted.iter().flat_map(|at| self.keys_of(*at)).collect();
-        let renewed: Vec<Key> = admitted.iter().flat_map(|at| self.members_of(*at)).collect();
-        let before = self.live();
-        let slots = self.slots(now).max(before);
-        let granted = self.ledger.renew(renewed, now);
-        match granted.and_then(|()| self.ledger.grant(&wanted, slots, now)) {
-            Ok(()) => {
-                self.ledger_error = None;
-                self.full.granted(self.live() - before);
-                for at in admitted {
-                    self.set_state(GroupIndex(at), State::Admitted);
-                }
-            }
-            Err(error) => {
-                let reason = self.failed(&error);
-                plan.withhold.extend(plan.admit.drain(..).map(|demand| (demand, reason)));
-            }
-        }
-        for (demand, reason) in &plan.withhold {
-            if let Some(at) = number(demand) {
-                self.withhold(GroupIndex(at), self.sharpen(*reason), now, wall);
-            }
-        }
-        self.preempt(&plan.withhold, now, wall);
+    /// Whether it is the first start and too early to choose.
+    fn is_first_start(&self, now: Duration) -> bool {
+        let running = now.saturating_sub(self.started);
+        self.doubt.as_ref().is_some_and(|doubt| {
+            doubt.rule == MissingLedger::Ramp && doubt.age(running) < FIRST_START
+        })
     }
 
-    /// A lack of slots while the server refuses new series has that as its reason.
-    fn sharpen(&self, reason: Reason) -> Reason {
-        if reason == Reason::Budget && self.full.is_holding_back() {
-            return Reason::ServerFull;
+    /// A lack of slots has other reasons at times.
+    fn sharpen(&self, reason: Reason, now: Duration) -> Reason {
+        match reason {
+            Reason::Budget if self.full.is_holding_back() => Reason::ServerFull,
+            Reason::Budget if self.is_first_start(now) => Reason::FirstStart,
+            _ => reason,
         }
-        reason
     }
 
     fn failed(&mut self, error: &GrantError) -> Reason {
@@ -405,78 +408,13 @@ impl Admission {
             }
             None => {}
         }
+        self.raise(now);
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
-    }
-
-    /// The groups that ask for slots they do not have; others leave the list.
-    fn demand(&mut self, now: Duration) -> Vec<Demand> {
-        let mut demand = Vec::new();
-        let is_over = self.is_over();
-        let listed = std::mem::take(&mut self.listed);
-        // What an earlier run sent of a metric goes on, also where not all of it had found room.
-        let held: HashSet<_> = listed
-            .iter()
-            .filter_map(|number| self.group(GroupIndex(*number)))
-            .filter(|group| !is_over && group.members.iter().any(|m| self.ledger.is_live(m.key)))
-            .map(|group| metric_of(&group.rank))
-            .collect();
-        for number in listed {
-            let Some(group) = self.group(GroupIndex(number)) else {
-                self.vacant.push(number);
-                continue;
-            };
-            let missing = self.keys_of(number).count() as u64;
-            let dormant =
-                group.members.iter().filter(|m| self.ledger.is_dormant(m.key)).count() as u64;
-            let is_sent = group.state == State::Admitted && missing == 0 && dormant == 0;
-            let slots = match (is_over, missing) {
-                (false, missing) => missing,
-                (true, 0) => dormant,
-                // There is no room for anything new.
-                (true, _) => NO_ROOM,
-            };
-            if is_sent || now.saturating_sub(group.wanted_at) > WANTED_FOR {
-                if let Some(group) = self.group_mut(GroupIndex(number)) {
-                    group.is_listed = false;
-                }
-                continue;
-            }
-            let blocked = matches!(group.state, State::Evicted { until, .. } if until > now);
-            if !blocked {
-                let metric = metric_of(&group.rank);
-                // What is new to a metric of which leases are over is decided by itself: there is no
-                // room for it, and its metric goes on without it.
-                let is_alone = is_over && missing > 0;
-                let grows =
-                    is_alone || self.metrics.contains_key(&metric) || held.contains(&metric);
-                demand.push(Demand { rank: group.rank.clone(), slots, grows });
-            }
-            self.listed.push(number);
-        }
-        demand
-    }
-
-    /// The series of a group that hold no lease.
-    fn keys_of(&self, number: u32) -> impl Iterator<Item = (Key, u16)> + '_ {
-        let group = self.group(GroupIndex(number));
-        group.into_iter().flat_map(|group| {
-            group
-                .members
-                .iter()
-                .filter(|member| !self.ledger.is_live(member.key))
-                .map(|member| (member.key, group.rank.class))
-        })
-    }
-
-    /// The series of a group.
-    fn members_of(&self, number: u32) -> impl Iterator<Item = Key> + '_ {
-        let group = self.group(GroupIndex(number));
-        group.into_iter().flat_map(|group| group.members.iter().map(|member| member.key))
     }
 
     /// Keeps a group from being sent. One that is being sent is sent no more, as a whole.
     fn withhold(&mut self, index: GroupIndex, reason: Reason, now: Duration, wall: Timestamp) {
-        let Some(group) = self.group(index) else { return };
+        let Some(group) = self.groups.get(index) else { return };
         let was_sent = group.state == State::Admitted
             && group.members.iter().any(|member| self.ledger.is_live(member.key));
         let since = match group.state {
@@ -492,7 +430,10 @@ impl Admission {
             }
             _ => State::Waiting { since, reason },
         };
-        self.set_state(index, state);
+        if let State::Evicted { until, .. } = state {
+            self.evictions.note(group.rank.group, until);
+        }
+        self.groups.set_state(index, state);
     }
 
     /// Notes a sample that could be sent; see [`Points::seen`].
@@ -577,6 +518,7 @@ impl Admission {
         for index in groups {
             self.withhold(index, Reason::ServerFull, now, wall);
         }
+        self.evictions.keep(now);
         doubtful
     }
 
@@ -587,62 +529,21 @@ impl Admission {
 
     /// All groups, for the report.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter().flatten()
-    }
-
-    fn group(&self, index: GroupIndex) -> Option<&Group> {
-        self.groups.get(index.0 as usize)?.as_ref()
-    }
-
-    fn group_mut(&mut self, index: GroupIndex) -> Option<&mut Group> {
-        self.groups.get_mut(index.0 as usize)?.as_mut()
-    }
-
-    fn add_group(&mut self, rank: Rank) -> u32 {
-        let id = (rank.group, rank.class);
-        let sends = self.policy.class(rank.class).is_none_or(|class| class.send);
-        let reason = if sends { Reason::Budget } else { Reason::Policy };
-        let state = State::Waiting { since: Timestamp::MIN, reason };
-        let wanted_at = Duration::ZERO;
-        let group = Group { rank, members: Vec::new(), state, wanted_at, is_listed: false };
-        let number = self.vacant.pop().unwrap_or(self.groups.len() as u32);
-        match self.groups.get_mut(number as usize) {
-            Some(slot) => *slot = Some(group),
-            None => self.groups.push(Some(group)),
-        }
-        self.index.insert(id, number);
-        number
-    }
-
-    fn intern(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
-            return known.clone();
-        }
-        let new: Arc<str> = name.into();
-        self.names.insert(new.clone());
-        new
-    }
-
-    /// The only way a group's state changes, so that admitted metrics are counted right.
-    fn set_state(&mut self, index: GroupIndex, state: State) {
-        let Some(group) = self.group_mut(index) else { return };
-        let was = group.state == State::Admitted;
-        let is = state == State::Admitted;
-        group.state = state;
-        if was == is {
-            return;
-        }
-        let metric = metric_of(&group.rank);
-        let count = self.metrics.entry(metric.clone()).or_insert(0);
-        *count = if is { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
-            self.metrics.remove(&metric);
-        }
+        self.groups.iter()
     }
 }
 
-fn metric_of(rank: &Rank) -> (u16, Arc<str>, Arc<str>) {
-    (rank.class, rank.family.clone(), rank.job.clone())
+/// Quotas of which nothing is used. Those that are not per label are there from the start, since
+/// slots may be guaranteed to them.
+fn quotas_of(policy: &Policy) -> (Quotas, HashMap<(u32, Box<str>), u32>) {
+    let mut quotas = Quotas { sets: vec![Arc::default()], each: Vec::new() };
+    let mut numbers = HashMap::new();
+    for (number, quota) in policy.quotas().iter().enumerate().filter(|(_, it)| it.per.is_none()) {
+        numbers.insert((number as u32, Box::from("")), quotas.each.len() as u32);
+        let (max, guaranteed) = (quota.series, quota.guaranteed);
+        quotas.each.push(super::share::Quota { max, used: 0, guaranteed });
+    }
+    (quotas, numbers)
 }
 
 #[cfg(test)]

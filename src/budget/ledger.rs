@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stint_model::Span;
-use stint_storage::Disk;
+use stint_storage::{Disk, DiskError};
 
 use super::group::{Key, KeyHasher};
 use file::{Entry, LedgerFile};
@@ -45,6 +45,8 @@ struct Lease {
     ends: Duration,
     /// Found at start, and not used since.
     is_dormant: bool,
+    /// Whether the file says for how long the series was not sent.
+    is_unused_written: bool,
     class: u16,
     state: State,
 }
@@ -62,7 +64,7 @@ pub enum GrantError {
     },
     /// The grant could not be made durable.
     #[error("cannot write the ledger: {0}; no new series are forwarded until it can be written")]
-    Disk(#[from] stint_storage::DiskError),
+    Disk(#[from] DiskError),
 }
 
 /// What was found when the ledger was opened.
@@ -114,7 +116,9 @@ impl Ledger {
         ledger.checkpoint_at = now;
         for Entry { key, class, unused } in entries {
             let ends = now + ledger.hold.saturating_sub(unused);
-            let lease = Lease { ends, is_dormant: true, class, state: State::Recovered };
+            let is_unused_written = !unused.is_zero();
+            let state = State::Recovered;
+            let lease = Lease { ends, is_dormant: true, is_unused_written, class, state };
             // What comes later in the file holds.
             ledger.remove(key);
             ledger.insert(key, lease);
@@ -174,24 +178,36 @@ impl Ledger {
         self.append(&new, now)?;
         let ends = now + self.hold;
         for (key, class) in new {
-            let lease = Lease { ends, is_dormant: false, class, state: State::Unconfirmed };
+            let (is_dormant, is_unused_written) = (false, false);
+            let state = State::Unconfirmed;
+            let lease = Lease { ends, is_dormant, is_unused_written, class, state };
             self.insert(key, lease);
         }
         Ok(())
     }
 
-    /// Makes those of `keys` that are dormant fit for use. When it returns `Ok`, that is on disk.
+    /// Makes those of `keys` that are dormant fit for use. When it returns `Ok`, that is on disk. Those of
+    /// which the file does not say that they were unused need no writing, and become fit for use even
+    /// when the disk fails.
     pub fn renew(
         &mut self,
         keys: impl IntoIterator<Item = Key>,
         now: Duration,
     ) -> Result<(), GrantError> {
-        let mut dormant: Vec<(Key, u16)> = keys
-            .into_iter()
-            .filter_map(|key| self.leases.get(&key).map(|lease| (key, lease)))
-            .filter(|(_, lease)| lease.is_dormant)
-            .map(|(key, lease)| (key, lease.class))
-            .collect();
+        let mut dormant: Vec<(Key, u16)> = Vec::new();
+        for key in keys {
+            match self.leases.get_mut(&key) {
+                Some(lease) if lease.is_dormant && lease.is_unused_written => {
+                    dormant.push((key, lease.class));
+                }
+                // A restart holds it for the whole hold time, whether it was used in this run or not.
+                Some(lease) if lease.is_dormant => {
+                    lease.is_dormant = false;
+                    lease.ends = now + self.hold;
+                }
+                _ => {}
+            }
+        }
         dormant.sort_unstable();
         dormant.dedup();
         if dormant.is_empty() {
@@ -201,10 +217,16 @@ impl Ledger {
         for (key, _) in dormant {
             if let Some(lease) = self.leases.get_mut(&key) {
                 lease.is_dormant = false;
+                lease.is_unused_written = false;
                 lease.ends = now + self.hold;
             }
         }
         Ok(())
+    }
+
+    /// The series that hold leases, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.leases.keys().copied()
     }
 
     fn append(&mut self, new: &[(Key, u16)], now: Duration) -> Result<(), GrantError> {
@@ -212,11 +234,7 @@ impl Ledger {
             .iter()
             .map(|(key, class)| Entry { key: *key, class: *class, unused: Duration::ZERO })
             .collect();
-        let before = entries(&self.leases, self.hold, now);
-        if let Some(file) = &mut self.file {
-            file.append(&new, before)?;
-        }
-        Ok(())
+        self.write(now, |file, before| file.append(&new, before))
     }
 
     /// Notes that bytes of these series are about to be handed to the network and may arrive until
@@ -319,11 +337,32 @@ impl Ledger {
 
     /// Writes all live leases as a new file.
     pub fn checkpoint(&mut self, now: Duration) -> Result<(), GrantError> {
-        let entries = entries(&self.leases, self.hold, now);
-        if let Some(file) = &mut self.file {
-            file.rewrite(entries)?;
+        self.write(now, |file, leases| file.rewrite(leases))
+    }
+
+    /// Writes with all leases at hand, and notes of which the file says that they were unused.
+    fn write(
+        &mut self,
+        now: Duration,
+        write: impl FnOnce(&mut LedgerFile, &mut dyn Iterator<Item = Entry>) -> Result<(), DiskError>,
+    ) -> Result<(), GrantError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let before = file.rewrites();
+        let outcome = write(file, &mut entries(&self.leases, self.hold, now));
+        if file.rewrites() == before {
+            return outcome.map_err(GrantError::from);
         }
-        Ok(())
+        // A new file that failed may be there all the same; where that cannot be seen, it is.
+        let found = outcome.is_err().then(|| file.unused_in_file());
+        for (key, lease) in &mut self.leases {
+            let unused = self.hold.saturating_sub(lease.ends.saturating_sub(now));
+            let written = lease.is_dormant && unused >= Duration::from_secs(1);
+            lease.is_unused_written = match &found {
+                Some(Some(found)) => written && found.contains(key),
+                Some(None) | None => written,
+            };
+        }
+        outcome.map_err(GrantError::from)
     }
 
     fn insert(&mut self, key: Key, lease: Lease) {

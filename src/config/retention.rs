@@ -1,10 +1,13 @@
 //! `retention.toml`: what is kept here, and what may be spent elsewhere.
 
 use stint_model::labels::NameScheme;
-use stint_model::{Labels, Selector, Span};
+use stint_model::{Labels, Span};
 
 use super::decode::{Context, Section};
 use super::node::{Node, Position};
+use super::policy::{
+    Class, HistogramRule, Quota, interval, read_classes, read_histograms, read_quotas,
+};
 use super::remote_write::RemoteWrite;
 
 /// What is kept here.
@@ -36,6 +39,10 @@ pub struct Budget {
     /// In order of importance; a series belongs to the first class that selects it, and to an
     /// unnamed last one when none does.
     pub classes: Vec<Class>,
+    /// How many slots some series may use together; all that select a series hold for it.
+    pub quotas: Vec<Quota>,
+    /// How much of histograms is sent; the first that selects one holds.
+    pub histograms: Vec<HistogramRule>,
 }
 
 impl Budget {
@@ -46,7 +53,7 @@ impl Budget {
             points_per_minute: Some(10_000),
             interval: Some(Span::MINUTE),
             reserve: 0.05,
-            classes: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -54,21 +61,6 @@ impl Budget {
     pub fn is_limited(&self) -> bool {
         self.series.is_some() || self.points_per_minute.is_some()
     }
-}
-
-/// Series that are treated alike.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Class {
-    /// Names it in reports; unique.
-    pub name: String,
-    /// A series belongs to the class when any of these selects it (labels as they are sent).
-    pub selectors: Vec<Selector>,
-    /// Whether its series are sent at all.
-    pub send: bool,
-    /// Most series of the class; `None` = only the budget limits it.
-    pub series: Option<u64>,
-    /// Overrides the budget's interval.
-    pub interval: Option<Span>,
 }
 
 /// `retention.toml` as it is written, before it meets the endpoints.
@@ -88,6 +80,8 @@ struct BudgetKeys {
     interval: Option<Span>,
     reserve: Option<f64>,
     classes: Option<Vec<Class>>,
+    quotas: Option<Vec<Quota>>,
+    histograms: Option<Vec<HistogramRule>>,
 }
 
 /// A number, or the word `unlimited`.
@@ -180,6 +174,8 @@ impl BudgetKeys {
             interval: interval(&mut section),
             reserve: section.f64("reserve"),
             classes: section.has("class").then(|| read_classes(&mut section)),
+            quotas: section.has("quota").then(|| read_quotas(&mut section)),
+            histograms: section.has("histogram").then(|| read_histograms(&mut section)),
         };
         if keys.reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
             section.error("reserve", "`reserve` is a part of `series`, from 0 to below 1");
@@ -197,6 +193,8 @@ impl BudgetKeys {
             interval: self.interval.or(wider.interval),
             reserve: self.reserve.or(wider.reserve),
             classes: self.classes.or_else(|| wider.classes.clone()),
+            quotas: self.quotas.or_else(|| wider.quotas.clone()),
+            histograms: self.histograms.or_else(|| wider.histograms.clone()),
         }
     }
 
@@ -218,54 +216,8 @@ impl BudgetKeys {
             interval: interval.filter(|interval| *interval > Span::ZERO),
             reserve: self.reserve.unwrap_or(free.reserve),
             classes: self.classes.unwrap_or_default(),
+            quotas: self.quotas.unwrap_or_default(),
+            histograms: self.histograms.unwrap_or_default(),
         }
     }
-}
-
-/// What PromQL looks back at most for a sample, by default.
-const INTERVAL_SHOWN_MAX: Span = Span(5 * Span::MINUTE.0);
-
-/// The distance of forwarded samples. Readers look back five minutes, and the remote forgets a series
-/// after twenty.
-fn interval(section: &mut Section<'_>) -> Option<Span> {
-    let interval = section.span("interval")?;
-    if interval > INTERVAL_SHOWN_MAX {
-        section.warn("interval", format!(
-            "`interval = \"{interval}\"` is longer than the {INTERVAL_SHOWN_MAX} that queries look back: between two samples the series are not seen"
-        ));
-    }
-    Some(interval)
-}
-
-fn read_classes(section: &mut Section<'_>) -> Vec<Class> {
-    let mut classes: Vec<Class> = Vec::new();
-    for mut class in section.sections("class") {
-        let name = class.string_or("name", "");
-        if name.is_empty() {
-            class.error("name", "a class needs a `name`");
-        } else if classes.iter().any(|other| other.name == name) {
-            class.error("name", format!("another class is named `{name}`"));
-        }
-        let texts = class.texts("match");
-        if texts.is_empty() {
-            let message = "a class needs `match`, a list of series selectors";
-            class.error("match", message);
-        }
-        let mut selectors = Vec::new();
-        for (at, text) in texts {
-            match super::selector::read(text) {
-                Ok(selector) => selectors.push(selector),
-                Err(message) => class.cx.error(at, message),
-            }
-        }
-        classes.push(Class {
-            name,
-            selectors,
-            send: class.bool_or("send", true),
-            series: class.u64("series"),
-            interval: interval(&mut class),
-        });
-        class.finish();
-    }
-    classes
 }

@@ -311,6 +311,59 @@ fn mistakes_in_the_retention_file_are_told_with_their_place() {
 }
 
 #[test]
+fn a_policy_is_read() {
+    let config = read(
+        "remote_write: [{url: 'http://a/', name: a}]",
+        "[budget]\nseries = 100\n\
+         [[budget.class]]\nname = 'few'\nmatch = ['{job=\"a\"}']\ntargets = 2\n\
+         [[budget.quota]]\nname = 'job'\nper = 'job'\nseries = 20\n\
+         [[budget.quota]]\nname = 'shop'\nmatch = ['{service=\"shop\"}']\nguaranteed = 5\n\
+         [[budget.histogram]]\nmatch = ['h']\nlevel = 'thin'\nat_least = 'totals'\nbuckets = [0.5, 1]\n\
+         [[budget.histogram]]\nmatch = ['n']\nresolution = 3\n",
+    );
+    let budget = &config.unwrap().remote_write[0].budget;
+    assert_eq!(budget.classes[0].targets, Some(2));
+    let (job, shop) = (&budget.quotas[0], &budget.quotas[1]);
+    assert_eq!((job.per.as_deref(), job.series, job.guaranteed), (Some("job"), Some(20), 0));
+    assert_eq!((shop.per.as_deref(), shop.series, shop.guaranteed), (None, None, 5));
+    let (thin, coarse) = (&budget.histograms[0], &budget.histograms[1]);
+    assert_eq!((thin.level, thin.at_least), (Level::Thin, Level::Totals));
+    assert_eq!(thin.bounds, [0.5, 1.0]);
+    assert_eq!(
+        (coarse.level, coarse.at_least, coarse.resolution),
+        (Level::Full, Level::Full, Some(3))
+    );
+}
+
+#[test]
+fn mistakes_in_a_policy_are_told() {
+    let told = |retention: &str| {
+        let remote = "remote_write: [{url: 'http://a/', name: a}]";
+        read(remote, retention).unwrap_err().to_string().replace("retention.toml:", "")
+    };
+    insta::assert_snapshot!(told(
+        "[budget]\nseries = 9\n\
+         class = [{ name = 'x', match = ['a'], targets = 0 }]\n\
+         quota = [{ name = 'x' }, { name = 'x', per = 'job', guaranteed = 3, series = 2 }]\n\
+         histogram = [{ match = ['a{le=\"1\"}'], level = 'thick' }, \
+                      { match = ['a'], level = 'totals', at_least = 'thin', buckets = ['+Inf'], resolution = 9 }]\n"
+    ), @r##"
+        3:39: a class of no targets is one with `send = false`
+        4:10: a quota needs `match` or `per`, or it would be the budget
+        4:10: a quota needs `series` (most slots) or `guaranteed` (least)
+        4:28: another quota is named `x`
+        4:53: what is guaranteed is for all of `match`; leave out `per`
+        4:69: `series` is less than `guaranteed`
+        5:16: a histogram is selected as a whole, not by `le`
+        5:39: a histogram rule needs `level`, `at_least` or `resolution`
+        5:47: `budget.histogram[0].level`: thick is none of full, thin, totals, nothing
+        5:93: `at_least` cannot be more than `level`
+        5:123: +Inf is not the bound of a bucket; +Inf always stays
+        5:145: `budget.histogram[1].resolution`: 9 is not a whole number from -4 to 8
+    "##);
+}
+
+#[test]
 fn a_retention_section_comes_before_the_retention_file() {
     let retention = "retention.time = '3d'";
     assert_eq!(read("", retention).unwrap().retention.time, Span(3 * Span::DAY.0));

@@ -22,7 +22,7 @@ use crate::config::{Auth, Credential, RemoteWrite};
 const FILE: &str = "account";
 /// What lies in a directory that is taken over, in the order in which it is.
 const CURSOR: &str = "cursor";
-const LEDGER: [&str; 2] = ["ledger", "ledger.doubt"];
+const LEDGER: [&str; 3] = ["ledger", "ledger.doubt", "ledger.evicted"];
 
 /// An account, as it can be told without revealing anything: a hash of address and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

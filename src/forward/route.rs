@@ -132,6 +132,10 @@ struct Route {
     /// For [`Points::seen`](crate::budget::points::Points::seen).
     mark: u32,
     target: u64,
+    /// Only some targets of its class are sent.
+    is_sampled: bool,
+    /// The finest resolution of its native histograms.
+    resolution: Option<i32>,
     seen: Duration,
 }
 
@@ -235,6 +239,11 @@ impl Router {
         }
         let Some(route) = self.routes.get_mut(&series) else { return };
         route.seen = now;
+        if route.is_sampled
+            && let Ok(outgoing) = &route.to
+        {
+            admission.saw(outgoing.group, now);
+        }
         // A stale marker alone never makes a series active at the endpoint.
         if let Ok(outgoing) = &route.to
             && !matches!(sample.value, Value::Stale)
@@ -263,6 +272,8 @@ impl Router {
             class: 0,
             mark: 0,
             target,
+            is_sampled: false,
+            resolution: None,
             seen: now,
         };
         let Some(labels) = self.rules.apply(labels) else { return route };
@@ -274,6 +285,8 @@ impl Router {
         };
         route.class = place.class;
         route.interval = self.rules.interval_of(admission, place.class);
+        route.is_sampled = admission.samples_targets(place.class);
+        route.resolution = place.resolution;
         route.to = Ok(Arc::new(Outgoing { key, group: place.group, labels, label_bytes }));
         route
     }
@@ -325,7 +338,7 @@ impl Router {
             }
         }
         route.thinner.taken(sample.at, &sample.value);
-        let payload = Payload::Sample(sample);
+        let payload = Payload::Sample(coarse(sample, route.resolution));
         Decision::Send(Item { series: Arc::clone(outgoing), payload, maybe_sent })
     }
 
@@ -361,6 +374,16 @@ impl Router {
         });
         self.phases.retain(|target| targets.contains(&target));
     }
+}
+
+/// The sample with its native histogram at `resolution` at most.
+fn coarse(mut sample: Sample, resolution: Option<i32>) -> Sample {
+    if let (Value::Histogram(histogram), Some(resolution)) = (&mut sample.value, resolution)
+        && histogram.schema() > resolution
+    {
+        Arc::make_mut(histogram).reduce_resolution(resolution);
+    }
+    sample
 }
 
 enum Decision {

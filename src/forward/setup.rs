@@ -78,7 +78,7 @@ impl Begun {
         }
         let admission = Admission::open(Opening {
             limits: Limits::resolve(&config.url, &config.budget),
-            policy: Policy::new(config.budget.classes.clone()),
+            policy: Policy::of(&config.budget),
             disk: Arc::clone(&setup.disk),
             path: &directory.join("ledger"),
             ran_before: saved != Saved::Nothing && setup.past == Past::Own,

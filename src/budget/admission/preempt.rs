@@ -5,14 +5,15 @@ use std::time::Duration;
 use stint_model::Timestamp;
 
 use super::{Admission, GroupIndex, State};
-use crate::budget::policy::{Demand, Rank, Reason};
+use crate::budget::policy::Reason;
+use crate::budget::share::Demand;
 
 /// Decisions of this kind are made at most this often, so that what users see is stable.
 const PREEMPT_EVERY: Duration = Duration::from_mins(10);
 
 impl Admission {
-    /// Stops sending whole metrics of the least important classes until what is withheld from
-    /// better ones will fit. Their slots come free only after the hold time.
+    /// Stops sending whole metrics of the least important classes until as much as can be of what is
+    /// withheld from better ones will fit. Their slots come free only after the hold time.
     pub(super) fn preempt(
         &mut self,
         withheld: &[(Demand, Reason)],
@@ -24,21 +25,22 @@ impl Admission {
         }
         let mut coming = self.slots_of_evicted();
         for class in 0..self.policy.classes().len() as u16 {
-            let needed: u64 = withheld
-                .iter()
-                .filter(|(demand, reason)| *reason == Reason::Budget && demand.rank.class == class)
-                .map(|(demand, _)| demand.slots)
-                .sum();
+            let units = units_of(withheld, class);
+            if units.is_empty() {
+                continue;
+            }
+            // What helps nobody, because the demand is for more than there is, stays where it is.
+            let most = coming.saturating_add(self.slots_below(class));
+            let needed = units.into_iter().fold(0u64, |sum, slots| {
+                if sum.saturating_add(slots) <= most { sum + slots } else { sum }
+            });
             let covered = coming.min(needed);
             coming -= covered;
             let lacking = needed - covered;
             if lacking > 0 {
                 self.preempt_at = now + PREEMPT_EVERY;
-                // A part would help nobody when the demand is for more than all lower classes hold.
-                if self.slots_below(class) >= lacking {
-                    let freed = self.evict_below(class, lacking, now, wall);
-                    coming += freed.saturating_sub(lacking);
-                }
+                let freed = self.evict_below(class, lacking, now, wall);
+                coming += freed.saturating_sub(lacking);
             }
         }
     }
@@ -61,27 +63,40 @@ impl Admission {
     }
 
     fn evict_below(&mut self, class: u16, needed: u64, now: Duration, wall: Timestamp) -> u64 {
-        let mut candidates: Vec<(Rank, u32)> = self
+        // The last metric of the last class goes first.
+        let mut candidates: Vec<(u16, u32, GroupIndex)> = self
             .groups
-            .iter()
-            .enumerate()
-            .filter_map(|(at, group)| group.as_ref().map(|group| (at, group)))
+            .numbered()
             .filter(|(_, group)| group.rank.class > class && group.state == State::Admitted)
-            .map(|(at, group)| (group.rank.clone(), at as u32))
+            .map(|(index, group)| (group.rank.class, self.groups.place_of(group.metric), index))
             .collect();
-        candidates.sort_by(|a, b| b.0.cmp(&a.0));
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
         let mut freed = 0;
-        let mut metric: Option<Rank> = None;
-        for (rank, at) in candidates {
-            let same = metric.as_ref().is_some_and(|metric| metric.same_metric(&rank));
-            if freed >= needed && !same {
+        let mut last = None;
+        for (class, metric, index) in candidates {
+            if freed >= needed && last != Some((class, metric)) {
                 break;
             }
-            let index = GroupIndex(at);
-            freed += self.group(index).map_or(0, |group| self.leased(group));
+            freed += self.groups.get(index).map_or(0, |group| self.leased(group));
             self.withhold(index, Reason::Budget, now, wall);
-            metric = Some(rank);
+            last = Some((class, metric));
         }
         freed
     }
+}
+
+/// The slots of each unit of a class for which there is no room, in order of rank.
+fn units_of(withheld: &[(Demand, Reason)], class: u16) -> Vec<u64> {
+    let lacks =
+        |(demand, reason): &&(Demand, Reason)| *reason == Reason::Budget && demand.class == class;
+    let mut units: Vec<(&Demand, u64)> = Vec::new();
+    for (demand, _) in withheld.iter().filter(lacks) {
+        match units.last_mut() {
+            Some((last, slots)) if !last.grows && !demand.grows && last.is_same_unit(demand) => {
+                *slots = slots.saturating_add(demand.slots[0]);
+            }
+            _ => units.push((demand, demand.slots[0])),
+        }
+    }
+    units.into_iter().map(|(_, slots)| slots).collect()
 }

@@ -38,6 +38,8 @@ pub(super) struct LedgerFile {
     open: Option<Box<dyn DiskFile>>,
     /// Entries in the file, ended leases included.
     entries: u64,
+    /// How often a new file was made, or tried to.
+    rewrites: u64,
 }
 
 impl fmt::Debug for LedgerFile {
@@ -54,7 +56,7 @@ impl LedgerFile {
             Err(error) if error.is_not_found() => (Vec::new(), Found::Missing),
             Err(error) => (Vec::new(), Found::Damaged(error.to_string())),
         };
-        let file = Self { disk, path: path.to_path_buf(), open: None, entries: 0 };
+        let file = Self { disk, path: path.to_path_buf(), open: None, entries: 0, rewrites: 0 };
         (file, entries, found)
     }
 
@@ -83,10 +85,27 @@ impl LedgerFile {
         if let Some(dir) = self.path.parent() {
             create_dir_durably(&*self.disk, dir)?;
         }
+        self.rewrites += 1;
         write_atomically(&*self.disk, &self.path, &bytes)?;
         self.open = Some(self.disk.open(&self.path)?);
         self.entries = entries.len() as u64;
         Ok(())
+    }
+
+    /// How often a new file was made, or tried to.
+    pub(super) fn rewrites(&self) -> u64 {
+        self.rewrites
+    }
+
+    /// The series that the file on disk says were unused for a while; nothing when it cannot be read.
+    pub(super) fn unused_in_file(&self) -> Option<HashSet<Key>> {
+        let (entries, found) = match read_all(&*self.disk, &self.path) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) if error.is_not_found() => (Vec::new(), Found::Missing),
+            Err(_) => return None,
+        };
+        let unused = entries.iter().filter(|entry| !entry.unused.is_zero());
+        (!matches!(found, Found::Damaged(_))).then(|| unused.map(|entry| entry.key).collect())
     }
 
     /// Whether enough leases have ended since the last checkpoint to write a new one.

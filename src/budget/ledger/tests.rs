@@ -117,13 +117,33 @@ fn what_was_used_again_before_a_crash_is_held_in_full() {
 fn what_cannot_be_renewed_stays_dormant() {
     let disk = SimDisk::new();
     open(&disk, secs(0)).0.grant(&keys(0..1), 1, secs(0)).unwrap();
-    let (mut ledger, _) = open(&disk, secs(0));
+    // The file says that the series was unused for ten minutes.
+    open(&disk, secs(0)).0.advance(secs(600)).unwrap();
+    let (mut ledger, _) = open(&disk, secs(600));
     disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
-    assert!(ledger.renew(plain(0..1), secs(0)).is_err());
+    assert!(ledger.renew(plain(0..1), secs(600)).is_err());
     assert!(ledger.is_dormant(Key(0)));
     disk.set_plan(None);
-    ledger.renew(plain(0..1), secs(0)).unwrap();
+    ledger.renew(plain(0..1), secs(600)).unwrap();
     assert!(!ledger.is_dormant(Key(0)));
+}
+
+#[test]
+fn on_a_full_disk_what_was_sent_until_the_end_goes_on() {
+    let disk = SimDisk::new();
+    open(&disk, secs(0)).0.grant(&keys(0..2), 2, secs(0)).unwrap();
+    let (mut ledger, _) = open(&disk, secs(0));
+    disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    ledger.renew(plain(0..1), secs(0)).unwrap();
+    // A checkpoint that fails leaves the file as it is.
+    assert!(ledger.advance(secs(300)).is_err());
+    ledger.renew(plain(1..2), secs(300)).unwrap();
+    disk.set_plan(None);
+    // However it ends, what was used is held for the whole hold time.
+    let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(300));
+    assert_eq!(found, Found::Leases(2));
+    ledger.advance(secs(300 + 22 * 60 - 1)).unwrap();
+    assert_eq!(ledger.live(), 2);
 }
 
 #[test]

@@ -89,6 +89,9 @@ async fn what_a_full_account_did_not_take_before_a_restart_is_found_after_it() {
     all.extend(gauges("late", 0..5));
     world.scrape(&all, 1.0).await;
     world.kill().await;
+    // It ended before it could write that down.
+    let evicted = directory(&world.config.name).join("ledger.evicted");
+    stint_storage::Disk::remove(&world.disk, &evicted).unwrap();
     world.start();
     for n in 0..80 {
         world.scrape(&all, f64::from(n)).await;
@@ -97,6 +100,27 @@ async fn what_a_full_account_did_not_take_before_a_restart_is_found_after_it() {
     assert!(stored.len() == 300 && stored.values().all(|samples| samples.len() >= 20));
     let refused = world.status().counters.refused["max-active-series"];
     assert_eq!(refused, 5, "each once more");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_account_did_not_take_is_not_asked_again_by_the_next_run() {
+    let mut world = World::new(budget(1000)).settled();
+    world.mimir.set_limit(300);
+    world.start();
+    pass(1).await;
+    let mut all = gauges("first", 0..300);
+    world.scrape(&all, 0.0).await;
+    pass(60).await;
+    all.extend(gauges("late", 0..5));
+    world.scrape(&all, 1.0).await;
+    world.kill().await;
+    world.start();
+    for n in 0..80 {
+        world.scrape(&all, f64::from(n)).await;
+    }
+    assert!(world.status().counters.refused.is_empty());
+    assert!(world.mimir.stored().values().all(|samples| samples.len() >= 20));
     world.account();
 }
 

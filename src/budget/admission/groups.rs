@@ -1,0 +1,311 @@
+//! The groups of one endpoint, and the metrics of jobs that they make up.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_model::{Labels, Timestamp};
+
+use super::{Rank, Reason};
+use crate::budget::group::{GroupId, Key};
+
+/// A group's number, valid until its last series is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupIndex(u32);
+
+impl GroupIndex {
+    /// The number.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The group of that number.
+    pub(super) fn of(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// What a group is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::budget) enum State {
+    /// Sent.
+    Admitted,
+    /// Not sent since a time, for a reason; considered at every plan.
+    Waiting { since: Timestamp, reason: Reason },
+    /// Not sent any more although it was; not considered again before `until`.
+    Evicted { since: Timestamp, reason: Reason, until: Duration },
+}
+
+/// One series of a group.
+#[derive(Clone, Debug)]
+pub(in crate::budget) struct Member {
+    pub(in crate::budget) key: Key,
+    pub(in crate::budget) labels: Labels,
+    /// How often it was registered and not forgotten: stored series may end up as the same one.
+    uses: u32,
+}
+
+/// Series that are sent together or not at all.
+#[derive(Clone, Debug)]
+pub(in crate::budget) struct Group {
+    pub(in crate::budget) rank: Rank,
+    pub(in crate::budget) members: Vec<Member>,
+    pub(in crate::budget) state: State,
+    /// Number of its metric of its job.
+    pub(super) metric: u32,
+    /// Number of the rule for its histogram.
+    pub(super) rule: Option<u16>,
+    /// Number of the set of quotas that it counts towards.
+    pub(super) quotas: u32,
+    /// The target that it comes from.
+    pub(super) target: u64,
+    /// When it was last seen, where anybody asks for that.
+    pub(super) seen: Duration,
+    pub(super) wanted_at: Duration,
+    pub(super) is_listed: bool,
+}
+
+/// A metric of a job in a class, as far as it counts towards the same quotas.
+#[derive(Clone, Debug)]
+pub(super) struct Metric {
+    pub(super) family: Arc<str>,
+    class: u16,
+    job: Arc<str>,
+    quotas: u32,
+    groups: u32,
+    admitted: u32,
+}
+
+/// What a new group is besides its names.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) rule: Option<u16>,
+    pub(super) quotas: u32,
+    pub(super) target: u64,
+    pub(super) state: State,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    all: Vec<Option<Group>>,
+    vacant: Vec<u32>,
+    index: HashMap<(GroupId, u16), u32>,
+    metrics: Vec<Option<Metric>>,
+    metric_index: HashMap<(u16, Arc<str>, Arc<str>, u32), u32>,
+    metrics_vacant: Vec<u32>,
+    /// Place of each metric in the order of class, family, job and quotas.
+    order: Vec<u32>,
+    is_ordered: bool,
+    names: HashSet<Arc<str>>,
+}
+
+impl Groups {
+    pub(super) fn get(&self, index: GroupIndex) -> Option<&Group> {
+        self.all.get(index.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: GroupIndex) -> Option<&mut Group> {
+        self.all.get_mut(index.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn find(&self, group: GroupId, class: u16) -> Option<GroupIndex> {
+        self.index.get(&(group, class)).map(|number| GroupIndex(*number))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.all.iter().flatten()
+    }
+
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
+        let numbered = self.all.iter().enumerate();
+        numbered.filter_map(|(at, group)| Some((GroupIndex(at as u32), group.as_ref()?)))
+    }
+
+    /// Adds a group without members.
+    pub(super) fn add(
+        &mut self,
+        class: u16,
+        family: &str,
+        job: &str,
+        group: GroupId,
+        place: Place,
+    ) -> GroupIndex {
+        let (family, job) = (self.intern(family), self.intern(job));
+        let metric = self.metric(class, &family, &job, place.quotas);
+        let new = Group {
+            rank: Rank { class, family, job, group },
+            members: Vec::new(),
+            state: place.state,
+            metric,
+            rule: place.rule,
+            quotas: place.quotas,
+            target: place.target,
+            seen: Duration::ZERO,
+            wanted_at: Duration::ZERO,
+            is_listed: false,
+        };
+        let number = self.vacant.pop().unwrap_or(self.all.len() as u32);
+        match self.all.get_mut(number as usize) {
+            Some(slot) => *slot = Some(new),
+            None => self.all.push(Some(new)),
+        }
+        self.index.insert((group, class), number);
+        GroupIndex(number)
+    }
+
+    /// Adds a series to a group; says whether it is new there.
+    pub(super) fn add_member(&mut self, index: GroupIndex, labels: &Labels, key: Key) -> bool {
+        let Some(group) = self.get_mut(index) else { return false };
+        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
+            member.uses += 1;
+            return false;
+        }
+        group.members.push(Member { key, labels: labels.clone(), uses: 1 });
+        true
+    }
+
+    /// Forgets one use of a series, and what is empty then; says whether the series is gone.
+    pub(super) fn remove_member(&mut self, index: GroupIndex, key: Key) -> bool {
+        let Some(group) = self.get_mut(index) else { return false };
+        let before = group.members.len();
+        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
+            member.uses -= 1;
+        }
+        group.members.retain(|member| member.uses > 0);
+        let (is_gone, is_empty) = (group.members.len() < before, group.members.is_empty());
+        if is_empty {
+            self.remove(index);
+        }
+        is_gone
+    }
+
+    fn remove(&mut self, index: GroupIndex) {
+        let state = State::Waiting { since: Timestamp::MIN, reason: Reason::Budget };
+        self.set_state(index, state);
+        let Some(group) = self.all.get_mut(index.0 as usize).and_then(Option::take) else { return };
+        self.index.remove(&(group.rank.group, group.rank.class));
+        if !group.is_listed {
+            self.vacant.push(index.0);
+        }
+        let Some(slot) = self.metrics.get_mut(group.metric as usize) else { return };
+        if let Some(metric) = slot {
+            metric.groups -= 1;
+            if metric.groups == 0 {
+                let Metric { class, family, job, quotas, .. } = metric.clone();
+                let place = (class, family, job, quotas);
+                self.metric_index.remove(&place);
+                self.metrics_vacant.push(group.metric);
+                *slot = None;
+            }
+        }
+        drop(group);
+        self.names.retain(|name| Arc::strong_count(name) > 1);
+    }
+
+    /// Makes the number of a group that is gone free, now that no list has it.
+    pub(super) fn unlisted(&mut self, index: GroupIndex) {
+        match self.get_mut(index) {
+            Some(group) => group.is_listed = false,
+            None => self.vacant.push(index.0),
+        }
+    }
+
+    fn metric(&mut self, class: u16, family: &Arc<str>, job: &Arc<str>, quotas: u32) -> u32 {
+        let place = (class, family.clone(), job.clone(), quotas);
+        if let Some(number) = self.metric_index.get(&place) {
+            if let Some(Some(metric)) = self.metrics.get_mut(*number as usize) {
+                metric.groups += 1;
+            }
+            return *number;
+        }
+        let (family, job) = (family.clone(), job.clone());
+        let new = Metric { class, family, job, quotas, groups: 1, admitted: 0 };
+        let number = self.metrics_vacant.pop().unwrap_or(self.metrics.len() as u32);
+        match self.metrics.get_mut(number as usize) {
+            Some(slot) => *slot = Some(new),
+            None => self.metrics.push(Some(new)),
+        }
+        self.metric_index.insert(place, number);
+        self.is_ordered = false;
+        number
+    }
+
+    fn intern(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        self.names.insert(new.clone());
+        new
+    }
+
+    /// Sees to it that [`Groups::place_of`] is right.
+    pub(super) fn order(&mut self) {
+        if self.is_ordered {
+            return;
+        }
+        self.is_ordered = true;
+        let mut sorted: Vec<(&Metric, u32)> = self
+            .metrics
+            .iter()
+            .enumerate()
+            .filter_map(|(number, metric)| Some((metric.as_ref()?, number as u32)))
+            .collect();
+        let by_names = |metric: &Metric| {
+            (metric.class, metric.family.clone(), metric.job.clone(), metric.quotas)
+        };
+        sorted.sort_by_cached_key(|(metric, _)| by_names(metric));
+        let mut order = vec![0; self.metrics.len()];
+        for (place, (_, number)) in sorted.iter().enumerate() {
+            if let Some(slot) = order.get_mut(*number as usize) {
+                *slot = place as u32;
+            }
+        }
+        self.order = order;
+    }
+
+    /// The place of a metric in the order of class, family, job and quotas.
+    pub(super) fn place_of(&self, metric: u32) -> u32 {
+        self.order.get(metric as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether something of the metric is sent.
+    pub(super) fn is_sent(&self, metric: u32) -> bool {
+        self.metrics
+            .get(metric as usize)
+            .is_some_and(|metric| metric.as_ref().is_some_and(|metric| metric.admitted > 0))
+    }
+
+    /// Families of which something is sent.
+    pub(super) fn families(&self) -> HashSet<&str> {
+        let sent = self.metrics.iter().flatten().filter(|metric| metric.admitted > 0);
+        sent.map(|metric| &*metric.family).collect()
+    }
+
+    /// The only way a group's state changes, so that admitted groups are counted right.
+    pub(super) fn set_state(&mut self, index: GroupIndex, state: State) {
+        let Some(group) = self.get_mut(index) else { return };
+        let was = group.state == State::Admitted;
+        let is = state == State::Admitted;
+        group.state = state;
+        let metric = group.metric;
+        if was == is {
+            return;
+        }
+        if let Some(Some(metric)) = self.metrics.get_mut(metric as usize) {
+            metric.admitted =
+                if is { metric.admitted + 1 } else { metric.admitted.saturating_sub(1) };
+        }
+    }
+
+    /// Whether nothing at all is known.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+            && self.names.is_empty()
+            && self.metric_index.is_empty()
+            && self.metrics.iter().all(Option::is_none)
+            && self.index.is_empty()
+    }
+}

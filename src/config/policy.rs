@@ -1,0 +1,207 @@
+//! What `retention.toml` says of the series that are sent: classes, quotas, histograms.
+
+use stint_model::labels::BUCKET_BOUND;
+use stint_model::{Selector, Span};
+
+use super::decode::Section;
+
+/// Series that are treated alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// Names it in reports; unique.
+    pub name: String,
+    /// A series belongs to the class when any of these selects it (labels as they are sent).
+    pub selectors: Vec<Selector>,
+    /// Whether its series are sent at all.
+    pub send: bool,
+    /// Most series of the class; `None` = only the budget limits it.
+    pub series: Option<u64>,
+    /// Overrides the budget's interval.
+    pub interval: Option<Span>,
+    /// Most targets of each job that are sent; `None` = all.
+    pub targets: Option<u64>,
+}
+
+/// How many slots some series may use together, and how many are kept for them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quota {
+    /// Names it in reports; unique.
+    pub name: String,
+    /// Which series it is about (labels as they are sent).
+    pub selectors: Vec<Selector>,
+    /// Each value of this label has a quota of its own; `__name__` means the metric family.
+    pub per: Option<String>,
+    /// Most slots; `None` = only the budget limits them.
+    pub series: Option<u64>,
+    /// Slots that nobody else gets.
+    pub guaranteed: u64,
+}
+
+/// How much of a histogram is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// All of it.
+    #[default]
+    Full,
+    /// Some of its buckets; `+Inf`, sum and count always.
+    Thin,
+    /// Sum and count.
+    Totals,
+    /// Nothing.
+    Nothing,
+}
+
+/// How histograms are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramRule {
+    /// Which histograms, by the name of the metric or of its buckets and by labels.
+    pub selectors: Vec<Selector>,
+    /// How much of them.
+    pub level: Level,
+    /// The least that may be sent of them when slots are scarce; `level` where nothing is said.
+    pub at_least: Level,
+    /// The bounds that a thinned histogram keeps; where there are none, every second.
+    pub bounds: Vec<f64>,
+    /// The finest resolution of native histograms.
+    pub resolution: Option<i32>,
+}
+
+/// Reads the selectors under `match`, of which there must be one where they are `required`.
+fn selectors(section: &mut Section<'_>, what: &str, required: bool) -> Vec<Selector> {
+    let texts = section.texts("match");
+    if texts.is_empty() && required {
+        section.error("match", format!("{what} needs `match`, a list of series selectors"));
+    }
+    let mut selectors = Vec::new();
+    for (at, text) in texts {
+        match super::selector::read(text) {
+            Ok(selector) => selectors.push(selector),
+            Err(message) => section.cx.error(at, message),
+        }
+    }
+    selectors
+}
+
+fn name(section: &mut Section<'_>, what: &str, mut others: impl Iterator<Item = String>) -> String {
+    let name = section.string_or("name", "");
+    if name.is_empty() {
+        section.error("name", format!("a {what} needs a `name`"));
+    } else if others.any(|other| other == name) {
+        section.error("name", format!("another {what} is named `{name}`"));
+    }
+    name
+}
+
+/// What PromQL looks back at most for a sample, by default.
+const INTERVAL_SHOWN_MAX: Span = Span(5 * Span::MINUTE.0);
+
+/// The distance of forwarded samples. Readers look back five minutes, and the remote forgets a series
+/// after twenty.
+pub(super) fn interval(section: &mut Section<'_>) -> Option<Span> {
+    let interval = section.span("interval")?;
+    if interval > INTERVAL_SHOWN_MAX {
+        section.warn("interval", format!(
+            "`interval = \"{interval}\"` is longer than the {INTERVAL_SHOWN_MAX} that queries look back: between two samples the series are not seen"
+        ));
+    }
+    Some(interval)
+}
+
+pub(super) fn read_classes(section: &mut Section<'_>) -> Vec<Class> {
+    let mut classes: Vec<Class> = Vec::new();
+    for mut class in section.sections("class") {
+        let name = name(&mut class, "class", classes.iter().map(|class| class.name.clone()));
+        let selectors = selectors(&mut class, "a class", true);
+        let targets = class.u64("targets");
+        if targets == Some(0) {
+            class.error("targets", "a class of no targets is one with `send = false`");
+        }
+        classes.push(Class {
+            name,
+            selectors,
+            send: class.bool_or("send", true),
+            series: class.u64("series"),
+            interval: interval(&mut class),
+            targets,
+        });
+        class.finish();
+    }
+    classes
+}
+
+pub(super) fn read_quotas(section: &mut Section<'_>) -> Vec<Quota> {
+    let mut quotas: Vec<Quota> = Vec::new();
+    for mut quota in section.sections("quota") {
+        let name = name(&mut quota, "quota", quotas.iter().map(|quota| quota.name.clone()));
+        let selectors = selectors(&mut quota, "a quota", false);
+        let per = quota.text("per").map(str::to_owned);
+        let (series, guaranteed) = (quota.u64("series"), quota.u64("guaranteed"));
+        if selectors.is_empty() && per.is_none() {
+            quota.error("match", "a quota needs `match` or `per`, or it would be the budget");
+        }
+        if series.is_none() && guaranteed.is_none() {
+            quota.error("series", "a quota needs `series` (most slots) or `guaranteed` (least)");
+        }
+        if per.is_some() && guaranteed.is_some() {
+            quota.error("guaranteed", "what is guaranteed is for all of `match`; leave out `per`");
+        }
+        if series.is_some_and(|series| series < guaranteed.unwrap_or(0)) {
+            quota.error("series", "`series` is less than `guaranteed`");
+        }
+        let guaranteed = guaranteed.unwrap_or(0);
+        quotas.push(Quota { name, selectors, per, series, guaranteed });
+        quota.finish();
+    }
+    quotas
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    match text {
+        "full" => Ok(Level::Full),
+        "thin" => Ok(Level::Thin),
+        "totals" => Ok(Level::Totals),
+        "nothing" => Ok(Level::Nothing),
+        _ => Err(format!("{text} is none of full, thin, totals, nothing")),
+    }
+}
+
+pub(super) fn read_histograms(section: &mut Section<'_>) -> Vec<HistogramRule> {
+    let mut rules = Vec::new();
+    for mut rule in section.sections("histogram") {
+        let selectors = selectors(&mut rule, "a histogram rule", true);
+        if selectors.iter().any(|s| s.matchers.iter().any(|m| m.name() == BUCKET_BOUND)) {
+            rule.error("match", "a histogram is selected as a whole, not by `le`");
+        }
+        let written = rule.parsed("level", level);
+        let level = written.unwrap_or_default();
+        let at_least = rule.parsed("at_least", self::level).unwrap_or(level);
+        if at_least < level {
+            rule.error("at_least", "`at_least` cannot be more than `level`");
+        }
+        let resolution = rule.parsed("resolution", |text| match text.parse::<i32>() {
+            Ok(number) if (-4..=8).contains(&number) => Ok(number),
+            _ => Err(format!("{text} is not a whole number from -4 to 8")),
+        });
+        let bounds = bounds(&mut rule);
+        if written.is_none() && at_least == level && resolution.is_none() {
+            rule.error("level", "a histogram rule needs `level`, `at_least` or `resolution`");
+        }
+        rules.push(HistogramRule { selectors, level, at_least, bounds, resolution });
+        rule.finish();
+    }
+    rules
+}
+
+fn bounds(rule: &mut Section<'_>) -> Vec<f64> {
+    let mut bounds = Vec::new();
+    for (at, text) in rule.texts("buckets") {
+        match text.parse::<f64>() {
+            Ok(bound) if bound.is_finite() => bounds.push(bound),
+            _ => {
+                rule.cx
+                    .error(at, format!("{text} is not the bound of a bucket; +Inf always stays"));
+            }
+        }
+    }
+    bounds
+}
