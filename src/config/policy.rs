@@ -155,7 +155,7 @@ pub(super) fn read_quotas(section: &mut Section<'_>) -> Vec<Quota> {
     quotas
 }
 
-fn level(text: &str) -> Result<Level, String> {
+fn read_level(text: &str) -> Result<Level, String> {
     match text {
         "full" => Ok(Level::Full),
         "thin" => Ok(Level::Thin),
@@ -172,9 +172,8 @@ pub(super) fn read_histograms(section: &mut Section<'_>) -> Vec<HistogramRule> {
         if selectors.iter().any(|s| s.matchers.iter().any(|m| m.name() == BUCKET_BOUND)) {
             rule.error("match", "a histogram is selected as a whole, not by `le`");
         }
-        let written = rule.parsed("level", level);
-        let level = written.unwrap_or_default();
-        let at_least = rule.parsed("at_least", self::level).unwrap_or(level);
+        let level = rule.parsed("level", read_level).unwrap_or_default();
+        let at_least = rule.parsed("at_least", read_level).unwrap_or(level);
         if at_least < level {
             rule.error("at_least", "`at_least` cannot be more than `level`");
         }
@@ -183,7 +182,7 @@ pub(super) fn read_histograms(section: &mut Section<'_>) -> Vec<HistogramRule> {
             _ => Err(format!("{text} is not a whole number from -4 to 8")),
         });
         let bounds = bounds(&mut rule);
-        if written.is_none() && at_least == level && resolution.is_none() {
+        if !rule.has("level") && at_least == level && resolution.is_none() {
             rule.error("level", "a histogram rule needs `level`, `at_least` or `resolution`");
         }
         rules.push(HistogramRule { selectors, level, at_least, bounds, resolution });

@@ -355,7 +355,6 @@ fn mistakes_in_a_policy_are_told() {
         4:53: what is guaranteed is for all of `match`; leave out `per`
         4:69: `series` is less than `guaranteed`
         5:16: a histogram is selected as a whole, not by `le`
-        5:39: a histogram rule needs `level`, `at_least` or `resolution`
         5:47: `budget.histogram[0].level`: thick is none of full, thin, totals, nothing
         5:93: `at_least` cannot be more than `level`
         5:123: +Inf is not the bound of a bucket; +Inf always stays

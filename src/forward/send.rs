@@ -70,6 +70,11 @@ pub enum Delivered {
 
 /// Failed attempts after which a request that gets nothing but 500 is taken apart.
 const SUSPECT_AFTER: u32 = 8;
+/// The same for a request that gets no answer, or one that speaks of the server's own trouble.
+const TROUBLE_AFTER: u32 = 16;
+/// Samples of which every request met with such trouble for so long, while others succeeded, are
+/// given up.
+const TROUBLE_MAX: Duration = Duration::from_mins(10);
 /// Requests per minute that are taken apart because the server is full.
 const LOOKS_PER_MINUTE: u32 = 256;
 /// How often it is taken apart while no other request succeeds either.
@@ -270,7 +275,7 @@ impl Sender {
         self.note(&error.0);
         self.warn_sparsely(backoff.attempts(), "no_answer", &error.0);
         // The request may have arrived: its leases stay touched until it cannot any more.
-        Next::Wait(piece.failed(now), wait)
+        self.suspect(piece.failed(now), 0, wait)
     }
 
     /// Whether a request of which a full server took an unknown part is sent again in halves, so that
@@ -339,18 +344,26 @@ impl Sender {
     }
 
     /// A request that fails again and again although others succeed holds something that the
-    /// endpoint cannot digest: it is taken apart until that is alone, and then given up.
+    /// endpoint, or something in front of it, cannot digest: it is taken apart until that is alone, and
+    /// then given up. A status of 0 means that there was no answer.
     fn suspect(&self, piece: Piece, status: u16, wait: Duration) -> Next {
-        if status != 500 || piece.failures < SUSPECT_AFTER {
+        let (after, patience) = match status {
+            500 => (SUSPECT_AFTER, Duration::ZERO),
+            0 | 502..=504 => (TROUBLE_AFTER, TROUBLE_MAX),
+            _ => return Next::Wait(piece, wait),
+        };
+        if piece.failures < after {
             return Next::Wait(piece, wait);
         }
         let success = self.success_ms.load(Ordering::Relaxed);
         let others_succeed = piece.failed_at.is_some_and(|failed| success > failed);
         if piece.is_one_series() {
-            if others_succeed {
+            let now = self.clock.monotonic().as_millis() as u64;
+            let failing = piece.failed_at.map_or(0, |failed| now.saturating_sub(failed));
+            if others_succeed && Duration::from_millis(failing) >= patience {
                 let samples = piece.samples();
                 let series = piece.items.first().map(|item| item.series.labels.to_string());
-                tracing::error!(endpoint = %self.name, series, samples, "gave up samples on which the endpoint fails");
+                tracing::error!(endpoint = %self.name, series, samples, status, "gave up samples on which the endpoint fails");
                 self.settle(&piece, |counters| counters.failed += samples);
                 return Next::Done;
             }

@@ -181,8 +181,8 @@ struct State {
     mood: Mood,
     /// One sample out of order rolls the whole request back, as with a Prometheus.
     rolls_back: bool,
-    /// Samples of which metric make it answer 500.
-    poison: Option<String>,
+    /// Samples of which metric make it answer what.
+    poison: Option<(String, Response)>,
     partitions: u64,
     partition_max: u64,
     samples_max: usize,
@@ -234,8 +234,8 @@ impl Mimir {
         }
     }
 
-    pub(super) fn set_poison(&self, metric: Option<&str>) {
-        self.state.lock().poison = metric.map(str::to_owned);
+    pub(super) fn set_poison(&self, metric: &str, answer: Response) {
+        self.state.lock().poison = Some((metric.to_owned(), answer));
     }
 
     pub(super) fn set_samples_max(&self, max: usize) {
@@ -345,9 +345,10 @@ impl State {
         if count > self.samples_max {
             return answer(413, "too large");
         }
-        let poisoned = |labels: &Labels| labels.metric_name() == self.poison.as_deref();
-        if self.poison.is_some() && all.iter().any(|(labels, _)| poisoned(labels)) {
-            return answer(500, "cannot digest that");
+        if let Some((metric, answer)) = &self.poison
+            && all.iter().any(|(labels, _)| labels.metric_name() == Some(metric))
+        {
+            return answer.clone();
         }
         if self.rolls_back {
             return self.take_all_or_nothing(&all);

@@ -474,7 +474,7 @@ async fn a_request_that_is_too_large_is_halved() {
 #[tokio::test(start_paused = true)]
 async fn what_the_endpoint_cannot_digest_is_isolated_and_given_up() {
     let mut world = World::new(Budget::default());
-    world.mimir.set_poison(Some("bad"));
+    world.mimir.set_poison("bad", answer(500, "cannot digest that"));
     world.start();
     pass(1).await;
     let mut series = gauges("good", 0..20);
@@ -487,6 +487,26 @@ async fn what_the_endpoint_cannot_digest_is_isolated_and_given_up() {
     assert_eq!((counters.sent, counters.failed, counters.pending), (800, 40, 0));
     assert_ordered(&world.mimir.stored());
     world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_never_lets_through_does_not_hold_up_the_rest() {
+    for status in [502, 503, 504] {
+        let mut world = World::new(Budget::default());
+        world.mimir.set_poison("bad", answer(status, "upstream trouble"));
+        world.start();
+        pass(1).await;
+        let mut series = gauges("good", 0..20);
+        series.extend(gauges("bad", 0..1));
+        for n in 0..40 {
+            world.scrape(&series, f64::from(n)).await;
+        }
+        pass(3000).await;
+        let counters = world.status().counters;
+        assert_eq!((counters.sent, counters.failed, counters.pending), (800, 40, 0));
+        assert_ordered(&world.mimir.stored());
+        world.account();
+    }
 }
 
 #[tokio::test(start_paused = true)]
