@@ -16,3 +16,4 @@ pub mod rules;
 pub mod scrape;
 pub mod server;
 pub mod telemetry;
+pub mod template;

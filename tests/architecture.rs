@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rules", &["config", "metrics", "template"]),
     ("scrape", &["config", "discovery", "http", "metrics"]),
     ("telemetry", &[]),
+    ("template", &[]),
 ];
 
 /// Modules that wire the others together.
