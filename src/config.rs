@@ -33,7 +33,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use files::files_matching;
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
-pub use policy::{Class, HistogramRule, Level, Quota};
+pub use policy::{Aggregate, Class, Fold, HistogramRule, Level, Quota};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use retention::{Budget, Retention, is_grafana_cloud};
 pub use scrape::{Limits, ScrapeConfig};

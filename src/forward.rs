@@ -8,6 +8,7 @@
 //! every sample of it is in exactly one counter of [`status`].
 
 pub mod account;
+mod aggregate;
 pub mod cursor;
 pub mod downsample;
 pub mod encode;

@@ -136,6 +136,8 @@ pub enum Reason {
     Policy,
     /// A bucket that the policy leaves out of its histogram.
     Buckets,
+    /// Part of an aggregate that is sent in its place.
+    Aggregated,
     /// Enough other targets of the job are sent.
     Targets,
     /// The metric gains more series in a minute than any may.
@@ -160,12 +162,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Budget,
         Self::ClassQuota,
         Self::Quota,
         Self::Policy,
         Self::Buckets,
+        Self::Aggregated,
         Self::Targets,
         Self::Growth,
         Self::FirstStart,
@@ -186,6 +189,7 @@ impl Reason {
             Self::Quota => "quota",
             Self::Policy => "policy",
             Self::Buckets => "buckets",
+            Self::Aggregated => "aggregated",
             Self::Targets => "targets",
             Self::Growth => "growth",
             Self::FirstStart => "first_start",

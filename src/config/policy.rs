@@ -1,6 +1,7 @@
-//! What `retention.toml` says of the series that are sent: classes, quotas, histograms.
+//! What `retention.toml` says of the series that are sent: classes, quotas, histograms, labels
+//! that are aggregated away.
 
-use stint_model::labels::BUCKET_BOUND;
+use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, QUANTILE};
 use stint_model::{Selector, Span};
 
 use super::decode::Section;
@@ -64,6 +65,45 @@ pub struct HistogramRule {
     pub bounds: Vec<f64>,
     /// The finest resolution of native histograms.
     pub resolution: Option<i32>,
+}
+
+/// How the series become one that differ only in labels that are aggregated away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fold {
+    /// Sum of increases: resets and ends of single series do not lower it.
+    Counter,
+    /// Sum of the present values.
+    Sum,
+    /// Mean of the present values.
+    Avg,
+    /// Least of the present values.
+    Min,
+    /// Largest of the present values.
+    Max,
+}
+
+impl Fold {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// Labels that are not sent: the series that differ in them alone become one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// Which series, by their labels before.
+    pub selectors: Vec<Selector>,
+    /// The labels.
+    pub without: Vec<String>,
+    /// What becomes of the values.
+    pub fold: Fold,
 }
 
 /// Reads the selectors under `match`, of which there must be one where they are `required`.
@@ -203,4 +243,36 @@ fn bounds(rule: &mut Section<'_>) -> Vec<f64> {
         }
     }
     bounds
+}
+
+pub(super) fn read_aggregates(section: &mut Section<'_>) -> Vec<Aggregate> {
+    let mut rules = Vec::new();
+    for mut rule in section.sections("aggregate") {
+        let selectors = selectors(&mut rule, "an aggregation", true);
+        let without = rule.strings("without");
+        if without.is_empty() {
+            rule.error("without", "an aggregation needs `without`, a list of labels");
+        }
+        if without
+            .iter()
+            .any(|label| matches!(label.as_str(), METRIC_NAME | BUCKET_BOUND | QUANTILE))
+        {
+            let message = "the name, `le` and `quantile` cannot be aggregated away: what differs in them means something else";
+            rule.error("without", message);
+        }
+        let fold = rule.parsed("function", |text| {
+            let all = [Fold::Counter, Fold::Sum, Fold::Avg, Fold::Min, Fold::Max];
+            let found = all.into_iter().find(|fold| fold.as_str() == text);
+            found.ok_or_else(|| format!("{text} is none of counter, sum, avg, min, max"))
+        });
+        if !rule.has("function") {
+            rule.error(
+                "function",
+                "an aggregation needs `function`: counter, or for gauges sum, avg, min or max",
+            );
+        }
+        rules.push(Aggregate { selectors, without, fold: fold.unwrap_or(Fold::Sum) });
+        rule.finish();
+    }
+    rules
 }

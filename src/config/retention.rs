@@ -6,7 +6,8 @@ use stint_model::{Labels, Span};
 use super::decode::{Context, Section};
 use super::node::{Node, Position};
 use super::policy::{
-    Class, HistogramRule, Quota, interval, read_classes, read_histograms, read_quotas,
+    Aggregate, Class, HistogramRule, Quota, interval, read_aggregates, read_classes,
+    read_histograms, read_quotas,
 };
 use super::remote_write::RemoteWrite;
 
@@ -43,6 +44,8 @@ pub struct Budget {
     pub quotas: Vec<Quota>,
     /// How much of histograms is sent; the first that selects one holds.
     pub histograms: Vec<HistogramRule>,
+    /// Labels that are not sent; the first that selects a series holds.
+    pub aggregates: Vec<Aggregate>,
 }
 
 impl Budget {
@@ -82,6 +85,7 @@ struct BudgetKeys {
     classes: Option<Vec<Class>>,
     quotas: Option<Vec<Quota>>,
     histograms: Option<Vec<HistogramRule>>,
+    aggregates: Option<Vec<Aggregate>>,
 }
 
 /// A number, or the word `unlimited`.
@@ -176,6 +180,7 @@ impl BudgetKeys {
             classes: section.has("class").then(|| read_classes(&mut section)),
             quotas: section.has("quota").then(|| read_quotas(&mut section)),
             histograms: section.has("histogram").then(|| read_histograms(&mut section)),
+            aggregates: section.has("aggregate").then(|| read_aggregates(&mut section)),
         };
         if keys.reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
             section.error("reserve", "`reserve` is a part of `series`, from 0 to below 1");
@@ -195,6 +200,7 @@ impl BudgetKeys {
             classes: self.classes.or_else(|| wider.classes.clone()),
             quotas: self.quotas.or_else(|| wider.quotas.clone()),
             histograms: self.histograms.or_else(|| wider.histograms.clone()),
+            aggregates: self.aggregates.or_else(|| wider.aggregates.clone()),
         }
     }
 
@@ -218,6 +224,7 @@ impl BudgetKeys {
             classes: self.classes.unwrap_or_default(),
             quotas: self.quotas.unwrap_or_default(),
             histograms: self.histograms.unwrap_or_default(),
+            aggregates: self.aggregates.unwrap_or_default(),
         }
     }
 }

@@ -319,13 +319,16 @@ fn a_policy_is_read() {
          [[budget.quota]]\nname = 'job'\nper = 'job'\nseries = 20\n\
          [[budget.quota]]\nname = 'shop'\nmatch = ['{service=\"shop\"}']\nguaranteed = 5\n\
          [[budget.histogram]]\nmatch = ['h']\nlevel = 'thin'\nat_least = 'totals'\nbuckets = [0.5, 1]\n\
-         [[budget.histogram]]\nmatch = ['n']\nresolution = 3\n",
+         [[budget.histogram]]\nmatch = ['n']\nresolution = 3\n\
+         [[budget.aggregate]]\nmatch = ['a']\nwithout = ['pod']\nfunction = 'counter'\n",
     );
     let budget = &config.unwrap().remote_write[0].budget;
     assert_eq!(budget.classes[0].targets, Some(2));
     let (job, shop) = (&budget.quotas[0], &budget.quotas[1]);
     assert_eq!((job.per.as_deref(), job.series, job.guaranteed), (Some("job"), Some(20), 0));
     assert_eq!((shop.per.as_deref(), shop.series, shop.guaranteed), (None, None, 5));
+    let aggregate = &budget.aggregates[0];
+    assert_eq!((&aggregate.without[..], aggregate.fold), (&["pod".to_owned()][..], Fold::Counter));
     let (thin, coarse) = (&budget.histograms[0], &budget.histograms[1]);
     assert_eq!((thin.level, thin.at_least), (Level::Thin, Level::Totals));
     assert_eq!(thin.bounds, [0.5, 1.0]);
@@ -346,7 +349,8 @@ fn mistakes_in_a_policy_are_told() {
          class = [{ name = 'x', match = ['a'], targets = 0 }]\n\
          quota = [{ name = 'x' }, { name = 'x', per = 'job', guaranteed = 3, series = 2 }]\n\
          histogram = [{ match = ['a{le=\"1\"}'], level = 'thick' }, \
-                      { match = ['a'], level = 'totals', at_least = 'thin', buckets = ['+Inf'], resolution = 9 }]\n"
+                      { match = ['a'], level = 'totals', at_least = 'thin', buckets = ['+Inf'], resolution = 9 }]\n\
+         aggregate = [{ match = ['a'] }, { match = ['a'], without = ['le'], function = 'median' }]\n"
     ), @r##"
         3:39: a class of no targets is one with `send = false`
         4:10: a quota needs `match` or `per`, or it would be the budget
@@ -359,6 +363,10 @@ fn mistakes_in_a_policy_are_told() {
         5:93: `at_least` cannot be more than `level`
         5:123: +Inf is not the bound of a bucket; +Inf always stays
         5:145: `budget.histogram[1].resolution`: 9 is not a whole number from -4 to 8
+        6:14: an aggregation needs `function`: counter, or for gauges sum, avg, min or max
+        6:14: an aggregation needs `without`, a list of labels
+        6:50: the name, `le` and `quantile` cannot be aggregated away: what differs in them means something else
+        6:79: `budget.aggregate[1].function`: median is none of counter, sum, avg, min, max
     "##);
 }
 

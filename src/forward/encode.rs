@@ -61,7 +61,7 @@ fn compress(body: &[u8]) -> Option<Bytes> {
 
 fn as_sample(payload: &Payload) -> Option<Sample> {
     match payload {
-        Payload::Sample(sample) => Some(sample.clone()),
+        Payload::Sample(sample) | Payload::Made(sample) => Some(sample.clone()),
         Payload::Marker(at) => Some(Sample::stale(*at)),
         Payload::Exemplar(_) => None,
     }
@@ -74,7 +74,7 @@ fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
         let mut series = encoder.encoded_series(&first.series.label_bytes);
         for item in run {
             match &item.payload {
-                Payload::Sample(sample) => {
+                Payload::Sample(sample) | Payload::Made(sample) => {
                     series.sample(sample);
                 }
                 Payload::Marker(at) => {

@@ -11,12 +11,14 @@ use stint_model::{Exemplar, Histogram, Labels, Sample, SeriesRef, Span, Timestam
 use stint_wire::remote_write::Version;
 use stint_wire::remote_write::v1::encode_labels;
 
+use super::aggregate::{Aggregator, Output};
 use super::downsample::{Phases, Thinner};
 use super::source::{Position, StoredBatch};
 use super::status::Status;
 use crate::budget::admission::{Admission, GroupIndex};
 use crate::budget::group::{Key, KeyHasher, shard_of, target_of};
 use crate::budget::policy::Reason;
+use crate::config::Aggregate;
 
 /// A series as it is sent.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub enum Payload {
     Sample(Sample),
     /// A stale marker for a series that is forwarded no more; not a stored sample.
     Marker(Timestamp),
+    /// A sample of an aggregate; not a stored sample.
+    Made(Sample),
     /// An exemplar.
     Exemplar(Exemplar),
 }
@@ -62,7 +66,7 @@ impl Item {
     /// The time it is about.
     pub fn at(&self) -> Timestamp {
         match &self.payload {
-            Payload::Sample(sample) => sample.at,
+            Payload::Sample(sample) | Payload::Made(sample) => sample.at,
             Payload::Marker(at) => *at,
             Payload::Exemplar(exemplar) => exemplar.at,
         }
@@ -110,6 +114,8 @@ pub struct Rules {
     pub exemplars: bool,
     /// Whether label values are shortened here, so that the endpoint does not do it.
     pub shorten: bool,
+    /// Labels that are not sent.
+    pub aggregates: Vec<Aggregate>,
     /// What is stored before it may have been sent by an earlier run.
     pub maybe_sent_until: Position,
 }
@@ -118,6 +124,8 @@ pub struct Rules {
 const VALUE_BYTES_MAX: usize = 2048;
 /// Behind by more, an endpoint is to catch up.
 const BEHIND: Span = Span(5 * Span::MINUTE.0);
+/// Samples from further ahead say nothing of what time it is.
+const AHEAD_MAX: Span = Span(5 * Span::MINUTE.0);
 /// A series that was not seen this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -125,6 +133,8 @@ const FORGET_EVERY: Duration = Duration::from_mins(10);
 struct Route {
     /// Where it goes, or why nowhere.
     to: Result<Arc<Outgoing>, Reason>,
+    /// It goes into this aggregate, under this key.
+    part_of: Option<(Output, Key)>,
     thinner: Thinner,
     /// Of its class, before points are scarce.
     interval: Span,
@@ -139,12 +149,33 @@ struct Route {
     seen: Duration,
 }
 
+impl Route {
+    /// The route of what goes nowhere yet.
+    fn nowhere(thinner: Thinner, target: u64, now: Duration) -> Self {
+        Self {
+            to: Err(Reason::Relabel),
+            part_of: None,
+            thinner,
+            interval: Span::ZERO,
+            class: 0,
+            mark: 0,
+            target,
+            is_sampled: false,
+            resolution: None,
+            seen: now,
+        }
+    }
+}
+
 /// Turns stored batches into rounds.
 pub struct Router {
     rules: Rules,
     admission: Arc<Mutex<Admission>>,
     routes: HashMap<SeriesRef, Route, KeyHasher>,
     phases: Phases,
+    aggregator: Aggregator,
+    /// The aggregates as they are sent.
+    made: HashMap<Output, Route>,
     forget_at: Duration,
 }
 
@@ -157,11 +188,14 @@ impl std::fmt::Debug for Router {
 impl Router {
     /// A router that has seen nothing yet.
     pub fn new(rules: Rules, admission: Arc<Mutex<Admission>>) -> Self {
+        let aggregator = Aggregator::new(rules.aggregates.clone(), rules.interval);
         Self {
             rules,
             admission,
             routes: HashMap::default(),
             phases: Phases::default(),
+            aggregator,
+            made: HashMap::new(),
             forget_at: Duration::ZERO,
         }
     }
@@ -192,6 +226,10 @@ impl Router {
             for (series, _, sample) in batch.rows {
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));
+                // A clock that is wrong does not take everybody's boundaries along.
+                if !self.made.is_empty() && sample.at.since(wall) < AHEAD_MAX {
+                    self.make(sample.at, maybe_sent, &mut admission, round, status);
+                }
                 match self.decide(series, sample, maybe_sent, &mut admission) {
                     Decision::Send(item) => {
                         status.counters.pending += 1;
@@ -239,14 +277,19 @@ impl Router {
         }
         let Some(route) = self.routes.get_mut(&series) else { return };
         route.seen = now;
-        if route.is_sampled
-            && let Ok(outgoing) = &route.to
-        {
+        // Who asks for slots is the aggregate.
+        let route = match route.part_of {
+            Some((output, _)) => self.made.get_mut(&output),
+            None => Some(route),
+        };
+        let Some(route) = route else { return };
+        route.seen = now;
+        let Ok(outgoing) = &route.to else { return };
+        if route.is_sampled {
             admission.saw(outgoing.group, now);
         }
         // A stale marker alone never makes a series active at the endpoint.
-        if let Ok(outgoing) = &route.to
-            && !matches!(sample.value, Value::Stale)
+        if !matches!(sample.value, Value::Stale)
             && self.rules.takes(&sample.value)
             && !admission.is_settled(outgoing.group, outgoing.key)
         {
@@ -265,24 +308,30 @@ impl Router {
         let anchor = self.phases.anchor(target, at);
         let passes_changes = labels.metric_name() == Some("up");
         let thinner = Thinner::new(anchor, passes_changes);
-        let mut route = Route {
-            to: Err(Reason::Relabel),
-            thinner,
-            interval: self.rules.interval,
-            class: 0,
-            mark: 0,
-            target,
-            is_sampled: false,
-            resolution: None,
-            seen: now,
-        };
+        let mut route = Route::nowhere(thinner, target, now);
         let Some(labels) = self.rules.apply(labels) else { return route };
-        let key = Key::of(&labels);
-        let place = admission.register(&labels, key);
+        let Some((output, is_new)) = self.aggregator.join(&labels) else {
+            return self.sent_as(&labels, route, admission);
+        };
+        if is_new {
+            // Its samples stand at the boundaries of intervals, whatever its inputs' targets do.
+            let made = Route::nowhere(Thinner::new(Timestamp(0), false), target, now);
+            let made = self.sent_as(&self.aggregator.labels(output), made, admission);
+            self.made.insert(output, made);
+        }
+        route.to = Err(Reason::Aggregated);
+        route.part_of = Some((output, Key::of(&labels)));
+        route
+    }
+
+    fn sent_as(&self, labels: &Labels, mut route: Route, admission: &mut Admission) -> Route {
+        let key = Key::of(labels);
+        let place = admission.register(labels, key);
         let label_bytes = match self.rules.version {
-            Version::V1 => encode_labels(&labels),
+            Version::V1 => encode_labels(labels),
             Version::V2 => Vec::new(),
         };
+        let labels = labels.clone();
         route.class = place.class;
         route.interval = self.rules.interval_of(admission, place.class);
         route.is_sampled = admission.samples_targets(place.class);
@@ -301,11 +350,48 @@ impl Router {
         let Some(route) = self.routes.get_mut(&series) else {
             return Decision::Withhold(Reason::Relabel, None);
         };
+        if let Some((_, key)) = route.part_of {
+            let takes = self.rules.takes(&sample.value) && self.aggregator.feed(key, &sample);
+            let reason = if takes { Reason::Aggregated } else { Reason::Histogram };
+            return Decision::Withhold(reason, None);
+        }
+        Self::decide_on(&self.rules, route, sample, maybe_sent, admission)
+    }
+
+    /// Adds what aggregates are due when the samples' time is `at`.
+    fn make(
+        &mut self,
+        at: Timestamp,
+        maybe_sent: bool,
+        admission: &mut Admission,
+        round: &mut Round,
+        status: &mut Status,
+    ) {
+        for (output, sample) in self.aggregator.due(at) {
+            let Some(route) = self.made.get_mut(&output) else { continue };
+            status.counters.made += 1;
+            match Self::decide_on(&self.rules, route, sample, maybe_sent, admission) {
+                Decision::Send(Item { series, payload: Payload::Sample(sample), maybe_sent }) => {
+                    round.push(Item { series, payload: Payload::Made(sample), maybe_sent });
+                }
+                Decision::Send(item) | Decision::Withhold(_, Some(item)) => round.push(item),
+                Decision::Withhold(_, None) => {}
+            }
+        }
+    }
+
+    fn decide_on(
+        rules: &Rules,
+        route: &mut Route,
+        sample: Sample,
+        maybe_sent: bool,
+        admission: &mut Admission,
+    ) -> Decision {
         let outgoing = match &route.to {
             Ok(outgoing) => outgoing,
             Err(reason) => return Decision::Withhold(*reason, None),
         };
-        if !self.rules.takes(&sample.value) {
+        if !rules.takes(&sample.value) {
             return Decision::Withhold(Reason::Histogram, None);
         }
         let is_shown = admission.is_live(outgoing.key)
@@ -369,6 +455,8 @@ impl Router {
                 targets.insert(route.target);
             } else if let Ok(outgoing) = &route.to {
                 admission.forget(outgoing.group, outgoing.key);
+            } else if let Some((_, key)) = route.part_of {
+                self.aggregator.forget(key);
             }
             keep
         });

@@ -232,7 +232,12 @@ impl Sender {
                 self.success_ms.store(now.as_millis() as u64, Ordering::Relaxed);
                 self.refused_in_row.store(0, Ordering::Relaxed);
                 way.accepted += 1;
-                self.settle(&piece, |counters| counters.sent += samples);
+                let made = piece.items.iter().filter(|i| matches!(i.payload, Payload::Made(_)));
+                let made = made.count() as u64;
+                self.settle(&piece, |counters| {
+                    counters.sent += samples;
+                    counters.made_sent += made;
+                });
                 Next::Done
             }
             Verdict::Refused { id } => {

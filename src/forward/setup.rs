@@ -194,6 +194,7 @@ fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rule
         histograms: config.send_native_histograms || version == Version::V2,
         exemplars: config.send_exemplars,
         shorten: budgeted,
+        aggregates: config.budget.aggregates.clone(),
         maybe_sent_until: Position::default(),
     }
 }

@@ -40,6 +40,10 @@ pub struct Counters {
     pub bytes: u64,
     /// Stale markers sent because a series is not forwarded any more.
     pub markers: u64,
+    /// Samples of aggregates made; they are not among those read.
+    pub made: u64,
+    /// Samples of aggregates that the endpoint took.
+    pub made_sent: u64,
     /// Exemplars sent.
     pub exemplars: u64,
     /// Exemplars not sent: their series is not, or the endpoint is not sent any.

@@ -1,3 +1,4 @@
+mod aggregate;
 mod full;
 mod prometheus;
 mod supervise;
