@@ -12,7 +12,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodRouter, any, get, post};
 use parking_lot::RwLock;
 use regex::Regex;
-use stint_model::{Clock, Queryable, Span, Timestamp};
+use stint_model::{Clock, Queryable, Selector, Span, Timestamp};
 use stint_promql::Engine;
 use stint_storage::Db;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +28,7 @@ use crate::forward;
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
 use crate::scrape;
+use crate::usage;
 
 mod admin;
 mod budget;
@@ -107,6 +108,8 @@ pub struct Parts {
     pub forwarding: Arc<forward::Manager>,
     /// The remote write receiver, where it is enabled.
     pub receiver: Option<Arc<RemoteWrite>>,
+    /// What is asked and shown, here and elsewhere.
+    pub usage: Arc<usage::Observer>,
     /// The configuration in force; swapped whole by a reload.
     pub config: Arc<RwLock<Arc<Config>>>,
     /// When the configuration was last loaded; guarded by itself.
@@ -118,6 +121,22 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Notes that somebody asked for `expr` at `now`, unless that is not to be remembered.
+    pub(crate) fn asked(&self, expr: &str, now: Timestamp) {
+        if self.config.read().usage.queries {
+            self.usage.queries.note(expr, now);
+        }
+    }
+
+    /// The same for series that were asked for by their labels.
+    pub(crate) fn selected(&self, selectors: &[Selector], now: Timestamp) {
+        if self.config.read().usage.queries {
+            for selector in selectors {
+                self.usage.queries.note_selector(selector, now);
+            }
+        }
+    }
+
     /// See [`Workers::run`].
     pub(crate) async fn run<T: Send + 'static>(
         &self,

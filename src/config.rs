@@ -14,6 +14,7 @@ use stint_model::labels::Quoted;
 mod decode;
 pub mod discovery;
 pub mod error;
+mod expressions;
 mod files;
 pub mod global;
 pub mod http;
@@ -27,9 +28,11 @@ pub mod secret;
 mod selector;
 mod show;
 pub mod storage;
+mod usage;
 
 pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
 pub use error::{ConfigError, ConfigErrors};
+pub use expressions::{RuleExpression, rule_expressions};
 pub use files::files_matching;
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
@@ -39,6 +42,7 @@ pub use retention::{Budget, Retention, is_grafana_cloud};
 pub use scrape::{Limits, ScrapeConfig};
 pub use secret::Secret;
 pub use storage::{Otlp, Storage, Translation};
+pub use usage::Usage;
 
 use decode::{Context, Section};
 use global::Environment;
@@ -60,6 +64,8 @@ pub struct Config {
     pub otlp: Otlp,
     /// How long and how much is kept; budgets are joined into [`Config::remote_write`].
     pub retention: Retention,
+    /// What tells which metrics and labels are used.
+    pub usage: Usage,
     /// What is allowed and yet looks wrong; to be logged.
     pub warnings: Vec<ConfigError>,
     /// `prometheus.yml` as it was read (empty when there is none); may hold secrets.
@@ -136,6 +142,7 @@ fn parse(
         storage: Storage::default(),
         otlp: Otlp::default(),
         retention: Retention::default(),
+        usage: Usage::default(),
         warnings: Vec::new(),
         text: texts.prometheus.unwrap_or_default().to_owned(),
     };
@@ -175,6 +182,7 @@ fn parse(
     if endpoints_are_known {
         retention.join(&cx, &mut config.remote_write);
     }
+    config.usage = retention.usage.clone();
     config.retention = config.storage.retention.or(retention.retention).unwrap_or_default();
     let (found, warned) = cx.finish();
     errors.extend(found);

@@ -26,6 +26,7 @@ use crate::server::http::{HttpOptions, HttpServer, Listeners};
 use crate::server::jobs::Jobs;
 use crate::server::reload::Watch;
 use crate::server::url::Locations;
+use crate::server::usage::Keeper;
 
 pub mod features;
 pub mod http;
@@ -33,6 +34,7 @@ pub mod jobs;
 pub mod reload;
 mod store;
 pub mod url;
+mod usage;
 
 /// How late a received sample may be when the configuration says nothing.
 const RECEIVED_LATE_MAX: Span = Span(2 * Span::HOUR.0);
@@ -63,6 +65,7 @@ pub struct Server {
     parts: Arc<Parts>,
     http: HttpServer,
     jobs: Jobs,
+    usage: Keeper,
     reloads: mpsc::Receiver<Reload>,
     flags: Flags,
     files: Files,
@@ -153,6 +156,7 @@ impl Server {
                 &metrics,
             ))
         });
+        let usage = Keeper::start(Arc::clone(&disk), &clock).await;
         let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
             disk,
@@ -191,6 +195,7 @@ impl Server {
             scrape,
             forwarding,
             receiver,
+            usage: usage.observer(),
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),
             corruptions: (report.damage.len() + report.quarantined.len()) as u64,
@@ -200,7 +205,7 @@ impl Server {
             .config_auto_reload
             .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
         let flags = flags.clone();
-        let server = Self { api, parts, http, jobs, reloads, flags, files, auto_reload };
+        let server = Self { api, parts, http, jobs, usage, reloads, flags, files, auto_reload };
         server.reloaded();
         server.api.set_ready(Arc::clone(&server.parts));
         tracing::info!("ready");
@@ -322,6 +327,7 @@ impl Server {
             tracing::warn!("some requests did not finish in time");
         }
         self.parts.forwarding.stop().await;
+        self.usage.stop().await;
         if tokio::time::timeout(JOBS_FINISH_WITHIN, self.jobs.stop()).await.is_err() {
             tracing::warn!("a job of the store did not finish in time; a later start does it anew");
         }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Module → the sibling modules it may import. `server` and `cli` wire everything and are not listed.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("api", &["budget", "config", "forward", "ingest", "metrics", "receive", "scrape"]),
-    ("budget", &["config"]),
+    ("api", &["budget", "config", "forward", "ingest", "metrics", "receive", "scrape", "usage"]),
+    ("budget", &["config", "usage"]),
     ("config", &[]),
     ("discovery", &["config", "http"]),
     ("forward", &["budget", "config", "http"]),
@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("scrape", &["config", "discovery", "http", "metrics"]),
     ("telemetry", &[]),
     ("template", &[]),
+    ("usage", &["config"]),
 ];
 
 /// Modules that wire the others together.

@@ -13,7 +13,11 @@ use crate::forward::report::report;
 pub(super) async fn budget(State(api): State<Arc<Api>>, Ready(parts): Ready) -> Reply {
     let handles = parts.forwarding.handles();
     let (now, wall) = (api.clock.monotonic(), api.clock.now());
-    match tokio::task::spawn_blocking(move || report(&handles, now, wall)).await {
+    let made = tokio::task::spawn_blocking(move || {
+        let usage = parts.config.read().usage.clone();
+        report(&handles, &parts.usage.overview(&usage), now, wall)
+    });
+    match made.await {
         Ok(report) => Reply::json(&report),
         Err(_) => Reply::empty().warn("the report could not be made"),
     }

@@ -51,6 +51,7 @@ pub(super) async fn federate(
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
     let now = api.clock.now();
+    parts.selected(&selectors, now);
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let question = Question {
         selectors,

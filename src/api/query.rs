@@ -29,6 +29,7 @@ pub(super) async fn instant(
     let common = Common::read(&params)?;
     let at = params.time("time", api.clock.now())?;
     let expr = params.get("query").unwrap_or_default().to_owned();
+    let asked = expr.clone();
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
     let outcome = parts.run(common.timeout, move |cancel| {
@@ -36,12 +37,13 @@ pub(super) async fn instant(
         engine.instant(store.as_ref(), &query, cancel).map_err(ApiError::from)
     });
     let (answer, spent) = outcome.await?;
+    parts.asked(&asked, api.clock.now());
     Ok(common.reply(answer, spent))
 }
 
 /// Evaluates an expression at many times.
 pub(super) async fn range(
-    State(_api): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Ready(parts): Ready,
     params: Params,
 ) -> Result<Reply, ApiError> {
@@ -56,6 +58,7 @@ pub(super) async fn range(
     check_step(start, end, step)?;
     let common = Common { limit, ..Common::read(&params)? };
     let expr = params.get("query").unwrap_or_default().to_owned();
+    let asked = expr.clone();
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
     let outcome = parts.run(common.timeout, move |cancel| {
@@ -63,6 +66,7 @@ pub(super) async fn range(
         engine.range(store.as_ref(), &query, cancel).map_err(ApiError::from)
     });
     let (answer, spent) = outcome.await?;
+    parts.asked(&asked, api.clock.now());
     Ok(common.reply(answer, spent))
 }
 

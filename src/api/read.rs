@@ -56,6 +56,10 @@ pub(super) async fn read(
         external_labels: parts.config.read().global.external_labels.clone(),
         samples_max: parts.engine.options().samples_max,
     };
+    let selected = reading.request.queries.iter();
+    let selected: Vec<Selector> =
+        selected.map(|query| Selector::new(query.matchers.clone())).collect();
+    parts.selected(&selected, api.clock.now());
     let store = Arc::clone(&parts.store);
     match parts.run(None, move |cancel| reading.answer(store.as_ref(), cancel)).await {
         Ok((body, _)) => {

@@ -531,6 +531,11 @@ impl Admission {
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter()
     }
+
+    /// Groups with their places, from a place on.
+    pub(super) fn groups_from(&self, place: usize) -> impl Iterator<Item = (usize, &Group)> {
+        self.groups.from(place)
+    }
 }
 
 /// Quotas of which nothing is used. Those that are not per label are there from the start, since

@@ -9,7 +9,7 @@ use super::admission::{Admission, State};
 use super::policy::Reason;
 
 /// A lease that was not used this long keeps its slot for nothing but the server's memory.
-const UNUSED: Duration = Duration::from_mins(5);
+pub(super) const UNUSED: Duration = Duration::from_mins(5);
 
 /// One look at a budget.
 #[derive(Clone, Debug, Default, PartialEq)]

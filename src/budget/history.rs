@@ -32,6 +32,10 @@ pub struct Trend {
     pub slots_per_hour: f64,
     /// When the target is reached at that rate; `None` when it is not.
     pub exhausted_in: Option<Span>,
+    /// How much the points per minute grow in an hour.
+    pub points_per_hour: f64,
+    /// When as many are sent as are included; `None` when that does not happen, or nothing limits them.
+    pub points_exhausted_in: Option<Span>,
 }
 
 impl History {
@@ -72,34 +76,55 @@ impl History {
     }
 
     /// The trend of the last hours; `None` with less than half an hour of history.
-    pub fn trend(&self, target: u64) -> Option<Trend> {
+    pub fn trend(&self, target: u64, points: Option<u64>) -> Option<Trend> {
         let skip = self.minutes.len().saturating_sub(TREND_MINUTES);
         let recent: Vec<&Minute> = self.minutes.iter().skip(skip).collect();
         if recent.len() < TREND_MINUTES_MIN {
             return None;
         }
-        let first = recent.first()?.number;
-        let count = recent.len() as f64;
+        let live = Line::through(&recent, |minute| minute.live)?;
+        // The last minute is not over.
+        let whole = recent.get(..recent.len() - 1).unwrap_or_default();
+        let sent = Line::through(whole, |minute| minute.points)?;
+        Some(Trend {
+            slots_per_hour: live.per_minute * 60.0,
+            exhausted_in: live.reaches(target),
+            points_per_hour: sent.per_minute * 60.0,
+            points_exhausted_in: points.and_then(|points| sent.reaches(points)),
+        })
+    }
+}
+
+/// A straight line through the minutes.
+struct Line {
+    per_minute: f64,
+    last: u64,
+}
+
+impl Line {
+    fn through(minutes: &[&Minute], value: impl Fn(&Minute) -> u64) -> Option<Self> {
+        let first = minutes.first()?.number;
+        let last = value(minutes.last()?);
+        let count = minutes.len() as f64;
         let at = |minute: &Minute| (minute.number - first) as f64;
-        let mean_x = recent.iter().map(|m| at(m)).sum::<f64>() / count;
-        let mean_y = recent.iter().map(|m| m.live as f64).sum::<f64>() / count;
+        let mean_x = minutes.iter().map(|m| at(m)).sum::<f64>() / count;
+        let mean_y = minutes.iter().map(|m| value(m) as f64).sum::<f64>() / count;
         let mut covariance = 0.0;
         let mut variance = 0.0;
-        for minute in &recent {
+        for minute in minutes {
             let x = at(minute) - mean_x;
-            covariance += x * (minute.live as f64 - mean_y);
+            covariance += x * (value(minute) as f64 - mean_y);
             variance += x * x;
         }
-        if variance == 0.0 {
-            return None;
-        }
-        let per_minute = covariance / variance;
-        let left = target.saturating_sub(recent.last()?.live) as f64;
-        let minutes = left / per_minute;
+        (variance > 0.0).then(|| Self { per_minute: covariance / variance, last })
+    }
+
+    /// When the line reaches `limit`, from the last minute on.
+    fn reaches(&self, limit: u64) -> Option<Span> {
+        let minutes = limit.saturating_sub(self.last) as f64 / self.per_minute;
         // A year from now is as good as never.
-        let soon = per_minute > 0.0 && minutes < 365.0 * 24.0 * 60.0;
-        let exhausted_in = soon.then_some(Span((minutes * 60_000.0) as i64));
-        Some(Trend { slots_per_hour: per_minute * 60.0, exhausted_in })
+        let soon = self.per_minute > 0.0 && minutes < 365.0 * 24.0 * 60.0;
+        soon.then_some(Span((minutes * 60_000.0) as i64))
     }
 }
 
@@ -115,9 +140,12 @@ mod tests {
     fn a_steady_rise_says_when_the_target_is_reached() {
         let mut history = History::default();
         for n in 0..60 {
-            history.record(minute(n), 100 + n as u64, 5);
+            history.record(minute(n), 100 + n as u64, 5 + 2 * n as u64);
         }
-        let trend = history.trend(219).unwrap();
+        let trend = history.trend(219, Some(181)).unwrap();
+        assert!((trend.points_per_hour - 120.0).abs() < 1e-6);
+        assert_eq!(trend.points_exhausted_in, Some(Span(30 * 60_000)));
+        assert_eq!(history.trend(219, None).unwrap().points_exhausted_in, None);
         assert!((trend.slots_per_hour - 60.0).abs() < 1e-6);
         assert_eq!(trend.exhausted_in, Some(Span(60 * 60_000)));
     }
@@ -128,11 +156,11 @@ mod tests {
         for n in 0..29 {
             history.record(minute(n), 100, 5);
         }
-        assert_eq!(history.trend(200), None);
+        assert_eq!(history.trend(200, Some(9)), None);
         for n in 29..60 {
             history.record(minute(n), 100, 5);
         }
-        assert_eq!(history.trend(200).unwrap().exhausted_in, None);
+        assert_eq!(history.trend(200, Some(9)).unwrap().exhausted_in, None);
     }
 
     #[test]

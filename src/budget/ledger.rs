@@ -151,6 +151,11 @@ impl Ledger {
         self.leases.values().filter(|lease| lease.ends < moment + self.hold).count() as u64
     }
 
+    /// Whether the lease of a series was not used since a moment; nothing when it has none.
+    pub fn is_unused_since(&self, key: Key, moment: Duration) -> Option<bool> {
+        self.leases.get(&key).map(|lease| lease.ends < moment + self.hold)
+    }
+
     /// How many leases the server has confirmed.
     pub fn confirmed(&self) -> u64 {
         self.leases.values().filter(|lease| lease.state == State::Confirmed).count() as u64

@@ -10,6 +10,7 @@ use super::policy::{
     read_histograms, read_quotas,
 };
 use super::remote_write::RemoteWrite;
+use super::usage::Usage;
 
 /// What is kept here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Budget {
 #[derive(Debug, Default)]
 pub(super) struct RetentionFile {
     pub(super) retention: Option<Retention>,
+    pub(super) usage: Usage,
     budget: BudgetKeys,
     endpoints: Vec<Endpoint>,
 }
@@ -111,6 +113,7 @@ impl RetentionFile {
             section.finish();
             retention
         });
+        let usage = root.section("usage").map(Usage::read).unwrap_or_default();
         let budget = root.section("budget").map(BudgetKeys::read).unwrap_or_default();
         let mut endpoints = Vec::new();
         for (key, mut section) in root.map_of_sections("endpoint") {
@@ -123,7 +126,7 @@ impl RetentionFile {
             section.finish();
         }
         root.finish();
-        Self { retention, budget, endpoints }
+        Self { retention, usage, budget, endpoints }
     }
 
     /// Gives each endpoint its labels and its budget; an endpoint named here must exist.

@@ -7,24 +7,29 @@ use stint_model::Timestamp;
 use super::handle::Handle;
 use super::status::Status;
 use crate::budget::policy::Reason;
-use crate::budget::report::{About, EndpointReport, Look, Report, Samples};
+use crate::budget::report::{About, EndpointReport, Look, Overview, Report, Samples, UsageReport};
 
-/// The report over all endpoints at `now`, which is `wall` by the wall clock. Counting the sets of many series takes a
-/// while.
-pub fn report(handles: &[Handle], now: Duration, wall: Timestamp) -> Report {
-    Report { endpoints: handles.iter().map(|handle| endpoint(handle, now, wall)).collect() }
+/// The report over all endpoints at `now`, which is `wall` by the wall clock, with what is known to be
+/// used. Counting the sets of many series takes a while.
+pub fn report(handles: &[Handle], usage: &Overview, now: Duration, wall: Timestamp) -> Report {
+    Report {
+        endpoints: handles.iter().map(|handle| endpoint(handle, usage, now, wall)).collect(),
+        usage: UsageReport::of(usage, wall),
+    }
 }
 
-fn endpoint(handle: &Handle, now: Duration, wall: Timestamp) -> EndpointReport {
+fn endpoint(handle: &Handle, usage: &Overview, now: Duration, wall: Timestamp) -> EndpointReport {
     let status = handle.status();
     // Only what must be looked at while the budget stands still.
-    let look = handle.with_budget(|admission| Look::at(admission, now, handle.interval));
-    look.finish(About {
+    let mut look = handle.with_budget(|admission| Look::begin(admission, now, handle.interval));
+    while handle.with_budget(|admission| look.go_on(admission)) {}
+    let about = About {
         name: handle.name.to_string(),
         url: handle.url.to_string(),
         interval: handle.interval,
         samples: samples(&status, wall),
-    })
+    };
+    look.finish(about, usage, wall)
 }
 
 fn samples(status: &Status, wall: Timestamp) -> Samples {

@@ -117,6 +117,12 @@ impl Groups {
         self.all.iter().flatten()
     }
 
+    /// Groups with their places, from a place on.
+    pub(super) fn from(&self, place: usize) -> impl Iterator<Item = (usize, &Group)> {
+        let groups = self.all.iter().enumerate().skip(place);
+        groups.filter_map(|(place, group)| Some((place, group.as_ref()?)))
+    }
+
     pub(super) fn numbered(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
         let numbered = self.all.iter().enumerate();
         numbered.filter_map(|(at, group)| Some((GroupIndex(at as u32), group.as_ref()?)))

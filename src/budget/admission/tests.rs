@@ -303,7 +303,10 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
             interval: Span::MINUTE,
             samples: crate::budget::report::Samples::default(),
         };
-        crate::budget::report::Look::at(admission, now, Span::MINUTE).finish(about).hints.join("\n")
+        crate::budget::report::Look::at(admission, now, Span::MINUTE)
+            .finish(about, &crate::budget::report::Overview::default(), Timestamp(0))
+            .hints
+            .join("\n")
     };
     let text = "the ledger does not list";
     let first = open(&disk, ramp(), false, now);

@@ -1,22 +1,5 @@
 use super::*;
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
-    Labels::from_pairs(pairs.iter().copied())
-}
-
-#[test]
-fn a_label_saves_the_sets_that_fall_together_without_it() {
-    let live = [
-        labels(&[("__name__", "a"), ("pod", "1"), ("job", "j")]),
-        labels(&[("__name__", "a"), ("pod", "2"), ("job", "j")]),
-        labels(&[("__name__", "b"), ("pod", "1"), ("job", "j")]),
-    ];
-    let rows = super::labels(&live);
-    assert_eq!(rows[0].name, "pod");
-    assert_eq!((rows[0].saving, rows[0].values, rows[0].series), (1, 2, 3));
-    assert_eq!((rows[1].name.as_str(), rows[1].saving), ("job", 0));
-}
-
 #[test]
 fn the_text_names_what_matters() {
     let report = Report {
@@ -31,7 +14,7 @@ fn the_text_names_what_matters() {
             }),
             live: 4_500,
             samples: Samples { running: false, restarts: 3, ..Samples::default() },
-            jobs: vec![Use { name: "node".into(), slots: 4_500, withheld: 3 }],
+            jobs: vec![Use { name: "node".into(), slots: 4_500, withheld: 3, ..Use::default() }],
             withheld: vec![Withheld {
                 metric: "big".into(),
                 job: "node".into(),
@@ -40,9 +23,14 @@ fn the_text_names_what_matters() {
                 since: Some(1_700_000_000.0),
                 ..Withheld::default()
             }],
-            forecast: Some(Forecast { slots_per_hour: 90.0, exhausted_in_secs: Some(180_000.0) }),
+            forecast: Some(Forecast {
+                slots_per_hour: 90.0,
+                exhausted_in_secs: Some(180_000.0),
+                ..Forecast::default()
+            }),
             ..EndpointReport::default()
         }],
+        ..Report::default()
     };
     let text = report.to_string();
     for part in [
@@ -59,7 +47,7 @@ fn the_text_names_what_matters() {
 
 #[test]
 fn the_json_can_be_read_back() {
-    let report = Report { endpoints: vec![EndpointReport::default()] };
+    let report = Report { endpoints: vec![EndpointReport::default()], ..Report::default() };
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use stint_model::{Span, Timestamp};
 
-use super::{EndpointReport, Report, Use};
+use super::{Advice, EndpointReport, Report, Use};
 
 /// Rows of each table in the text.
 const ROWS: usize = 10;
@@ -20,7 +20,7 @@ impl fmt::Display for Report {
             }
             endpoint.fmt(f)?;
         }
-        Ok(())
+        usage(self, f)
     }
 }
 
@@ -29,14 +29,10 @@ impl fmt::Display for EndpointReport {
         writeln!(f, "{}  {}", self.name, self.url)?;
         header(self, f)?;
         table(f, "jobs", &self.jobs)?;
-        table(f, "metrics", &self.metrics)?;
-        let labels: Vec<_> = self.labels.iter().filter(|label| label.saving > 0).collect();
-        if !labels.is_empty() {
-            writeln!(f, "\n  {:<40} {:>8} {:>8}", "labels", "values", "saving")?;
-            for label in labels.iter().take(ROWS) {
-                writeln!(f, "    {:<38} {:>8} {:>8}", label.name, label.values, label.saving)?;
-            }
-        }
+        table(f, "environments", &self.environments)?;
+        metrics(self, f)?;
+        labels(self, f)?;
+        histograms(self, f)?;
         if !self.withheld.is_empty() {
             writeln!(f, "\n  {:<40} {:>8}  since", "withheld", "series")?;
             for row in self.withheld.iter().take(ROWS) {
@@ -44,6 +40,12 @@ impl fmt::Display for EndpointReport {
                 let since = row.since.map_or_else(|| "-".to_owned(), time);
                 writeln!(f, "    {name:<38} {:>8}  {since}  {}", row.series, row.reason)?;
             }
+        }
+        if !self.advice.is_empty() {
+            writeln!(f, "\n  advice")?;
+        }
+        for (at, one) in self.advice.iter().take(ROWS).enumerate() {
+            advice(at + 1, one, f)?;
         }
         if !self.hints.is_empty() {
             writeln!(f)?;
@@ -101,23 +103,149 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             }
             None => writeln!(f)?,
         }
+        if let Some(secs) = forecast.points_exhausted_in_secs {
+            let minutes = Span((secs / 60.0) as i64 * 60_000);
+            let per_hour = forecast.points_per_hour;
+            writeln!(
+                f,
+                "           {per_hour:+.0} points per minute each hour, all are used in {minutes}"
+            )?;
+        }
+    }
+    if let Some(unused) = report.unused.as_ref().filter(|unused| unused.metrics > 0) {
+        writeln!(
+            f,
+            "  unused   {} metrics with {} series and {:.0} points per minute",
+            unused.metrics, unused.slots, unused.points
+        )?;
     }
     Ok(())
+}
+
+/// How it is known what is used.
+fn usage(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let usage = &report.usage;
+    writeln!(
+        f,
+        "\nwhat is used is known from {} queries, {} expressions of rules and {} of dashboards",
+        usage.queries, usage.rules, usage.dashboards
+    )?;
+    if let Some(since) = usage.queries_since {
+        writeln!(f, "queries are remembered since {}", time(since))?;
+    }
+    if !usage.conclusive {
+        writeln!(
+            f,
+            "that is too little to call anything unused: name dashboards under [usage] in \
+             retention.toml, or wait until queries of a day are known"
+        )?;
+    }
+    for problem in usage.problems.iter().take(ROWS) {
+        writeln!(f, "unread: {problem}")?;
+    }
+    Ok(())
+}
+
+fn metrics(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if report.metrics.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n  {:<40} {:>8} {:>8} {:>8}  used", "metrics", "slots", "points", "withheld")?;
+    for row in report.metrics.iter().take(ROWS) {
+        let used = match row.used {
+            None => "?",
+            Some(true) => "yes",
+            Some(false) => "no",
+        };
+        let (name, points) = (named(&row.name), row.points);
+        writeln!(f, "    {name:<38} {:>8} {points:>8.0} {:>8}  {used}", row.slots, row.withheld)?;
+    }
+    more(report.metrics.len(), f)
+}
+
+fn labels(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if report.metric_labels.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n  {:<40} {:>8} {:>8}  used", "labels", "values", "saving")?;
+    for row in report.metric_labels.iter().take(ROWS) {
+        let used = match row.used {
+            None => "?",
+            Some(true) => "yes",
+            Some(false) => "no",
+        };
+        let name = format!("{} of {}", row.label, row.metric);
+        writeln!(f, "    {name:<38} {:>8} {:>8}  {used}", row.values, row.saving)?;
+    }
+    more(report.metric_labels.len(), f)
+}
+
+fn histograms(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if report.histograms.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "\n  {:<40} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "histograms", "slots", "buckets", "-thin", "-totals", "-native"
+    )?;
+    for row in report.histograms.iter().take(ROWS) {
+        writeln!(
+            f,
+            "    {:<38} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            named(&row.name),
+            row.slots,
+            row.buckets,
+            row.saving_thin,
+            row.saving_totals,
+            row.saving_native
+        )?;
+    }
+    more(report.histograms.len(), f)
+}
+
+fn advice(number: usize, advice: &Advice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "  {number:>2}. {} ({} slots fewer)", advice.text, advice.slots)?;
+    writeln!(f, "      in {}:", advice.file)?;
+    for line in advice.snippet.lines() {
+        writeln!(f, "        {line}")?;
+    }
+    for missed in &advice.breaks {
+        writeln!(f, "      breaks: {missed}")?;
+    }
+    let rest = advice.breaks_count.saturating_sub(advice.breaks.len() as u64);
+    if rest > 0 {
+        writeln!(f, "      breaks: {rest} more")?;
+    }
+    Ok(())
+}
+
+fn named(name: &str) -> &str {
+    if name.is_empty() { "-" } else { name }
+}
+
+fn more(rows: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match rows.saturating_sub(ROWS) {
+        0 => Ok(()),
+        more => writeln!(f, "    … and {more} more"),
+    }
 }
 
 fn table(f: &mut fmt::Formatter<'_>, title: &str, rows: &[Use]) -> fmt::Result {
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\n  {title:<40} {:>8} {:>8}", "slots", "withheld")?;
+    let (slots, points, withheld) = ("slots", "points", "withheld");
+    writeln!(f, "\n  {title:<40} {slots:>8} {points:>8} {withheld:>8}  cooling")?;
     for row in rows.iter().take(ROWS) {
-        let name = if row.name.is_empty() { "-" } else { &row.name };
-        writeln!(f, "    {name:<38} {:>8} {:>8}", row.slots, row.withheld)?;
+        let (name, points) = (named(&row.name), row.points);
+        writeln!(
+            f,
+            "    {name:<38} {:>8} {points:>8.0} {:>8}  {}",
+            row.slots, row.withheld, row.cooling
+        )?;
     }
-    if rows.len() > ROWS {
-        writeln!(f, "    … and {} more", rows.len() - ROWS)?;
-    }
-    Ok(())
+    more(rows.len(), f)
 }
 
 /// UTC, to the second.

@@ -1,0 +1,76 @@
+//! Keeps the record of queries on disk.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_model::Clock;
+use stint_storage::Disk;
+use tokio::task::JoinHandle;
+
+use crate::usage::{Observer, Queries};
+
+/// Where the record is kept in the data folder.
+const FILE: &str = "usage.json";
+/// How often what changed is written. A crash loses at most this much.
+const SAVE_EVERY: Duration = Duration::from_mins(1);
+
+/// The record of queries, and what writes it.
+pub(super) struct Keeper {
+    observer: Arc<Observer>,
+    clock: Arc<dyn Clock>,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Reads what an earlier run remembered, and writes from now on.
+    pub(super) async fn start(disk: Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Self {
+        let now = clock.now();
+        let opened =
+            tokio::task::spawn_blocking(move || Queries::open(disk, PathBuf::from(FILE), now));
+        let queries = match opened.await {
+            Ok((queries, problem)) => {
+                if let Some(problem) = problem {
+                    tracing::warn!(problem, "the record of queries begins anew");
+                }
+                queries
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the record of queries is kept in memory alone");
+                Queries::in_memory(now)
+            }
+        };
+        let observer = Arc::new(Observer::new(queries));
+        let task = tokio::spawn({
+            let (observer, clock) = (Arc::clone(&observer), Arc::clone(clock));
+            async move {
+                loop {
+                    tokio::time::sleep(SAVE_EVERY).await;
+                    save(&observer, &clock).await;
+                }
+            }
+        });
+        Self { observer, clock: Arc::clone(clock), task }
+    }
+
+    /// The record.
+    pub(super) fn observer(&self) -> Arc<Observer> {
+        Arc::clone(&self.observer)
+    }
+
+    /// Writes what is left.
+    pub(super) async fn stop(self) {
+        self.task.abort();
+        save(&self.observer, &self.clock).await;
+    }
+}
+
+async fn save(observer: &Arc<Observer>, clock: &Arc<dyn Clock>) {
+    let (observer, now) = (Arc::clone(observer), clock.now());
+    let saved = tokio::task::spawn_blocking(move || observer.queries.save(now)).await;
+    match saved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the record of queries cannot be written"),
+        Err(error) => tracing::warn!(%error, "writing the record of queries broke down"),
+    }
+}
