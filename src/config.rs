@@ -339,6 +339,14 @@ pub(crate) mod tests_support {
         super::parse(Files::default(), texts, &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
     }
 
+    /// What `toml` says of an endpoint that is not Grafana Cloud's.
+    pub(crate) fn retention(toml: &str) -> super::RemoteWrite {
+        let yaml = "remote_write: [{name: a, url: 'http://a/'}]";
+        let texts = Texts { prometheus: Some(yaml), retention: Some(toml) };
+        let config = super::parse(Files::default(), texts, &|_| None);
+        config.unwrap_or_else(|errors| panic!("{errors} in {toml}")).remote_write.remove(0)
+    }
+
     /// The scrape job named `j` with these further keys, one per line.
     pub(crate) fn job(keys: &str) -> super::ScrapeConfig {
         let keys = keys.trim().replace('\n', "\n  ");

@@ -33,6 +33,9 @@ type Stamp = (u64, Option<SystemTime>);
 /// What a file holds, or what is wrong with it.
 type Content = Result<Vec<Known>, String>;
 
+/// Reads the text of a file.
+type Reader = fn(&str) -> Content;
+
 /// What the files hold.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -49,7 +52,7 @@ impl Imports {
     pub fn read(&self, usage: &Usage) -> Found {
         let mut found = Found::default();
         let mut seen = HashMap::new();
-        let kinds: [(&[PathBuf], fn(&str) -> Content); 2] =
+        let kinds: [(&Vec<PathBuf>, Reader); 2] =
             [(&usage.dashboards, dashboards::read), (&usage.rules, rules::read)];
         for (patterns, read) in kinds {
             for path in paths(patterns, &mut found.problems) {
@@ -73,7 +76,7 @@ impl Imports {
         found
     }
 
-    fn file(&self, path: &Path, read: fn(&str) -> Content) -> Imported {
+    fn file(&self, path: &Path, read: Reader) -> Imported {
         let stamp = match std::fs::metadata(path) {
             Ok(meta) => (meta.len(), meta.modified().ok()),
             Err(error) => return Imported::failed((0, None), error.to_string()),

@@ -79,9 +79,8 @@ mod tests {
 
     fn needs() -> impl Strategy<Value = Needs> {
         let labels = proptest::collection::btree_set("[a-d]", 0..4);
-        (labels, any::<bool>()).prop_map(|(labels, open)| match open {
-            true => Needs::AllBut(labels),
-            false => Needs::Only(labels),
+        (labels, any::<bool>()).prop_map(|(labels, open)| {
+            if open { Needs::AllBut(labels) } else { Needs::Only(labels) }
         })
     }
 

@@ -79,8 +79,7 @@ fn unused_metrics(
         unused.iter().flat_map(|(_, family)| family.names.iter().copied()).collect();
     let slots = unused.iter().map(|(_, family)| family.slots()).sum();
     let text = format!(
-        "{} metrics are sent and no query, rule or dashboard uses them: {}",
-        unused.len(),
+        "no query, rule or dashboard uses {}",
         listed(unused.iter().map(|(name, _)| *name))
     );
     Some(Advice {
@@ -207,8 +206,8 @@ fn without_label(report: &EndpointReport, metric: &str, label: &str) -> String {
         yaml_text(&expr)
     );
     let class = class(&free_name(report, "recorded"), &BTreeSet::from([metric]));
-    let class: String = class.lines().map(|line| format!("# {line}\n")).collect();
-    format!("{rule}# and in retention.toml:\n{class}")
+    let class = class.trim_end().replace('\n', "\n# ");
+    format!("{rule}# and in retention.toml:\n# {class}\n")
 }
 
 /// A selector of one metric, whatever its name.
@@ -244,9 +243,9 @@ fn yaml_text(text: &str) -> String {
 fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let count = names.len();
-    let mut text = names.take(SHOWN).collect::<Vec<_>>().join(", ");
-    if count > SHOWN {
-        text.push_str(&format!(" and {} more", count - SHOWN));
+    let text = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+    match count.saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
-    text
 }

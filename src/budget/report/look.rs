@@ -133,7 +133,7 @@ impl Look {
         let conclusive = super::is_conclusive(usage, wall);
         let known = conclusive.then_some(&usage.catalogue);
         let names: Vec<String> = report.classes.iter().map(|class| class.name.clone()).collect();
-        let tables = Tables::of(&self, &self.rates);
+        let tables = Tables::of(self, &self.rates);
         tables.fill(&mut report, &names, known);
         let sent: Vec<&Labels> = self.series.iter().map(|row| &row.labels).collect();
         (report.labels, report.metric_labels) = labels::savings(&sent, ROWS_MAX);

@@ -1,4 +1,17 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stint_model::Labels;
+use stint_storage::SimDisk;
+
 use super::*;
+use crate::budget::admission::{Admission, Opening};
+use crate::budget::group::Key;
+use crate::budget::limits::{Limits, MissingLedger, Origin};
+use crate::budget::policy::Policy;
+use crate::usage::expression::uses;
+use crate::usage::{Catalogue, Known};
 
 #[test]
 fn the_text_names_what_matters() {
@@ -50,4 +63,130 @@ fn the_json_can_be_read_back() {
     let report = Report { endpoints: vec![EndpointReport::default()], ..Report::default() };
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+}
+
+/// A budget of a hundred slots in which these series are sent.
+fn sent(series: &[Labels]) -> Admission {
+    let limits = Limits {
+        contract: 2000,
+        enforced: 1000,
+        target: 1000,
+        reserve: 0,
+        points_per_minute: Some(1000),
+        missing_ledger: MissingLedger::Nothing,
+        origin: Origin::Configured,
+    };
+    let mut admission = Admission::open(Opening {
+        limits: Some(limits),
+        policy: Policy::default(),
+        disk: Arc::new(SimDisk::new()),
+        path: Path::new("ledger"),
+        ran_before: true,
+        now: START,
+    });
+    for labels in series {
+        let registered = admission.register(labels, Key::of(labels));
+        admission.want(registered.group, START);
+    }
+    admission.plan(START, Timestamp(0));
+    assert_eq!(admission.live(), series.len() as u64);
+    admission
+}
+
+const START: Duration = Duration::from_secs(1000);
+
+fn report_of(series: &[Labels], known: Vec<Known>, at: Duration) -> EndpointReport {
+    let about = About {
+        name: "cloud".into(),
+        url: String::new(),
+        interval: Span::MINUTE,
+        samples: Samples::default(),
+    };
+    let overview = Overview { catalogue: Catalogue::new(known, None), ..Overview::default() };
+    Look::at(&sent(series), at, Span::MINUTE).finish(about, &overview, Timestamp(0))
+}
+
+fn known(expr: &str) -> Known {
+    Known::new(Source::Dashboard, "d / p".into(), expr, uses(expr))
+}
+
+/// A histogram of two endpoints with five buckets each, a counter by pod, a gauge.
+fn usual() -> Vec<Labels> {
+    let mut series = Vec::new();
+    for endpoint in ["/a", "/b"] {
+        for le in ["1", "2", "3", "4", "+Inf"] {
+            series.push(vec![("__name__", "h_bucket"), ("endpoint", endpoint), ("le", le)]);
+        }
+        series.push(vec![("__name__", "h_sum"), ("endpoint", endpoint)]);
+        series.push(vec![("__name__", "h_count"), ("endpoint", endpoint)]);
+    }
+    for pod in ["1", "2", "3", "4", "5", "6", "7"] {
+        series.push(vec![("__name__", "c_total"), ("pod", pod), ("env", "dev")]);
+    }
+    for n in ["1", "2", "3", "4", "5"] {
+        series.push(vec![("__name__", "g"), ("n", n)]);
+    }
+    series.iter().map(|pairs| Labels::from_pairs(pairs.iter().copied())).collect()
+}
+
+#[test]
+fn slots_and_points_are_told_by_metric_and_environment() {
+    let report = report_of(&usual(), Vec::new(), START);
+    let rows: Vec<_> = report.metrics.iter().map(|m| (&*m.name, m.slots, m.points)).collect();
+    assert_eq!(rows, [("h", 14, 14.0), ("c_total", 7, 7.0), ("g", 5, 5.0)]);
+    assert_eq!((&*report.environments[0].name, report.environments[0].slots), ("dev", 7));
+    assert_eq!((report.unlisted, report.metrics[0].used), (0, None));
+    let histogram = &report.histograms[0];
+    let savings = (histogram.saving_thin, histogram.saving_totals, histogram.saving_native);
+    assert_eq!((histogram.buckets, savings), (10, (4, 10, 12)));
+    assert!(report.unused.is_none());
+    assert!(report.advice.iter().all(|advice| advice.kind == "thin_buckets"));
+}
+
+#[test]
+fn what_was_not_sent_for_long_cools_and_costs_no_points() {
+    let report = report_of(&usual(), Vec::new(), START + Duration::from_mins(6));
+    assert_eq!((report.jobs[0].cooling, report.jobs[0].points), (26, 0.0));
+}
+
+#[test]
+fn advice_names_what_nobody_uses_and_its_snippets_are_valid() {
+    let all = vec![known("sum(rate(h_sum[5m]))"), known("sum by (env) (rate(c_total[5m]))")];
+    let report = report_of(&usual(), all, START);
+    assert_eq!(report.unused, Some(Unused { metrics: 1, slots: 5, points: 5.0 }));
+    let used: Vec<_> = report.metrics.iter().map(|metric| metric.used).collect();
+    assert_eq!(used, [Some(true), Some(true), Some(false)]);
+    assert_eq!(report.metrics[1].users, ["dashboard d / p"]);
+    let advice: Vec<_> = report.advice.iter().map(|a| (&*a.kind, a.slots)).collect();
+    assert_eq!(advice, [("unused_buckets", 10), ("unused_label", 6), ("unused_metrics", 5)]);
+    for one in &report.advice {
+        let (toml, rules) = match one.snippet.split_once("# and in retention.toml:\n") {
+            Some((rules, toml)) => (toml.replace("# ", ""), Some(rules)),
+            None => (one.snippet.clone(), None),
+        };
+        crate::config::tests_support::retention(&toml);
+        if let Some(rules) = rules {
+            let rules = crate::usage::rules::read(rules).unwrap();
+            assert_eq!(rules[0].unread, None);
+            assert_eq!(rules[0].expr, "sum without (pod) (rate(c_total[5m]))");
+        }
+    }
+}
+
+#[test]
+fn names_in_snippets_are_escaped() {
+    let report = report_of(
+        &["1", "2", "3", "4", "5"].map(|n| Labels::from_pairs([("__name__", "a\"b'c"), ("n", n)])),
+        vec![known("sum(x)")],
+        START,
+    );
+    crate::config::tests_support::retention(&report.advice[0].snippet);
+}
+
+#[test]
+fn the_whole_text() {
+    let all = vec![known("sum(rate(h_sum[5m]))"), known("sum by (env) (rate(c_total[5m]))")];
+    let endpoints = vec![report_of(&usual(), all, START)];
+    let usage = UsageReport { dashboards: 2, conclusive: true, ..UsageReport::default() };
+    insta::assert_snapshot!(Report { endpoints, usage });
 }

@@ -115,8 +115,8 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(unused) = report.unused.as_ref().filter(|unused| unused.metrics > 0) {
         writeln!(
             f,
-            "  unused   {} metrics with {} series and {:.0} points per minute",
-            unused.metrics, unused.slots, unused.points
+            "  unused   {} series and {:.0} points per minute; metric families: {}",
+            unused.slots, unused.points, unused.metrics
         )?;
     }
     Ok(())
