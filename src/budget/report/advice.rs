@@ -12,7 +12,7 @@ use crate::usage::Catalogue;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Advice {
-    /// `unused_metrics`, `unused_buckets`, `thin_buckets` or `unused_label`.
+    /// `unused_metrics`, `unused_buckets`, `thin_buckets`, `unused_label` or `dear_label`.
     pub kind: String,
     /// What to do, in a sentence.
     pub text: String,
@@ -20,7 +20,7 @@ pub struct Advice {
     pub slots: u64,
     /// Samples per minute that would not be sent.
     pub points: f64,
-    /// The file to add the snippet to: `retention.toml`, or a rule file.
+    /// The file to add the snippet to.
     pub file: String,
     /// What to add.
     pub snippet: String,
@@ -36,6 +36,8 @@ const KIND_MAX: usize = 5;
 const METRICS_MAX: usize = 50;
 /// Things that would break that are named.
 const BREAKS_MAX: usize = 10;
+/// A label is dear when it costs more than this part of the slots in use.
+const DEAR_PART: u64 = 20;
 /// Slots below which an advice is not worth its line.
 const SLOTS_MIN: u64 = 5;
 
@@ -49,8 +51,8 @@ pub(super) fn advice(
     let mut all = Vec::new();
     if let Some(known) = known {
         all.extend(unused_metrics(report, families, known));
-        all.extend(unused_labels(report, known));
     }
+    all.extend(labels(report, known));
     all.extend(histograms(report, families, known));
     all.retain(|advice| advice.slots >= SLOTS_MIN);
     all.sort_by(|a, b| b.slots.cmp(&a.slots).then_with(|| a.text.cmp(&b.text)));
@@ -142,72 +144,124 @@ fn histograms(
     all
 }
 
-fn unused_labels(report: &EndpointReport, known: &Catalogue) -> Vec<Advice> {
-    // `le` and `quantile` are what their metrics are about.
-    let rows = report.metric_labels.iter().filter(|row| {
-        row.used == Some(false)
-            && !matches!(&*row.label, "le" | "quantile" | "job" | "instance")
-            && known.users(&row.metric).is_used()
-    });
-    let advice = |row: &super::MetricLabel| Advice {
-        kind: "unused_label".to_owned(),
-        text: format!(
-            "nobody looks at the label {} of {}, which has {} values: record the sum over it and \
-             send that",
-            row.label, row.metric, row.values
-        ),
-        slots: row.saving,
-        points: 0.0,
-        file: "a rule file, and retention.toml".to_owned(),
-        snippet: without_label(report, &row.metric, &row.label),
-        breaks: known
-            .users(&row.metric)
-            .names()
-            .into_iter()
-            .map(|(s, n)| named(s, n))
-            .take(BREAKS_MAX)
-            .collect(),
-        breaks_count: known.users(&row.metric).names().len() as u64,
-    };
-    rows.take(KIND_MAX).map(advice).collect()
+/// Labels that nobody needs, and dear ones that somebody does.
+fn labels(report: &EndpointReport, known: Option<&Catalogue>) -> Vec<Advice> {
+    let (mut unused, mut dear) = (Vec::new(), Vec::new());
+    for row in &report.metric_labels {
+        let Some(metric) = Aggregated::of(report, &row.metric) else { continue };
+        // What the metric is about, and what tells its source, is not what makes it dear.
+        if matches!(&*row.label, "le" | "quantile" | "job") {
+            continue;
+        }
+        let needing: BTreeSet<String> = known
+            .iter()
+            .flat_map(|known| {
+                let users = metric
+                    .names
+                    .iter()
+                    .flat_map(|name| known.users(name).names_needing(&row.label));
+                users.map(|(source, name)| named(source, name)).collect::<Vec<_>>()
+            })
+            .collect();
+        let is_used =
+            known.is_some_and(|known| metric.names.iter().any(|name| known.users(name).is_used()));
+        let slots: u64 = metric.names.iter().map(|name| saving(report, name, &row.label)).sum();
+        let advice = |kind: &str, text: String| Advice {
+            kind: kind.to_owned(),
+            text,
+            slots,
+            file: "retention.toml".to_owned(),
+            snippet: metric.rule(&row.label),
+            breaks: needing.iter().take(BREAKS_MAX).cloned().collect(),
+            breaks_count: needing.len() as u64,
+            ..Advice::default()
+        };
+        let (label, family, values) = (&row.label, &metric.family, row.values);
+        if is_used && needing.is_empty() && unused.len() < KIND_MAX {
+            let text =
+                format!("nobody looks at the label {label} of {family}, which has {values} values");
+            unused.push(advice("unused_label", text));
+        } else if slots > report.live / DEAR_PART
+            && dear.len() < KIND_MAX
+            && (is_used || known.is_none())
+        {
+            let text = format!("{family} is dear by its label {label}, which has {values} values");
+            dear.push(advice("dear_label", text));
+        }
+    }
+    unused.append(&mut dear);
+    unused
+}
+
+/// The saving of a label of a metric, where it is among the largest.
+fn saving(report: &EndpointReport, metric: &str, label: &str) -> u64 {
+    let rows = &report.metric_labels;
+    let row = rows.iter().find(|row| row.metric == metric && row.label == label);
+    row.map_or(0, |row| row.saving)
+}
+
+/// What is aggregated as one: a metric, or all parts of a histogram.
+struct Aggregated {
+    family: String,
+    names: Vec<String>,
+    is_counter: bool,
+}
+
+impl Aggregated {
+    /// What `metric` stands for; nothing for the parts of a histogram whose buckets do.
+    fn of(report: &EndpointReport, metric: &str) -> Option<Self> {
+        let of_histogram = |suffix: &str| {
+            let base = metric.strip_suffix(suffix)?;
+            report.histograms.iter().find(|histogram| histogram.name == base)
+        };
+        if of_histogram("_sum").or_else(|| of_histogram("_count")).is_some() {
+            return None;
+        }
+        Some(match of_histogram("_bucket") {
+            Some(histogram) => Self {
+                family: histogram.name.clone(),
+                names: ["_bucket", "_sum", "_count"]
+                    .map(|it| format!("{}{it}", histogram.name))
+                    .into(),
+                is_counter: true,
+            },
+            None => Self {
+                family: metric.to_owned(),
+                names: vec![metric.to_owned()],
+                is_counter: ["_total", "_sum", "_count"].iter().any(|it| metric.ends_with(it)),
+            },
+        })
+    }
+
+    fn rule(&self, label: &str) -> String {
+        let (function, remark) = if self.is_counter {
+            ("counter", "")
+        } else {
+            ("sum", "  # or avg, min, max: what its readers take; \"counter\" if it only grows")
+        };
+        format!(
+            "[[budget.aggregate]]\nmatch = [{}]\nwithout = [{}]\nfunction = \"{function}\"{remark}\n",
+            selectors(self.names.iter().map(String::as_str)),
+            toml_text(label)
+        )
+    }
 }
 
 /// A class that keeps these metrics at home.
 fn class(name: &str, metrics: &BTreeSet<&str>) -> String {
-    let selectors: Vec<String> =
-        metrics.iter().map(|metric| toml_text(&selector(metric))).collect();
-    format!(
-        "[[budget.class]]\nname = {}\nmatch = [{}]\nsend = false\n",
-        toml_text(name),
-        selectors.join(", ")
-    )
+    let selectors = selectors(metrics.iter().copied());
+    let name = toml_text(name);
+    format!("[[budget.class]]\nname = {name}\nmatch = [{selectors}]\nsend = false\n")
+}
+
+/// Selectors of these metrics, as a list holds them.
+fn selectors<'a>(metrics: impl Iterator<Item = &'a str>) -> String {
+    metrics.map(|metric| toml_text(&selector(metric))).collect::<Vec<_>>().join(", ")
 }
 
 fn histogram_rule(family: &str, level: &str) -> String {
     let selector = toml_text(&selector(family));
     format!("[[budget.histogram]]\nmatch = [{selector}]\nlevel = \"{level}\"\n")
-}
-
-fn without_label(report: &EndpointReport, metric: &str, label: &str) -> String {
-    let (is_counter, base) = match metric.strip_suffix("_total") {
-        Some(base) => (true, base),
-        None => (["_bucket", "_count", "_sum"].iter().any(|it| metric.ends_with(it)), metric),
-    };
-    let selector = selector(metric);
-    let (record, inner) = if is_counter {
-        (format!("{base}:rate5m_without_{label}"), format!("rate({selector}[5m])"))
-    } else {
-        (format!("{base}:sum_without_{label}"), selector)
-    };
-    let expr = format!("sum without ({label}) ({inner})");
-    let rule = format!(
-        "groups:\n- name: stint-budget\n  rules:\n  - record: {}\n    expr: {}\n",
-        yaml_text(&record),
-        yaml_text(&expr)
-    );
-    let class = class(&free_name(report, "recorded"), &BTreeSet::from([metric]));
-    let class = class.trim_end().replace('\n', "\n# ");
-    format!("{rule}# and in retention.toml:\n# {class}\n")
 }
 
 /// A selector of one metric, whatever its name.
@@ -231,11 +285,6 @@ fn free_name(report: &EndpointReport, wanted: &str) -> String {
 
 fn toml_text(text: &str) -> String {
     // A basic string of TOML has the escapes of JSON.
-    serde_json::to_string(text).unwrap_or_default()
-}
-
-fn yaml_text(text: &str) -> String {
-    // So has a double-quoted one of YAML.
     serde_json::to_string(text).unwrap_or_default()
 }
 

@@ -140,7 +140,8 @@ fn slots_and_points_are_told_by_metric_and_environment() {
     let savings = (histogram.saving_thin, histogram.saving_totals, histogram.saving_native);
     assert_eq!((histogram.buckets, savings), (10, (4, 10, 12)));
     assert!(report.unused.is_none());
-    assert!(report.advice.iter().all(|advice| advice.kind == "thin_buckets"));
+    let kinds: Vec<_> = report.advice.iter().map(|advice| &*advice.kind).collect();
+    assert_eq!(kinds, ["dear_label", "dear_label"]);
 }
 
 #[test]
@@ -158,19 +159,23 @@ fn advice_names_what_nobody_uses_and_its_snippets_are_valid() {
     assert_eq!(used, [Some(true), Some(true), Some(false)]);
     assert_eq!(report.metrics[1].users, ["dashboard d / p"]);
     let advice: Vec<_> = report.advice.iter().map(|a| (&*a.kind, a.slots)).collect();
-    assert_eq!(advice, [("unused_buckets", 10), ("unused_label", 6), ("unused_metrics", 5)]);
+    let unused = [("unused_buckets", 10), ("unused_label", 7), ("unused_label", 6)];
+    assert_eq!(advice, [&unused[..], &[("unused_metrics", 5)]].concat());
     for one in &report.advice {
-        let (toml, rules) = match one.snippet.split_once("# and in retention.toml:\n") {
-            Some((rules, toml)) => (toml.replace("# ", ""), Some(rules)),
-            None => (one.snippet.clone(), None),
-        };
-        crate::config::tests_support::retention(&toml);
-        if let Some(rules) = rules {
-            let rules = crate::usage::rules::read(rules).unwrap();
-            assert_eq!(rules[0].unread, None);
-            assert_eq!(rules[0].expr, "sum without (pod) (rate(c_total[5m]))");
-        }
+        crate::config::tests_support::retention(&one.snippet);
+        assert_eq!(one.breaks_count, 0);
     }
+    let rule =
+        &crate::config::tests_support::retention(&report.advice[2].snippet).budget.aggregates;
+    assert_eq!(rule[0].without, ["pod"]);
+}
+
+#[test]
+fn a_dear_label_tells_who_would_miss_it() {
+    let report = report_of(&usual(), vec![known("topk(5, c_total)")], START);
+    let dear = report.advice.iter().find(|advice| advice.kind == "dear_label").unwrap();
+    assert_eq!((dear.slots, &dear.breaks[..]), (6, &["dashboard d / p".to_owned()][..]));
+    assert!(dear.snippet.contains("function = \"counter\""));
 }
 
 #[test]
