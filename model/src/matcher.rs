@@ -227,8 +227,19 @@ const SHOWN_BYTES_MAX: usize = 1000;
 
 /// Compiles `pattern` as Prometheus does: the syntax of Go, anchored at both ends, the dot matching newlines.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
-    let translated = re2::translate(pattern)?;
-    let mut builder = regex::RegexBuilder::new(&format!("^(?s:{translated})$"));
+    compile(pattern, &format!("^(?s:{})$", re2::translate(pattern)?))
+}
+
+/// Compiles `pattern` in the syntax of Go, to be found anywhere in a text.
+///
+/// # Errors
+/// It is no expression, or too large.
+pub fn search_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
+    compile(pattern, &re2::translate(pattern)?)
+}
+
+fn compile(pattern: &str, translated: &str) -> Result<regex::Regex, RegexError> {
+    let mut builder = regex::RegexBuilder::new(translated);
     let builder = builder.size_limit(REGEX_BYTES_MAX);
     builder.build().map_err(|error| {
         let shown = pattern.get(..pattern.floor_char_boundary(SHOWN_BYTES_MAX)).unwrap_or(pattern);
