@@ -1,7 +1,7 @@
 //! Forwarding: stored samples, sent to remote write endpoints within their budget.
 //!
 //! The store is the queue: each endpoint has a durable [`cursor`] over the write-ahead log
-//! ([`source`]), and nothing is copied. An outage, a restart or a slow endpoint costs no memory.
+//! ([`source`]), and nothing is copied; what the log no longer holds is read from blocks. An outage, a restart or a slow endpoint costs no memory.
 //! What is read goes through [`route`] (labels, [`downsample`], budget) into rounds, which [`send`]
 //! delivers, one request in flight per shard, so that the samples of a series arrive in order.
 //! [`retry`] says what an answer means. The cursor moves on only when a round is dealt with, and
@@ -9,6 +9,7 @@
 
 pub mod account;
 mod aggregate;
+mod catch_up;
 pub mod cursor;
 pub mod downsample;
 pub mod encode;

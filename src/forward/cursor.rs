@@ -1,12 +1,14 @@
 //! The durable position of an endpoint: everything before it was dealt with.
 //!
 //! A small text file, replaced as a whole: `stint-cursor-2 <log> <segment>:<offset>
-//! <segment>:<offset> <shards> <crc32c in hex>`, where the second position is the one that nothing
-//! was sent from behind of.
+//! <segment>:<offset> <shards> <newest> <crc32c in hex>`, where the second position is the one that
+//! nothing was sent from behind of, and `newest` the time of the newest sample that was dealt with, in
+//! milliseconds. It is missing where there is none.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use stint_model::Timestamp;
 use stint_storage::disk::{read_all, write_atomically};
 use stint_storage::{Disk, DiskError, WalId};
 
@@ -25,6 +27,9 @@ pub struct Place {
     pub reached: Position,
     /// Requests in flight at once when that was sent: series are divided among them.
     pub shards: usize,
+    /// Time of the newest sample that was dealt with. Where the log does not reach back to `done`,
+    /// what is later is read from the store.
+    pub newest: Option<Timestamp>,
 }
 
 /// What was found at start.
@@ -81,11 +86,14 @@ impl Cursor {
 }
 
 fn print(place: Place) -> String {
-    let Place { log, done, reached, shards } = place;
-    let body = format!(
+    let Place { log, done, reached, shards, newest } = place;
+    let mut body = format!(
         "{MAGIC} {log} {}:{} {}:{} {shards}",
         done.segment, done.offset, reached.segment, reached.offset
     );
+    if let Some(newest) = newest {
+        body.push_str(&format!(" {}", newest.as_ms()));
+    }
     let crc = crc32c::crc32c(body.as_bytes());
     format!("{body} {crc:08x}\n")
 }
@@ -102,6 +110,10 @@ fn parse(bytes: &[u8]) -> Option<Place> {
         done: position(words.next()?)?,
         reached: position(words.next()?)?,
         shards: words.next()?.parse().ok()?,
+        newest: match words.next() {
+            Some(word) => Some(Timestamp(word.parse().ok()?)),
+            None => None,
+        },
     };
     words.next().is_none().then_some(place)
 }
@@ -146,6 +158,7 @@ mod tests {
             done: Position { segment, offset },
             reached: Position { segment, offset: offset + 100 },
             shards: 3,
+            newest: (segment > 7).then_some(Timestamp(-5)),
         }
     }
 

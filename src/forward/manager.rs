@@ -273,7 +273,10 @@ fn begin(
     });
     *seat.handle.write() = Some(begun.handle());
     begun
-        .open(|saved| stored::open(&sources.db, &seat.name, saved, keep))
+        .open(|saved| {
+            let clock = Arc::clone(&sources.clock);
+            stored::open(&sources.db, &seat.name, saved, keep, clock)
+        })
         .map_err(|error| error.to_string())
 }
 

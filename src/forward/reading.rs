@@ -125,7 +125,11 @@ impl Core {
     /// Makes durable what was dealt with, and lets go of it.
     pub(super) fn save(&mut self, shards: usize) {
         let ahead = Position { offset: self.read.offset.saturating_add(AHEAD), ..self.read };
-        let place = Place { log: self.source.log(), done: self.done, reached: ahead, shards };
+        let now = self.clock.now();
+        let newest = self.status.lock().newest_done.map(|newest| newest.min(now));
+        let newest = newest.max(self.cursor.saved().and_then(|saved| saved.newest));
+        let (log, done) = (self.source.log(), self.done);
+        let place = Place { log, done, reached: ahead, shards, newest };
         match self.cursor.save(place) {
             Ok(()) => self.source.release(self.done),
             Err(error) => {

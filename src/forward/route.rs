@@ -222,7 +222,8 @@ impl Router {
         self.plan_points(status, &mut admission);
         for batch in batches {
             status.counters.lost += batch.orphans;
-            let maybe_sent = batch.position_after <= self.rules.maybe_sent_until;
+            let maybe_sent =
+                batch.maybe_sent || batch.position_after <= self.rules.maybe_sent_until;
             for (series, _, sample) in batch.rows {
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));

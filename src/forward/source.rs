@@ -23,6 +23,8 @@ pub struct StoredBatch {
     pub metadata: Vec<(String, Metadata)>,
     /// Samples whose series is not known any more; only after damage to the log.
     pub orphans: u64,
+    /// It may have been read, and sent, before.
+    pub maybe_sent: bool,
     /// Where reading goes on.
     pub position_after: Position,
 }

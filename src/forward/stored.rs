@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use stint_model::{Clock, Timestamp};
 use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalId, WalPosition};
 
+use super::catch_up::CatchUp;
 use super::cursor::Saved;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 
@@ -39,11 +41,17 @@ pub fn open(
     name: &str,
     saved: &Saved,
     keep: Arc<Mutex<Keep>>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Box<dyn Source>, HoldError> {
     let from = start(db, name, saved).unwrap_or_else(|| keep.lock().from());
     let (log, end) = (db.wal_id(), position(db.wal_end()));
     let hold = db.hold(&format!("read:{name}"), Some(from))?;
-    Ok(Box::new(Stored { hold, keep, log, end }))
+    let newest = match saved {
+        Saved::At(place) if place.log == log => place.newest,
+        Saved::At(_) | Saved::Nothing | Saved::Damaged(_) => None,
+    };
+    let (db, catch_up, catch_ups) = (db.clone(), None, 0);
+    Ok(Box::new(Stored { db, hold, keep, log, end, clock, newest, catch_up, catch_ups }))
 }
 
 /// Where reading goes on: at the start of what is there where that cannot be told, because the
@@ -67,36 +75,95 @@ fn start(db: &Db, name: &str, saved: &Saved) -> Option<WalPosition> {
 }
 
 struct Stored {
+    db: Db,
     hold: WalHold,
     keep: Arc<Mutex<Keep>>,
     log: WalId,
     end: Position,
+    clock: Arc<dyn Clock>,
+    /// Time of the newest sample read.
+    newest: Option<Timestamp>,
+    /// The hole in the log that is being filled, and where the log was read up to before it.
+    catch_up: Option<(CatchUp, Position)>,
+    catch_ups: u64,
 }
 
 fn position(position: WalPosition) -> Position {
     Position { segment: position.segment, offset: position.offset }
 }
 
+impl Stored {
+    /// The next part of what is not in the log; nothing when all of it was read.
+    fn caught_up(&mut self) -> Result<Option<StoredBatch>, SourceError> {
+        let Some((catch_up, from)) = &mut self.catch_up else { return Ok(None) };
+        let batch = catch_up.next().map_err(|error| SourceError(error.to_string()))?;
+        if batch.is_none() {
+            self.hold.seek(catch_up.end);
+            self.catch_up = None;
+            tracing::info!("what the log no longer holds was read from the store");
+            return Ok(None);
+        }
+        let from = *from;
+        Ok(batch.map(|batch| StoredBatch { position_after: from, ..batch }))
+    }
+
+    fn note_newest(&mut self, batch: &StoredBatch) {
+        let now = self.clock.now();
+        // A clock that is ahead somewhere must not hide what the others say.
+        let times = batch.rows.iter().map(|(_, _, sample)| sample.at).filter(|at| *at <= now);
+        self.newest = self.newest.max(times.max());
+    }
+}
+
 impl Source for Stored {
     fn next(&mut self) -> Result<Event, SourceError> {
-        let event = self.hold.next_event().map_err(|error| SourceError(error.to_string()))?;
-        Ok(match event {
-            CursorEvent::Batch(batch) => Event::Batch(StoredBatch {
-                rows: batch.rows,
-                exemplars: batch.exemplars,
-                metadata: batch.metadata,
-                orphans: batch.orphans,
-                position_after: position(batch.position_after),
-            }),
-            CursorEvent::Lost { from, to, reason } => {
-                Event::Lost { to: position(to), reason: format!("{from} to {to}: {reason}") }
+        loop {
+            if let Some(batch) = self.caught_up()? {
+                self.note_newest(&batch);
+                return Ok(Event::Batch(batch));
             }
-            CursorEvent::CaughtUp => Event::CaughtUp,
-        })
+            let event = self.hold.next_event().map_err(|error| SourceError(error.to_string()))?;
+            match (event, self.newest) {
+                (CursorEvent::Batch(batch), _) => {
+                    let batch = StoredBatch {
+                        rows: batch.rows,
+                        exemplars: batch.exemplars,
+                        metadata: batch.metadata,
+                        orphans: batch.orphans,
+                        maybe_sent: false,
+                        position_after: position(batch.position_after),
+                    };
+                    self.note_newest(&batch);
+                    return Ok(Event::Batch(batch));
+                }
+                (CursorEvent::Lost { from, to, reason }, Some(newest)) => {
+                    tracing::warn!(
+                        "the log cannot be read from {from} to {to} ({reason}); what was stored since is read from the store"
+                    );
+                    self.catch_ups += 1;
+                    match CatchUp::begin(&self.db, newest, self.catch_ups) {
+                        Ok(catch_up) => self.catch_up = Some((catch_up, position(from))),
+                        Err(error) => {
+                            // It is found again at the next attempt.
+                            self.hold.seek(from);
+                            return Err(SourceError(error.to_string()));
+                        }
+                    }
+                }
+                (CursorEvent::Lost { from, to, reason }, None) => {
+                    let reason = format!("{from} to {to}: {reason}");
+                    return Ok(Event::Lost { to: position(to), reason });
+                }
+                (CursorEvent::CaughtUp, _) => return Ok(Event::CaughtUp),
+            }
+        }
     }
 
     fn position(&self) -> Position {
-        position(self.hold.position())
+        match &self.catch_up {
+            Some((_, from)) => *from,
+            None => position(self.hold.position()),
+        }
     }
 
     fn log(&self) -> WalId {
@@ -120,12 +187,17 @@ impl Source for Stored {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::clock::SimClock;
     use stint_model::{Appender as _, Batch, Labels, Sample, Timestamp};
     use stint_storage::disk::sim::{Crash, Unsynced};
     use stint_storage::{Options, SimDisk};
 
     use super::*;
     use crate::forward::cursor::Place;
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(SimClock::at(Timestamp(i64::MAX / 2)))
+    }
 
     fn store(disk: &SimDisk) -> Db {
         Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0
@@ -140,7 +212,7 @@ mod tests {
 
     fn place(db: &Db) -> Saved {
         let end = position(db.wal_end());
-        Saved::At(Place { log: db.wal_id(), done: end, reached: end, shards: 1 })
+        Saved::At(Place { log: db.wal_id(), done: end, reached: end, shards: 1, newest: None })
     }
 
     fn kept(db: &Db, saved: &Saved) -> Arc<Mutex<Keep>> {
@@ -169,7 +241,7 @@ mod tests {
         let saved = place(&db);
         let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
         let db = store(&left);
-        let source = open(&db, "a", &saved, kept(&db, &saved)).unwrap();
+        let source = open(&db, "a", &saved, kept(&db, &saved), clock()).unwrap();
         append(&db, 20_000);
         assert_eq!(read(source), 1, "only what came afterwards");
     }
@@ -185,7 +257,7 @@ mod tests {
         for at in 1..4 {
             append(&db, at * 1_000);
         }
-        assert_eq!(read(open(&db, "a", &saved, kept(&db, &saved)).unwrap()), 3);
+        assert_eq!(read(open(&db, "a", &saved, kept(&db, &saved), clock()).unwrap()), 3);
     }
 
     #[test]
@@ -203,8 +275,94 @@ mod tests {
             jobs += 1;
         }
         assert!(jobs > 0);
-        let mut source = open(&db, "a", &Saved::Nothing, Arc::clone(&keep)).unwrap();
+        let mut source = open(&db, "a", &Saved::Nothing, Arc::clone(&keep), clock()).unwrap();
         source.release(Position::default());
         assert_eq!(read(source), 3999);
+    }
+
+    /// Times that are read of each series, in order.
+    fn times(source: &mut dyn Source) -> Vec<(Labels, i64)> {
+        let mut all = Vec::new();
+        loop {
+            match source.next().unwrap() {
+                Event::Batch(batch) => all.extend(
+                    batch.rows.iter().map(|(_, labels, it)| (labels.clone(), it.at.as_ms())),
+                ),
+                Event::Lost { reason, .. } => panic!("{reason}"),
+                Event::CaughtUp => return all,
+            }
+        }
+    }
+
+    /// A store whose log is kept for nobody who falls back far.
+    fn forgetful() -> Db {
+        let options =
+            Options { segment_bytes: 1 << 14, hold_bytes_max: 1 << 16, ..Options::default() };
+        Db::open(Arc::new(SimDisk::new()), options).unwrap().0
+    }
+
+    fn work(db: &Db, now: i64) {
+        while let Some(job) = db.next_job(Timestamp(now)) {
+            job.run().unwrap();
+        }
+    }
+
+    fn append_two(db: &Db, at: i64) {
+        let mut batch = Batch::default();
+        for name in ["a", "b"] {
+            let labels = Labels::from_pairs([("__name__", name)]);
+            batch.push(labels, Sample::float(Timestamp(at), at as f64));
+        }
+        db.append(&batch).unwrap();
+    }
+
+    #[test]
+    fn what_the_log_no_longer_holds_is_read_from_the_store_oldest_first() {
+        let db = forgetful();
+        let saved = Saved::Nothing;
+        let mut source = open(&db, "a", &saved, kept(&db, &saved), clock()).unwrap();
+        for n in 0..10 {
+            append_two(&db, n * 10_000);
+        }
+        assert_eq!(times(&mut *source).len(), 20);
+        let done = source.position();
+        for n in 10..6000 {
+            append_two(&db, n * 10_000);
+        }
+        work(&db, 60_000_000);
+        let begun = source.next().unwrap();
+        assert!(matches!(&begun, Event::Batch(batch) if batch.position_after == done));
+        assert_eq!(source.position(), done, "until all of it was read");
+        let Event::Batch(first) = begun else { unreachable!() };
+        let mut all: Vec<i64> = first.rows.iter().map(|(_, _, it)| it.at.as_ms()).collect();
+        all.extend(times(&mut *source).iter().map(|(_, at)| *at));
+        assert!(all.is_sorted());
+        // Something is read twice: up to 15 seconds, that is two samples of each.
+        let expected: Vec<i64> = (8..6000).flat_map(|n| [n * 10_000; 2]).collect();
+        assert_eq!(all, expected);
+        assert!(source.position() > done);
+        append_two(&db, 60_000_000);
+        assert_eq!(times(&mut *source).len(), 2, "then the log goes on");
+    }
+
+    #[test]
+    fn after_a_restart_in_the_middle_the_rest_is_read() {
+        let db = forgetful();
+        for n in 0..6000 {
+            append_two(&db, n * 10_000);
+        }
+        work(&db, 60_000_000);
+        let newest = Some(Timestamp(30_000_000));
+        let saved = Saved::At(Place {
+            log: db.wal_id(),
+            done: Position { segment: 0, offset: 0 },
+            reached: Position { segment: 0, offset: 0 },
+            shards: 1,
+            newest,
+        });
+        let mut source = open(&db, "a", &saved, kept(&db, &saved), clock()).unwrap();
+        let all = times(&mut *source);
+        assert_eq!(all.first().unwrap().1, 29_990_000);
+        assert_eq!(all.len(), 2 * 3001);
     }
 }
