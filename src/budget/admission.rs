@@ -325,6 +325,11 @@ impl Admission {
         }
     }
 
+    /// Slots that are free at `now`.
+    pub fn room(&self, now: Duration) -> u64 {
+        self.slots(now).saturating_sub(self.live())
+    }
+
     /// Whether the server may be counting series that the ledger does not list: there was none, or
     /// it was damaged, and the hold time has not passed since.
     pub fn is_in_doubt(&self, now: Duration) -> bool {

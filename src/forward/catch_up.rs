@@ -4,12 +4,12 @@
 //! is in the head or in blocks, by series. So it is read from there, in windows of time that hold a
 //! bounded number of samples, up to what is stored when this begins; the log goes on behind that.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use stint_model::query::{Columns, Hints, SeriesSet};
 use stint_model::{
-    Labels, Matcher, QueryError, Queryable as _, Sample, Selector, SeriesRef, Span, TimeRange,
-    Timestamp, Value,
+    Labels, QueryError, Queryable as _, Sample, Selector, SeriesRef, Span, TimeRange, Timestamp,
+    Value,
 };
 use stint_storage::{Db, WalPosition};
 
@@ -58,11 +58,8 @@ impl CatchUp {
         let until = db.stats().bounds.map_or(newest, |(_, last)| last);
         let at = Timestamp(newest.as_ms().saturating_sub(OVERLAP.as_ms()).saturating_add(1));
         let until = Timestamp(until.as_ms().saturating_add(1)).max(at);
-        let querier = db.querier(TimeRange::new(at, until))?;
-        let all = Selector::new(vec![Matcher::equal("", "")]);
-        let set = querier.select(&all, &Hints { unordered: true, ..Hints::default() })?;
         Ok(Self {
-            set,
+            set: all_series(db, TimeRange::new(at, until))?,
             first_reference: REFERENCES | number << REFERENCES_SHIFT,
             at,
             overlap_until: newest,
@@ -119,6 +116,29 @@ impl CatchUp {
         self.rows = rows.into();
         Ok(())
     }
+}
+
+fn all_series(db: &Db, range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
+    let hints = Hints { unordered: true, ..Hints::default() };
+    db.querier(range)?.select(&Selector::default(), &hints)
+}
+
+/// Hashes of the series whose last sample in `range` does not end them.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn present(db: &Db, range: TimeRange) -> Result<HashSet<u64>, QueryError> {
+    let set = all_series(db, range)?;
+    let mut present = HashSet::new();
+    let mut columns = Columns::default();
+    for index in 0..set.len() {
+        columns.clear();
+        set.read(index, range, &mut columns)?;
+        if samples_of(&columns).last().is_some_and(|last| !matches!(last.value, Value::Stale)) {
+            present.insert(set.labels(index).stable_hash());
+        }
+    }
+    Ok(present)
 }
 
 fn samples_of(columns: &Columns) -> impl Iterator<Item = Sample> + '_ {

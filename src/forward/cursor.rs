@@ -87,13 +87,11 @@ impl Cursor {
 
 fn print(place: Place) -> String {
     let Place { log, done, reached, shards, newest } = place;
-    let mut body = format!(
-        "{MAGIC} {log} {}:{} {}:{} {shards}",
+    let newest = newest.map(|newest| format!(" {}", newest.as_ms())).unwrap_or_default();
+    let body = format!(
+        "{MAGIC} {log} {}:{} {}:{} {shards}{newest}",
         done.segment, done.offset, reached.segment, reached.offset
     );
-    if let Some(newest) = newest {
-        body.push_str(&format!(" {}", newest.as_ms()));
-    }
     let crc = crc32c::crc32c(body.as_bytes());
     format!("{body} {crc:08x}\n")
 }

@@ -1,9 +1,10 @@
 //! The reading half of a forwarder: from the store to rounds, and the cursor behind them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use stint_model::{Clock, Metadata};
+use stint_model::{Clock, Metadata, Span, Timestamp};
 
 use super::cursor::{Cursor, Place, Saved};
 use super::encode::Families;
@@ -15,6 +16,10 @@ use super::status::{Failure, Status};
 const AHEAD: u64 = 1 << 20;
 /// Most rows that are read before they are routed: the bound of what reading keeps in memory.
 const BURST_ROWS: usize = 10_000;
+/// What is so old says little of what is there now.
+const BEHIND: Span = Span(5 * Span::MINUTE.0);
+/// How often that is found out.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Families whose metadata is kept.
 const FAMILIES_MAX: usize = 50_000;
 
@@ -53,6 +58,8 @@ pub(super) struct Core {
     pub(super) read: Position,
     /// Everything before it was dealt with.
     pub(super) done: Position,
+    /// When to find out next what is there.
+    pub(super) look_at: Duration,
 }
 
 /// How a look at the store ended.
@@ -79,12 +86,28 @@ impl Core {
                 }
             }
             let (now, wall) = (self.clock.monotonic(), self.clock.now());
+            self.look_ahead(&batches, now, wall);
             let mut status = self.status.lock();
             self.router.route(batches, now, wall, round, &mut status);
             status.caught_up = filled.caught_up;
             status.lag_bytes = self.source.lag_bytes();
         }
         filled
+    }
+
+    /// Where what is read lies far behind, finds out what is there by now: that comes first.
+    fn look_ahead(&mut self, batches: &[StoredBatch], now: Duration, wall: Timestamp) {
+        let times = batches.iter().flat_map(|batch| &batch.rows).map(|(_, _, sample)| sample.at);
+        let is_behind = times.min().is_some_and(|oldest| wall.since(oldest) > BEHIND);
+        if !is_behind {
+            self.router.set_present(None);
+        } else if now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            match self.source.present() {
+                Ok(present) => self.router.set_present(present),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
     }
 
     /// Reads a burst; says whether that was all.

@@ -1,6 +1,6 @@
 //! From stored rows to what is sent: labels, downsampling, budget.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,9 @@ pub struct Router {
     aggregator: Aggregator,
     /// The aggregates as they are sent.
     made: HashMap<Output, Route>,
+    /// Behind by far: the series that there are by now, and slots for others beside them.
+    present: Option<HashSet<u64>>,
+    room_for_gone: u64,
     forget_at: Duration,
 }
 
@@ -196,8 +199,16 @@ impl Router {
             phases: Phases::default(),
             aggregator,
             made: HashMap::new(),
+            present: None,
+            room_for_gone: 0,
             forget_at: Duration::ZERO,
         }
+    }
+
+    /// Says which series there are by now, by hash, while what is routed lies far behind. They come
+    /// first: what is new and gone already gets what is left beside them.
+    pub(super) fn set_present(&mut self, present: Option<HashSet<u64>>) {
+        self.present = present;
     }
 
     /// Adds what is to be sent of `batches` to `round`; what is not is counted in `status`. What is
@@ -213,6 +224,8 @@ impl Router {
         let admission = Arc::clone(&self.admission);
         let mut admission = admission.lock();
         admission.advance(now, wall);
+        let there = self.present.as_ref().map_or(0, |present| present.len() as u64);
+        self.room_for_gone = admission.room(now).saturating_sub(there);
         for batch in &batches {
             for (series, labels, sample) in &batch.rows {
                 self.announce(*series, labels, sample, now, &mut admission);
@@ -294,6 +307,14 @@ impl Router {
             && self.rules.takes(&sample.value)
             && !admission.is_settled(outgoing.group, outgoing.key)
         {
+            let is_gone =
+                self.present.as_ref().is_some_and(|it| !it.contains(&labels.stable_hash()));
+            if is_gone && !admission.is_live(outgoing.key) {
+                if self.room_for_gone == 0 {
+                    return;
+                }
+                self.room_for_gone -= 1;
+            }
             admission.want(outgoing.group, now);
         }
     }
@@ -449,7 +470,7 @@ impl Router {
             return;
         }
         self.forget_at = now + FORGET_EVERY;
-        let mut targets = std::collections::HashSet::new();
+        let mut targets = HashSet::new();
         self.routes.retain(|_, route| {
             let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
             if keep {

@@ -151,6 +151,7 @@ impl Begun {
             families,
             read,
             done: read,
+            look_at: Duration::ZERO,
         };
         Ok(Forwarder {
             core: Mutex::new(Some(core)),

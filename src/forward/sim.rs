@@ -1,7 +1,7 @@
 //! A world for the forwarder's tests: a stored log in memory, a clock that goes with tokio's, and an
 //! endpoint that counts series as Mimir does or takes samples as Prometheus does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -147,6 +147,22 @@ impl Source for LogSource {
     fn release(&mut self, position: Position) {
         let mut log = self.log.lock();
         log.released = log.released.max(position.offset);
+    }
+
+    fn present(&self) -> Result<Option<HashSet<u64>>, SourceError> {
+        let log = self.log.lock();
+        let rows = log.batches.iter().filter_map(|event| match event {
+            Event::Batch(batch) => Some(&batch.rows),
+            _ => None,
+        });
+        let newest = rows.clone().flatten().map(|(_, _, sample)| sample.at).max();
+        let mut present = HashSet::new();
+        for (_, labels, sample) in rows.flatten() {
+            if newest.is_some_and(|newest| newest.since(sample.at) < Span::from_secs(300)) {
+                present.insert(labels.stable_hash());
+            }
+        }
+        Ok(Some(present))
     }
 
     fn lag_bytes(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! Where samples come from: stored batches in the order in which they were appended.
 
+use std::collections::HashSet;
+
 use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef};
 use stint_storage::WalId;
 
@@ -69,4 +71,13 @@ pub trait Source: Send {
 
     /// Bytes that are stored and not read yet.
     fn lag_bytes(&self) -> u64;
+
+    /// Which series there are now, by [`Labels::stable_hash`], whatever was read so far; nothing where that cannot
+    /// be told.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn present(&self) -> Result<Option<HashSet<u64>>, SourceError> {
+        Ok(None)
+    }
 }

@@ -1,14 +1,18 @@
 //! The store's log as the source of a forwarder.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stint_model::{Clock, Timestamp};
+use stint_model::{Clock, Span, TimeRange, Timestamp};
 use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalId, WalPosition};
 
-use super::catch_up::CatchUp;
+use super::catch_up::{self, CatchUp};
 use super::cursor::Saved;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
+
+/// A series is there as long as queries show its last sample.
+const SHOWN: Span = Span(5 * Span::MINUTE.0);
 
 /// Keeps the log for an endpoint from where the last run stopped, whether its forwarder runs or
 /// not.
@@ -183,6 +187,13 @@ impl Source for Stored {
     fn lag_bytes(&self) -> u64 {
         self.hold.lag_bytes()
     }
+
+    fn present(&self) -> Result<Option<HashSet<u64>>, SourceError> {
+        let now = self.clock.now();
+        let since = Timestamp(now.as_ms().saturating_sub(SHOWN.as_ms()));
+        let present = catch_up::present(&self.db, TimeRange::new(since, now));
+        present.map(Some).map_err(|error| SourceError(error.to_string()))
+    }
 }
 
 #[cfg(test)]
@@ -343,6 +354,18 @@ mod tests {
         assert!(source.position() > done);
         append_two(&db, 60_000_000);
         assert_eq!(times(&mut *source).len(), 2, "then the log goes on");
+    }
+
+    #[test]
+    fn what_is_there_is_told_by_the_newest_samples() {
+        let db = store(&SimDisk::new());
+        append_two(&db, 0);
+        append(&db, 400_000);
+        let clock = Arc::new(SimClock::at(Timestamp(401_000)));
+        let saved = Saved::Nothing;
+        let source = open(&db, "a", &saved, kept(&db, &saved), clock).unwrap();
+        let a = Labels::from_pairs([("__name__", "a")]).stable_hash();
+        assert_eq!(source.present().unwrap().unwrap(), HashSet::from([a]));
     }
 
     #[test]

@@ -327,6 +327,38 @@ async fn an_outage_is_made_up_for_without_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_an_outage_what_is_there_comes_before_what_is_gone() {
+    let mut world = World::new(budget(140)).settled();
+    world.mimir.set_limit(140);
+    world.start();
+    pass(1).await;
+    for n in 0..240 {
+        match n {
+            8 => world.mimir.set_mood(Mood::Unreachable),
+            200 => world.mimir.set_mood(Mood::Well),
+            _ => {}
+        }
+        let mut series = gauges("calm", 0..40);
+        if (20..170).contains(&n) {
+            // What lives for five minutes each.
+            series.extend(gauges("gone", n / 20 * 40..n / 20 * 40 + 40));
+        }
+        if n >= 180 {
+            series.extend(gauges("new", 0..30));
+        }
+        world.scrape(&series, n as f64).await;
+    }
+    let stored = world.mimir.stored();
+    let new: Vec<_> = stored.iter().filter(|(series, _)| series.contains("new")).collect();
+    assert_eq!(new.len(), 30);
+    assert!(new.iter().all(|(_, samples)| samples.len() >= 14), "from their first minute on");
+    let gone = stored.keys().filter(|series| series.contains("gone")).count();
+    assert!(gone > 0 && gone <= 30, "what is left beside them: {gone}");
+    assert!(world.mimir.active_most() <= 140);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_where_the_last_run_stopped() {
     let mut world = World::new(Budget::default());
     world.start();
