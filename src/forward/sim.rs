@@ -201,6 +201,11 @@ struct State {
     poison: Option<(String, Response)>,
     partitions: u64,
     partition_max: u64,
+    /// Series of other senders, evenly over the partitions.
+    others: u64,
+    /// How far a sample may lie behind the newest one of the account.
+    window: Option<Span>,
+    newest: i64,
     samples_max: usize,
     active: HashMap<Labels, i64>,
     active_most: usize,
@@ -221,6 +226,9 @@ impl Mimir {
                 poison: None,
                 partitions,
                 partition_max: limit / partitions,
+                others: 0,
+                window: None,
+                newest: i64::MIN,
                 samples_max: usize::MAX,
                 active: HashMap::new(),
                 active_most: 0,
@@ -261,6 +269,22 @@ impl Mimir {
     pub(super) fn set_limit(&self, limit: u64) {
         let mut state = self.state.lock();
         state.partition_max = limit / state.partitions;
+    }
+
+    /// The limit is spread over so many partitions.
+    pub(super) fn set_partitions(&self, partitions: u64, limit: u64) {
+        let mut state = self.state.lock();
+        (state.partitions, state.partition_max) = (partitions, limit / partitions);
+    }
+
+    /// Others use the account too.
+    pub(super) fn set_others(&self, series: u64) {
+        self.state.lock().others = series;
+    }
+
+    /// What lies further behind the newest sample is too old.
+    pub(super) fn set_window(&self, window: Span) {
+        self.state.lock().window = Some(window);
     }
 
     /// The most series that were ever active at once.
@@ -329,7 +353,7 @@ impl State {
             1 => self.active.len(),
             _ => self.active.keys().filter(|o| partition(o) == partition(labels)).count(),
         };
-        if used as u64 >= self.partition_max {
+        if used as u64 + self.others / self.partitions >= self.partition_max {
             return false;
         }
         self.active.insert(labels.clone(), minute);
@@ -341,7 +365,7 @@ impl State {
         let mut message = Vec::new();
         snappy::decompress_limited(body, snappy::DECOMPRESSED_BYTES_MAX, &mut message).unwrap();
         self.forget(now);
-        let mut refused = None;
+        let (mut refused, mut too_old) = (None, false);
         let mut all = Vec::new();
         for item in v1::decode(&message) {
             match item.unwrap() {
@@ -374,10 +398,21 @@ impl State {
                 refused = Some(labels);
                 continue;
             }
+            // The series counts already when its samples are looked at.
+            let oldest =
+                self.window.map_or(i64::MIN, |window| self.newest.saturating_sub(window.as_ms()));
             let stored = self.stored.entry(labels.to_string()).or_default();
-            stored.extend(samples.iter().map(pair));
+            for pair in samples.iter().map(pair) {
+                if pair.0 < oldest {
+                    too_old = true;
+                } else {
+                    self.newest = self.newest.max(pair.0);
+                    stored.push(pair);
+                }
+            }
         }
         match refused {
+            None if too_old => answer(400, "(err-mimir-sample-timestamp-too-old)"),
             None => answer(200, ""),
             Some(labels) => {
                 answer(429, &format!("no room for {labels} (err-mimir-max-active-series)"))

@@ -238,3 +238,5 @@ fn a_lease_is_counted_under_the_class_that_its_series_has_now() {
     ledger.checkpoint(secs(0)).unwrap();
     assert_eq!(open(&disk, secs(0)).0.live_by_class(), [0, 0, 2]);
 }
+
+mod simulations;

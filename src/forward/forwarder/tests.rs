@@ -1,6 +1,7 @@
 mod aggregate;
 mod full;
 mod prometheus;
+mod schedules;
 mod supervise;
 
 use std::collections::BTreeMap;
@@ -685,55 +686,6 @@ async fn a_backlog_is_worked_off_by_more_requests_at_once() {
     world.account();
 }
 
-/// A schedule of everything that can happen, made from a seed.
-async fn schedule(seed: u64) {
-    let mut chance = Jitter::seeded(seed);
-    let mut draw = move |below: u64| chance.next_u64() % below;
-    let target = 60 + draw(60);
-    let mut world = World::new(budget(target)).settled();
-    world.poll = Duration::from_secs(6);
-    world.start();
-    pass(1).await;
-    let mut first = 0usize;
-    for n in 0..400u32 {
-        let event = draw(60);
-        match event {
-            0 => world.mimir.set_mood(Mood::Unreachable),
-            1 => world.mimir.set_mood(Mood::Mute),
-            2 => world.mimir.set_mood(Mood::Answers(answer(503, "busy"))),
-            3..=8 => world.mimir.set_mood(Mood::Well),
-            9 => {
-                world.kill().await;
-                world.start();
-            }
-            10 => {
-                world.stop().await;
-                pass(draw(1800)).await;
-                world.start();
-            }
-            11 => world.clock.step(Span::from_secs(draw(7200) as i64 - 3600)),
-            12..=20 => first += draw(30) as usize,
-            21 => pass(draw(3000)).await,
-            _ => {}
-        }
-        let mut series = gauges("churn", first..first + 50);
-        for h in 0..4 {
-            series.extend(histogram(h + first / 40));
-        }
-        world.scrape(&series, f64::from(n)).await;
-        world.account();
-    }
-    world.mimir.set_mood(Mood::Well);
-    pass(600).await;
-    let most = world.mimir.active_most() as u64;
-    assert!(most <= target, "seed {seed}: {most} of {target}");
-    let status = world.status();
-    assert_eq!(status.counters.pending, 0, "seed {seed}");
-    assert!(status.caught_up && status.lag(world.clock.now()) == Span::ZERO, "seed {seed}");
-    assert_whole(&world.mimir.stored(), seed);
-    world.stop().await;
-}
-
 fn histogram(n: usize) -> Vec<Labels> {
     let n = n.to_string();
     let part = |name: &str, le: &str| {
@@ -765,12 +717,5 @@ fn assert_whole(stored: &BTreeMap<String, Vec<(i64, u64)>>, seed: u64) {
     for (h, members) in groups {
         assert_eq!(members.len(), 5, "seed {seed}: histogram {h} is torn");
         assert!(members.iter().all(|times| *times == members[0]), "seed {seed}: histogram {h}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_schedule_of_churn_outages_and_restarts_breaks_the_promises() {
-    for seed in 0..3 {
-        schedule(seed).await;
     }
 }
