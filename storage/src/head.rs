@@ -240,7 +240,12 @@ impl Head {
         let mut store = self.store.write();
         let end = store.series.len().min(from + SLOTS_AT_ONCE);
         if from >= end {
-            store.reclaim(self.pins.oldest());
+            let free = store.reclaim(self.pins.oldest());
+            let mut index = self.index.write();
+            for slot in free {
+                index.release(slot);
+            }
+            drop(index);
             store.bounds = store.bounds.filter(|(_, last)| *last >= cut.before);
             // What remains may begin much later than the cut: stepping there block by block would
             // take a job for each.

@@ -9,10 +9,13 @@
 
 pub mod dictionary;
 pub mod groups;
+pub(crate) mod literal;
+pub(crate) mod order;
 pub mod postings;
 pub mod reader;
 pub mod regex;
 pub mod select;
+pub(crate) mod tester;
 pub mod writer;
 
 use std::cmp::Ordering;

@@ -8,6 +8,7 @@ use stint_model::Labels;
 use super::symbols::Symbols;
 
 mod select;
+pub(crate) mod texts;
 
 /// Number of a series in the head's table. Reused after a series is gone and nobody reads it.
 pub(crate) type Slot = u32;
@@ -97,6 +98,8 @@ pub(crate) struct Index {
     by_labels: HashTable<Slot>,
     postings: HashMap<u32, HashMap<u32, Postings>>,
     all: RoaringBitmap,
+    /// Slots whose series are gone, and whose labels readers may still want.
+    gone: RoaringBitmap,
     removed: u64,
     scratch: (Vec<u32>, Vec<u32>),
 }
@@ -134,9 +137,12 @@ impl Index {
 
     /// Whether a series has this label.
     pub(crate) fn has(&self, name: &str, value: &str) -> bool {
-        let number = |text| self.symbols.find(text);
-        let by_value = number(name).and_then(|name| self.postings.get(&name));
-        by_value.zip(number(value)).is_some_and(|(values, value)| values.contains_key(&value))
+        self.postings_of(name, value).is_some()
+    }
+
+    fn postings_of(&self, name: &str, value: &str) -> Option<&Postings> {
+        let by_value = self.postings.get(&self.symbols.find(name)?)?;
+        by_value.get(&self.symbols.find(value)?)
     }
 
     /// How many series there are.
@@ -194,14 +200,14 @@ impl Index {
         number
     }
 
-    /// Removes a series.
+    /// Removes a series. Its labels stay readable until [`Index::release`].
     pub(crate) fn remove(&mut self, slot: Slot) {
-        let Some(entity) = self.entity(slot) else { return };
-        if let Some(place) = self.entities.get_mut(slot as usize) {
-            *place = Entity::NONE;
+        if !self.all.remove(slot) {
+            return;
         }
+        let Some(entity) = self.entity(slot) else { return };
         self.removed += 1;
-        self.all.remove(slot);
+        self.gone.insert(slot);
         if let Ok(found) = self.by_labels.find_entry(entity.table_hash(), |other| *other == slot) {
             found.remove();
         }
@@ -215,7 +221,18 @@ impl Index {
                 self.postings.remove(&name);
             }
         }
-        shape.free.push(entity.row);
+    }
+
+    /// Forgets the labels of a removed series, so that its slot can be used again.
+    pub(crate) fn release(&mut self, slot: Slot) {
+        if !self.gone.remove(slot) {
+            return;
+        }
+        let Some(place) = self.entities.get_mut(slot as usize) else { return };
+        let entity = std::mem::replace(place, Entity::NONE);
+        if let Some(shape) = self.shapes.get_mut(entity.shape as usize) {
+            shape.free.push(entity.row);
+        }
     }
 
     /// Whether so many series were removed that rebuilding frees much memory.
@@ -226,59 +243,16 @@ impl Index {
     /// The same index without the strings and tables that nobody needs any more.
     pub(crate) fn rebuilt(&self) -> Self {
         let mut fresh = Self::default();
-        for slot in &self.all {
+        for slot in &self.all | &self.gone {
             if let Some(labels) = self.labels(slot) {
                 fresh.insert(slot, &labels, labels.stable_hash());
             }
         }
+        for slot in &self.gone {
+            fresh.remove(slot);
+        }
+        fresh.removed = 0;
         fresh
-    }
-
-    /// The values of a label, each with the series that have it; of these only those `within`.
-    pub(crate) fn values(
-        &self,
-        name: &str,
-        within: Option<&RoaringBitmap>,
-    ) -> Vec<(String, RoaringBitmap)> {
-        let values = self.values_of(name).into_iter().flatten();
-        let having = values.map(|(value, postings)| (self.symbols.get(*value), postings));
-        let mut all: Vec<(String, RoaringBitmap)> = having
-            .map(|(value, postings)| {
-                let mut slots = RoaringBitmap::new();
-                postings.add_to(&mut slots);
-                if let Some(within) = within {
-                    slots &= within;
-                }
-                (value.to_owned(), slots)
-            })
-            .collect();
-        all.retain(|(_, slots)| !slots.is_empty());
-        all
-    }
-
-    /// The names of labels, each with a few of the series that have it.
-    pub(crate) fn names(&self, few: usize) -> Vec<(String, RoaringBitmap)> {
-        let names = self.postings.iter().map(|(name, values)| {
-            let some = values.values().take(few).filter_map(Postings::first);
-            (self.symbols.get(*name).to_owned(), some.collect())
-        });
-        names.collect()
-    }
-
-    /// The series that have a label of this name.
-    pub(crate) fn with_name(&self, name: &str) -> RoaringBitmap {
-        let mut slots = RoaringBitmap::new();
-        for postings in self.values_of(name).into_iter().flat_map(HashMap::values) {
-            postings.add_to(&mut slots);
-        }
-        slots
-    }
-
-    /// Calls `visit` with the labels of a series.
-    pub(crate) fn visit_labels(&self, slot: Slot, mut visit: impl FnMut(&str, &str)) {
-        if let Some(entity) = self.entity(slot) {
-            self.pairs(entity).for_each(|(name, value)| visit(name, value));
-        }
     }
 }
 
@@ -372,8 +346,14 @@ mod tests {
         index.remove(4);
         index.remove(4);
         assert_eq!(index.find(&labels, labels.stable_hash()), None);
+        assert_eq!(index.labels(4), Some(labels.clone()), "a reader may still want them");
+        assert_eq!(index.rebuilt().labels(4), Some(labels.clone()));
+        assert_eq!(index.rebuilt().find(&labels, labels.stable_hash()), None);
+        assert_eq!(index.rebuilt().len(), 99);
         assert_eq!(count(&index, &[(MatchOp::Equal, "n", "4")]), 0);
         assert_eq!(count(&index, &[(MatchOp::Regex, "n", "4|5")]), 1);
+        index.release(4);
+        assert_eq!(index.labels(4), None);
         index.insert(4, &labels, labels.stable_hash());
         let rebuilt = index.rebuilt();
         assert_eq!(rebuilt.find(&labels, labels.stable_hash()), Some(4));

@@ -9,9 +9,11 @@ use stint_model::{
 };
 
 use super::Head;
-use super::index::Slot;
+use super::index::texts::Groups;
+use super::index::{Index, Slot};
 use super::series::Snapshot;
 use super::store::Pin;
+use crate::index::order::sorted;
 
 /// Series by which it is mostly found that a label name is in use.
 const PROBES: usize = 8;
@@ -65,13 +67,10 @@ impl HeadQuerier {
         let mut unsure = Vec::new();
         for slot in slots {
             let Some(series) = store.get(slot) else { continue };
-            let overlaps = series
-                .bounds()
-                .is_some_and(|(first, last)| first < self.range.end && last >= self.range.start);
-            if !overlaps {
+            if !series.overlaps(self.range) {
                 continue;
             }
-            let before = changed.get(&slot).copied();
+            let before = if changed.is_empty() { None } else { changed.get(&slot).copied() };
             let total = before.unwrap_or(series.total);
             // What came later may be all that lies inside: look closely.
             if before.is_none() && !series.has_late() && !series.has_deleted() {
@@ -102,55 +101,50 @@ impl HeadQuerier {
     }
 
     fn select_slots(&self, selectors: &[Selector]) -> Vec<(Slot, u32)> {
-        let slots = {
-            let index = self.head.index.read();
-            let mut slots = RoaringBitmap::new();
-            for selector in selectors {
-                slots |= index.select(selector);
-            }
-            if selectors.is_empty() {
-                slots = index.select(&Selector::new(Vec::new()));
-            }
-            slots
-        };
+        let slots = matching(&self.head.index.read(), selectors);
         self.visible(&slots)
     }
 
-    /// Those texts that a visible series has, sorted. Each comes with a few series that have it, which
-    /// mostly decide; only where none of them is visible, `whole` is asked for all.
-    fn seen(
+    /// Those of the things that a visible series has. A few of the series of a thing mostly decide;
+    /// only where none of them is visible, `whole` is asked for all.
+    fn seen<T>(
         &self,
-        texts: Vec<(String, RoaringBitmap)>,
-        mut whole: impl FnMut(&str) -> RoaringBitmap,
-    ) -> Vec<String> {
-        let probes = texts.iter().fold(RoaringBitmap::new(), |all, (_, few)| all | few);
-        let visible: RoaringBitmap =
-            self.visible(&probes).into_iter().map(|(slot, _)| slot).collect();
-        let mut seen = Vec::new();
-        for (text, few) in texts {
-            if !visible.is_disjoint(&few) || !self.visible(&whole(&text)).is_empty() {
-                seen.push(text);
-            }
+        groups: Groups<T>,
+        whole: impl Fn(&T, &[Slot]) -> RoaringBitmap,
+    ) -> impl Iterator<Item = T> {
+        let few = |slots: &[Slot]| slots.len().min(PROBES);
+        let mut probes: Vec<Slot> = Vec::new();
+        for slots in groups.slots() {
+            probes.extend_from_slice(slots.get(..few(slots)).unwrap_or_default());
         }
-        seen.sort_unstable();
-        seen
+        let visible = bitmap(self.visible(&bitmap(probes)).into_iter().map(|(slot, _)| slot));
+        let is_seen: Vec<bool> = groups
+            .iter()
+            .map(|(thing, slots)| {
+                let mut few = slots.iter().take(PROBES);
+                few.any(|slot| visible.contains(*slot))
+                    || !self.visible(&whole(thing, slots)).is_empty()
+            })
+            .collect();
+        let things = groups.into_things().into_iter().zip(is_seen);
+        things.filter_map(|(thing, is_seen)| is_seen.then_some(thing))
     }
+}
 
-    fn collect(
-        &self,
-        selectors: &[Selector],
-        limit: usize,
-        mut pick: impl FnMut(&str, &str, &mut BTreeSet<String>),
-    ) -> Vec<String> {
-        let slots = self.select_slots(selectors);
-        let index = self.head.index.read();
-        let mut found = BTreeSet::new();
-        for (slot, _) in slots {
-            index.visit_labels(slot, |name, value| pick(name, value, &mut found));
-        }
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        found.into_iter().take(limit).collect()
+/// The series that any of `selectors` selects; all where there are none.
+fn matching(index: &Index, selectors: &[Selector]) -> RoaringBitmap {
+    match selectors {
+        [] => index.select(&Selector::new(Vec::new())),
+        [only] => index.select(only),
+        several => several.iter().fold(RoaringBitmap::new(), |all, one| all | index.select(one)),
     }
+}
+
+fn bitmap(slots: impl IntoIterator<Item = Slot>) -> RoaringBitmap {
+    let mut slots: Vec<Slot> = slots.into_iter().collect();
+    slots.sort_unstable();
+    slots.dedup();
+    RoaringBitmap::from_sorted_iter(slots).unwrap_or_default()
 }
 
 fn limited(mut texts: Vec<String>, limit: usize) -> Vec<String> {
@@ -160,23 +154,11 @@ fn limited(mut texts: Vec<String>, limit: usize) -> Vec<String> {
     texts
 }
 
-fn add(text: &str, found: &mut BTreeSet<String>) {
-    if !found.contains(text) {
-        found.insert(text.to_owned());
-    }
-}
-
 impl Querier for HeadQuerier {
     fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
-        let slots = self.select_slots(std::slice::from_ref(selector));
-        let index = self.head.index.read();
-        let mut series: Vec<(Labels, Slot, u32)> = slots
-            .into_iter()
-            .filter_map(|(slot, visible)| Some((index.labels(slot)?, slot, visible)))
-            .collect();
-        drop(index);
+        let mut series = self.select_slots(std::slice::from_ref(selector));
         if !hints.unordered || hints.limit > 0 {
-            series.sort_by(|a, b| a.0.cmp(&b.0));
+            self.head.index.read().sort(&mut series);
         }
         if hints.limit > 0 {
             series.truncate(hints.limit);
@@ -186,11 +168,19 @@ impl Querier for HeadQuerier {
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
-        if !selectors.is_empty() {
-            return Ok(self.collect(selectors, limit, |name, _, found| add(name, found)));
-        }
-        let names = self.head.index.read().names(PROBES);
-        Ok(limited(self.seen(names, |name| self.head.index.read().with_name(name)), limit))
+        let names = if selectors.is_empty() {
+            let names = self.head.index.read().names(PROBES);
+            self.seen(names, |name, _| self.head.index.read().with_name(name)).collect()
+        } else {
+            let sets = {
+                let index = self.head.index.read();
+                index.name_sets_among(&matching(&index, selectors))
+            };
+            let seen = self.seen(sets, |_, slots| bitmap(slots.iter().copied()));
+            let names: BTreeSet<String> = seen.flatten().collect();
+            names.into_iter().collect()
+        };
+        Ok(limited(sorted(names), limit))
     }
 
     fn label_values(
@@ -199,22 +189,17 @@ impl Querier for HeadQuerier {
         selectors: &[Selector],
         limit: usize,
     ) -> Result<Vec<String>, QueryError> {
-        let values = {
-            let index = self.head.index.read();
-            let within = (!selectors.is_empty()).then(|| {
-                selectors.iter().fold(RoaringBitmap::new(), |all, one| all | index.select(one))
-            });
-            index.values(name, within.as_ref())
+        let values: Vec<String> = if selectors.is_empty() {
+            let values = self.head.index.read().values(name);
+            self.seen(values, |value, _| self.head.index.read().with_label(name, value)).collect()
+        } else {
+            let values = {
+                let index = self.head.index.read();
+                index.values_among(name, &matching(&index, selectors))
+            };
+            self.seen(values, |_, slots| bitmap(slots.iter().copied())).collect()
         };
-        let firsts = values.iter().map(|(value, slots)| (value.clone(), slots.min()));
-        let firsts = firsts.map(|(value, first)| (value, first.into_iter().collect()));
-        let mut all = values.iter();
-        // Asked in the same order, for some of them.
-        let whole = |value: &str| {
-            let found = all.find(|(known, _)| known == value);
-            found.map(|(_, slots)| slots.clone()).unwrap_or_default()
-        };
-        Ok(limited(self.seen(firsts.collect(), whole), limit))
+        Ok(limited(sorted(values), limit))
     }
 }
 
@@ -223,7 +208,7 @@ struct HeadSet {
     head: Arc<Head>,
     pin: Arc<Pin>,
     range: TimeRange,
-    series: Vec<(Labels, Slot, u32)>,
+    series: Vec<(Slot, u32)>,
 }
 
 impl SeriesSet for HeadSet {
@@ -232,7 +217,10 @@ impl SeriesSet for HeadSet {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        self.series.get(index).map(|(labels, ..)| labels.clone()).unwrap_or_default()
+        // The pin keeps them readable.
+        let labels =
+            self.series.get(index).and_then(|(slot, _)| self.head.index.read().labels(*slot));
+        labels.unwrap_or_default()
     }
 
     fn read(
@@ -243,8 +231,7 @@ impl SeriesSet for HeadSet {
     ) -> Result<(), QueryError> {
         let range =
             TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
-        let Some((labels, slot, visible)) = self.series.get(index).filter(|_| !range.is_empty())
-        else {
+        let Some((slot, visible)) = self.series.get(index).filter(|_| !range.is_empty()) else {
             return Ok(());
         };
         let snapshot = {
@@ -252,8 +239,8 @@ impl SeriesSet for HeadSet {
             let Some(series) = store.get(*slot) else { return Ok(()) };
             series.snapshot(*visible, self.pin.commit, range, store.arena())
         };
-        snapshot
-            .read(range, columns)
-            .map_err(|error| QueryError::Storage(format!("head, series {labels}: {error}")))
+        snapshot.read(range, columns).map_err(|error| {
+            QueryError::Storage(format!("head, series {}: {error}", self.labels(index)))
+        })
     }
 }

@@ -128,6 +128,14 @@ impl MemSeries {
             + self.rare.as_ref().map_or(0, |rare| rare.late.heap_bytes())
     }
 
+    /// Whether samples lie, or may lie, inside `range`.
+    pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
+        // Mostly the open chunk tells, without a look at the others.
+        let open = &self.open;
+        (open.count() > 0 && open.first() < range.end && open.last() >= range.start)
+            || self.bounds().is_some_and(|(first, last)| first < range.end && last >= range.start)
+    }
+
     /// First and last time of any sample.
     pub(crate) fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
         let first = self.sealed.first().map(|chunk| chunk.first);

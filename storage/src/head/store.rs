@@ -249,16 +249,18 @@ impl Store {
         }
     }
 
-    /// Gives back slots that no pin looks at any more.
-    pub(crate) fn reclaim(&mut self, oldest_pin: Option<u64>) {
-        let free = &mut self.free;
+    /// Gives back slots that no pin looks at any more; returns them.
+    pub(crate) fn reclaim(&mut self, oldest_pin: Option<u64>) -> Vec<Slot> {
+        let mut reclaimed = Vec::new();
         self.limbo.retain(|(pin, slot)| {
             let wanted = oldest_pin.is_some_and(|oldest| oldest <= *pin);
             if !wanted {
-                free.push(*slot);
+                reclaimed.push(*slot);
             }
             wanted
         });
+        self.free.extend_from_slice(&reclaimed);
+        reclaimed
     }
 }
 

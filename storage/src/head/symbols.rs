@@ -56,16 +56,16 @@ impl Symbols {
     }
 
     /// The numbers, rising, of the strings that contain `part`, which is not empty.
-    pub(crate) fn containing(&self, part: &str) -> Vec<u32> {
+    pub(crate) fn containing(&self, part: &[u8]) -> Vec<u32> {
         let finder = memchr::memmem::Finder::new(part);
         let mut numbers = Vec::new();
-        let mut from = 0;
+        let (mut from, mut next) = (0, 0);
         while let Some(at) = self.text.as_bytes().get(from..).and_then(|text| finder.find(text)) {
             let at = from + at;
-            let number = self.ends.partition_point(|end| *end <= at);
-            let end = self.ends.get(number).copied().unwrap_or(self.text.len());
+            next = self.number_at(at, next);
+            let end = self.ends.get(next).copied().unwrap_or(self.text.len());
             if at + part.len() <= end {
-                numbers.push(number as u32);
+                numbers.push(next as u32);
                 from = end;
             } else {
                 // From one string into the next.
@@ -73,6 +73,19 @@ impl Symbols {
             }
         }
         numbers
+    }
+
+    /// The number of the string in which byte `at` lies, which is `from` or a later one.
+    fn number_at(&self, at: usize, from: usize) -> usize {
+        let is_before = |number: usize| self.ends.get(number).is_some_and(|end| *end <= at);
+        // Mostly not far: in steps that double, then back.
+        let mut step = 1;
+        while is_before(from + step) {
+            step *= 2;
+        }
+        let low = from + step / 2;
+        let ends = self.ends.get(low..self.ends.len().min(from + step + 1)).unwrap_or_default();
+        low + ends.partition_point(|end| *end <= at)
     }
 
     /// Bytes in use.
@@ -108,7 +121,7 @@ mod tests {
         for part in ["99", "a", "00", "0", "1000", "998999", "x"] {
             let with = symbols.iter().filter(|(_, text)| text.contains(part));
             let with: Vec<u32> = with.map(|(number, _)| number).collect();
-            assert_eq!(symbols.containing(part), with, "{part}");
+            assert_eq!(symbols.containing(part.as_bytes()), with, "{part}");
         }
         assert_eq!(symbols.iter().count(), symbols.len());
         assert!(symbols.iter().all(|(number, text)| symbols.get(number) == text));

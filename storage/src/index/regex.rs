@@ -65,8 +65,8 @@ fn test_each(
     Ok(numbers)
 }
 
-/// `expression` is anchored.
-fn build(expression: &str) -> Option<dense::DFA<Vec<u32>>> {
+/// The automaton of `expression`, which is anchored; `None` where it is too large.
+pub(super) fn build(expression: &str) -> Option<dense::DFA<Vec<u32>>> {
     dense::Builder::new()
         .configure(
             dense::Config::new()
@@ -78,39 +78,6 @@ fn build(expression: &str) -> Option<dense::DFA<Vec<u32>>> {
         .thompson(thompson::Config::new().nfa_size_limit(Some(AUTOMATON_BYTES_MAX)))
         .build(expression)
         .ok()
-}
-
-/// Tests many texts against one expression, each as a whole.
-pub(crate) struct Tester {
-    automaton: dense::DFA<Vec<u32>>,
-    first: StateID,
-}
-
-impl Tester {
-    /// `None` where there is no expression, or its automaton is too large.
-    pub(crate) fn new(matcher: &Matcher) -> Option<Self> {
-        let automaton = matcher.expression().and_then(build)?;
-        let config = start::Config::new().anchored(Anchored::Yes);
-        let first = automaton.start_state(&config).ok()?;
-        Some(Self { automaton, first })
-    }
-
-    /// Whether the expression matches; `None` when the automaton gives up.
-    pub(crate) fn matches(&self, text: &str) -> Option<bool> {
-        let mut state = self.first;
-        for byte in text.bytes() {
-            state = self.automaton.next_state(state, byte);
-            if self.automaton.is_special_state(state) {
-                if self.automaton.is_dead_state(state) {
-                    return Some(false);
-                }
-                if self.automaton.is_quit_state(state) {
-                    return None;
-                }
-            }
-        }
-        Some(self.automaton.is_match_state(self.automaton.next_eoi_state(state)))
-    }
 }
 
 /// The strings of `range` that match; `None` when the automaton gives up.

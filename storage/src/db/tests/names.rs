@@ -52,3 +52,27 @@ fn only_what_is_selected_is_told() {
     assert_eq!(all.label_values("late", &selectors[..1], 0).unwrap(), Vec::<String>::new());
     assert_eq!(all.label_names(&selectors[..1], 0).unwrap(), ["__name__", "early", "job", "n"]);
 }
+
+#[test]
+fn labels_of_selected_series_stay_when_the_series_leave_the_head() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    db.append(&batch(10, 0..3)).unwrap();
+    // The log goes on in other segments.
+    for at in 1..=30 {
+        db.append(&batch(at * 100, 5..45)).unwrap();
+    }
+    while db.next_job(Timestamp(3000)).unwrap().run().unwrap().job != "flush" {}
+    let head = &db.inner.head;
+    let first_three = || Selector::new(vec![Matcher::new(MatchOp::Regex, "n", "[0-2]").unwrap()]);
+    let querier = HeadQuerier::new(Arc::clone(head), Arc::new(head.pin()), TimeRange::ALL);
+    let set = querier.select(&first_three(), &Hints::default()).unwrap();
+    drop(querier);
+    let all: Vec<Labels> = (0..set.len()).map(|index| set.labels(index)).collect();
+    assert_eq!(all, (0..3).map(|n| labels("m", n)).collect::<Vec<_>>());
+    run_jobs(&db, 3000);
+    assert!(db.labels(SeriesRef(2)).is_none(), "it left the head");
+    db.append(&batch(3100, 7..9)).unwrap();
+    let still: Vec<Labels> = (0..set.len()).map(|index| set.labels(index)).collect();
+    assert_eq!(still, all);
+}

@@ -6,27 +6,43 @@ use roaring::RoaringBitmap;
 use stint_model::{MatchOp, Matcher, Selector};
 
 use super::{Index, Postings, Slot};
-use crate::index::regex::Tester;
+use crate::index::literal;
+use crate::index::tester::Tester;
 
 /// Below this many values, testing them as they are is faster than building an automaton.
 const VALUES_MIN: usize = 256;
+
+/// Where more than one in so many series may be found one by one, all series are looked at in the
+/// order in which they lie in memory.
+const SCAN_SHARE: usize = 16;
+
+/// Strings by which it is judged how many have a piece of text, and pieces that are judged.
+const SAMPLES: usize = 128;
+const PIECES_MAX: usize = 4;
+
+/// A set of numbers of symbols.
+struct SymbolSet(Vec<u64>);
+
+impl SymbolSet {
+    fn new(numbers: &[u32], end: usize) -> Self {
+        let mut words = vec![0; end.div_ceil(64)];
+        for number in numbers {
+            if let Some(word) = words.get_mut(*number as usize / 64) {
+                *word |= 1_u64 << (number % 64);
+            }
+        }
+        Self(words)
+    }
+
+    fn has(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
 
 /// Whether all values of the label have to be tried.
 fn is_search(matcher: &Matcher) -> bool {
     let named = matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual);
     !named && matcher.set_of_values().is_none()
-}
-
-/// The longest text that every string has that `expression` names, where that is easy to see: the
-/// expression is plain text and `.`, `.*` and `.+`.
-fn required_text(expression: &str) -> Option<&str> {
-    let plain = |part: &&str| !part.contains(|c: char| r"\^$|?*+()[]{}".contains(c));
-    let parts = expression.split('.').enumerate().map(|(at, part)| {
-        if at == 0 { part } else { part.strip_prefix(['*', '+']).unwrap_or(part) }
-    });
-    let parts: Vec<&str> = parts.collect();
-    let all_plain = parts.iter().all(plain);
-    parts.into_iter().max_by_key(|part| part.len()).filter(|part| all_plain && !part.is_empty())
 }
 
 impl Index {
@@ -73,18 +89,22 @@ impl Index {
         let Some(name) = self.symbols.find(matcher.name()) else {
             return if without { found.clone() } else { RoaringBitmap::new() };
         };
-        let mut known: HashMap<u32, bool> = HashMap::new();
-        let accepted = found.iter().filter(|slot| match self.value_of(*slot, name) {
+        let values: Vec<Option<u32>> = found.iter().map(|slot| self.value_of(slot, name)).collect();
+        let mut distinct: Vec<u32> = values.iter().flatten().copied().collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let named = self.named_of(distinct.len(), distinct.iter().copied(), matcher);
+        let named = SymbolSet::new(&named, self.symbols.len());
+        let negative = matcher.op().is_negative();
+        let accepted = found.iter().zip(values).filter(|(_, value)| match value {
             None => without,
-            Some(value) => {
-                *known.entry(value).or_insert_with(|| matcher.matches(self.symbols.get(value)))
-            }
+            Some(value) => named.has(*value) != negative,
         });
-        accepted.collect()
+        RoaringBitmap::from_sorted_iter(accepted.map(|(slot, _)| slot)).unwrap_or_default()
     }
 
     /// The value that a series has for a label.
-    fn value_of(&self, slot: Slot, name: u32) -> Option<u32> {
+    pub(super) fn value_of(&self, slot: Slot, name: u32) -> Option<u32> {
         let entity = self.entity(slot)?;
         let shape = self.shapes.get(entity.shape as usize)?;
         shape.pairs(entity.row).find(|(other, _)| *other == name).map(|(_, value)| value)
@@ -103,7 +123,7 @@ impl Index {
         match (matcher.op(), matcher.set_of_values()) {
             (MatchOp::Equal, _) => add(matcher.value()),
             (MatchOp::Regex, Some(set)) => set.iter().for_each(|value| add(value)),
-            _ => return self.search(values, matcher, true),
+            _ => return self.search(values, matcher, false),
         }
         found
     }
@@ -123,68 +143,135 @@ impl Index {
         match (matcher.op(), matcher.set_of_values()) {
             (MatchOp::NotEqual, _) => add(matcher.value()),
             (MatchOp::NotRegex, Some(set)) => set.iter().for_each(|value| add(value)),
-            _ => return self.search(values, matcher, false),
+            _ => return self.search(values, matcher, true),
         }
         found
     }
 
-    /// Series with a value that `matcher` accepts, or refuses where not `accepted`.
+    /// Series with a value that `matcher` accepts, or refuses where that is asked for.
     fn search(
         &self,
         values: &HashMap<u32, Postings>,
         matcher: &Matcher,
-        accepted: bool,
+        refused: bool,
     ) -> RoaringBitmap {
-        let tester = if values.len() < VALUES_MIN { None } else { Tester::new(matcher) };
-        let negative = matcher.op().is_negative();
-        let prefix = if negative { "" } else { matcher.literal_prefix() };
-        let wanted = |value: &str| {
-            let matches = value.starts_with(prefix)
-                && match tester.as_ref().and_then(|tester| tester.matches(value)) {
-                    Some(named) => named != negative,
-                    None => matcher.matches(value),
-                };
-            matches == accepted
-        };
-        let mut single = Vec::new();
-        let mut found = RoaringBitmap::new();
-        let mut add = |postings: &Postings| match postings {
-            Postings::One(slot) => single.push(*slot),
-            Postings::Many(slots) => found |= &**slots,
-        };
-        let required = required_text(matcher.value()).filter(|_| accepted != negative);
-        if let Some(part) = required.filter(|_| values.len() >= self.symbols.len() / 4) {
-            for symbol in self.symbols.containing(part) {
-                if let Some(postings) = values.get(&symbol)
-                    && wanted(self.symbols.get(symbol))
-                {
-                    add(postings);
-                }
-            }
-        } else if values.len() >= self.symbols.len() / 4 {
-            // Through memory from front to back.
-            for (symbol, value) in self.symbols.iter() {
-                if wanted(value)
-                    && let Some(postings) = values.get(&symbol)
-                {
-                    add(postings);
-                }
-            }
-        } else {
-            for (symbol, postings) in values {
-                if wanted(self.symbols.get(*symbol)) {
-                    add(postings);
-                }
+        let named = self.named(values, matcher);
+        // The others are wanted.
+        let others = matcher.op().is_negative() != refused;
+        let wanted = if others { values.len().saturating_sub(named.len()) } else { named.len() };
+        if wanted > self.len() / SCAN_SHARE {
+            let named = SymbolSet::new(&named, self.symbols.len());
+            return self.scan(matcher.name(), |value| named.has(value) != others);
+        }
+        if others {
+            let named = SymbolSet::new(&named, self.symbols.len());
+            let others = values.iter().filter(|(value, _)| !named.has(**value));
+            return union(others.map(|(_, postings)| postings));
+        }
+        union(named.iter().filter_map(|value| values.get(value)))
+    }
+
+    /// Series with a value of the label that `accepts`, in the order in which they lie in memory.
+    fn scan(&self, name: &str, accepts: impl Fn(u32) -> bool) -> RoaringBitmap {
+        let Some(name) = self.symbols.find(name) else { return RoaringBitmap::new() };
+        let place_in = |names: &[u32]| names.iter().position(|other| *other == name);
+        let places: Vec<Option<usize>> =
+            self.shapes.iter().map(|shape| place_in(&shape.names)).collect();
+        let mut found = vec![0_u8; self.entities.len().div_ceil(8)];
+        for (slot, entity) in self.entities.iter().enumerate() {
+            let shape = entity.shape as usize;
+            let place = places.get(shape).copied().flatten();
+            let value = self.shapes.get(shape).zip(place).and_then(|(shape, place)| {
+                shape.values.get(entity.row as usize * shape.names.len() + place)
+            });
+            if value.is_some_and(|value| accepts(*value))
+                && let Some(byte) = found.get_mut(slot / 8)
+            {
+                *byte |= 1 << (slot % 8);
             }
         }
-        single.sort_unstable();
-        found |= single.into_iter().collect::<RoaringBitmap>();
-        found
+        RoaringBitmap::from_lsb0_bytes(0, &found) & &self.all
+    }
+
+    /// Symbols that the expression names, in no order; others than those of `values` may be there.
+    fn named(&self, values: &HashMap<u32, Postings>, matcher: &Matcher) -> Vec<u32> {
+        if values.len() < VALUES_MIN.max(self.symbols.len() / 4) {
+            return self.named_of(values.len(), values.keys().copied(), matcher);
+        }
+        let mut pieces = matcher.expression().map(literal::required).unwrap_or_default();
+        if !matcher.literal_prefix().is_empty() {
+            pieces.insert(0, matcher.literal_prefix().into());
+        }
+        if let Some(piece) = self.rarest(pieces) {
+            let candidates = self.symbols.containing(&piece);
+            return self.named_of(candidates.len(), candidates.into_iter(), matcher);
+        }
+        // Through memory from front to back.
+        Self::named_in(self.symbols.iter(), Tester::new(matcher), matcher)
+    }
+
+    /// Those of `count` symbols that the expression names.
+    fn named_of(
+        &self,
+        count: usize,
+        symbols: impl Iterator<Item = u32>,
+        matcher: &Matcher,
+    ) -> Vec<u32> {
+        let tester = if count < VALUES_MIN { None } else { Tester::new(matcher) };
+        Self::named_in(symbols.map(|symbol| (symbol, self.symbols.get(symbol))), tester, matcher)
+    }
+
+    fn named_in<'a>(
+        texts: impl Iterator<Item = (u32, &'a str)>,
+        tester: Option<Tester>,
+        matcher: &Matcher,
+    ) -> Vec<u32> {
+        let negative = matcher.op().is_negative();
+        let prefix = matcher.literal_prefix();
+        let is_named = |text: &str| matcher.matches(text) != negative;
+        let texts = texts.filter(|(_, text)| text.starts_with(prefix));
+        let mut named = Vec::new();
+        match tester {
+            Some(tester) => tester.matching(texts, is_named, &mut named),
+            None => {
+                named.extend(texts.filter(|(_, text)| is_named(text)).map(|(symbol, _)| symbol));
+            }
+        }
+        named
+    }
+
+    /// Of pieces of text, all of which a string must have, the one that fewest have, where that
+    /// seem to be few.
+    fn rarest(&self, pieces: Vec<Vec<u8>>) -> Option<Vec<u8>> {
+        let step = (self.symbols.len() / SAMPLES).max(1);
+        let having = |piece: &[u8]| {
+            let finder = memchr::memmem::Finder::new(piece);
+            let samples = (0..self.symbols.len()).step_by(step);
+            let texts = samples.map(|number| self.symbols.get(number as u32).as_bytes());
+            texts.filter(|text| finder.find(text).is_some()).count()
+        };
+        let counted = pieces.into_iter().take(PIECES_MAX).map(|piece| (having(&piece), piece));
+        let rarest = counted.min_by_key(|(count, _)| *count);
+        rarest.filter(|(count, _)| *count <= SAMPLES / 8).map(|(_, piece)| piece)
     }
 
     pub(super) fn values_of(&self, name: &str) -> Option<&HashMap<u32, Postings>> {
         self.postings.get(&self.symbols.find(name)?)
     }
+}
+
+/// The series of all of these.
+fn union<'a>(all: impl Iterator<Item = &'a Postings>) -> RoaringBitmap {
+    let mut single: Vec<Slot> = Vec::new();
+    let mut found = RoaringBitmap::new();
+    for postings in all {
+        match postings {
+            Postings::One(slot) => single.push(*slot),
+            Postings::Many(slots) => found |= &**slots,
+        }
+    }
+    single.sort_unstable();
+    found | RoaringBitmap::from_sorted_iter(single).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -216,17 +303,6 @@ mod tests {
             Just(".+".to_owned()),
         ];
         (op, name, value).prop_map(|(op, name, value)| Matcher::new(op, name, &value).unwrap())
-    }
-
-    #[test]
-    fn required_text_is_plain() {
-        assert_eq!(required_text(".*node.+ab."), Some("node"));
-        assert_eq!(required_text("a.bcd"), Some("bcd"));
-        for expression in
-            ["", ".*", "nodes?", "a|b", "(?i)node", r"a\.b", "no*de", "x{2}", "[ab]c", "a+.*"]
-        {
-            assert_eq!(required_text(expression), None, "{expression}");
-        }
     }
 
     proptest! {
