@@ -40,6 +40,7 @@ pub mod forward_metrics;
 pub mod json;
 pub mod layers;
 pub mod number;
+mod page;
 pub mod params;
 mod query;
 mod read;
@@ -282,7 +283,8 @@ fn compression() -> CompressionLayer<impl Predicate> {
 pub fn router(api: &Arc<Api>) -> Router {
     let served = Router::new()
         .merge(v1())
-        .route("/", get(web::index))
+        .route("/", get(page::index))
+        .route("/budget", get(page::budget))
         .route("/-/healthy", get(web::healthy))
         .route("/-/ready", get(web::ready))
         .route("/-/reload", any(web::reload))

@@ -10,6 +10,7 @@ pub mod flags;
 
 mod budget;
 mod compat;
+mod health;
 mod inspect;
 mod query;
 mod serve;
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Budget(budget::BudgetArgs),
+    Health(health::HealthArgs),
     /// Checks both configuration files and what they point to, and starts nothing.
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         None => return serve::run(&cli.flags, &sifted.warnings),
         Some(Command::Budget(args)) => budget::run(args),
+        Some(Command::Health(args)) => health::run(args),
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Inspect(args)) => return inspect::run(args),

@@ -18,6 +18,7 @@ pub mod handle;
 pub mod manager;
 mod metadata;
 mod piece;
+pub mod plan;
 mod reading;
 pub mod report;
 pub mod retry;

@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod crash;
+mod deploy;
 mod forward;
 mod lifecycle;
 mod peers;

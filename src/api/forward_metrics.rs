@@ -28,6 +28,11 @@ pub fn register(metrics: &Metrics, forwarding: &Arc<forward::Manager>, clock: Ar
     registered.expect("metric families have unique names");
 }
 
+/// The families of an endpoint and their labels, whether they have a value at present or not.
+pub fn families() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    FAMILIES.iter().map(|family| (family.name, family.labels()))
+}
+
 struct Endpoints {
     descs: Vec<Desc>,
     forwarding: Weak<forward::Manager>,

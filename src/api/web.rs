@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -14,28 +14,6 @@ use crate::metrics::PROMETHEUS_VERSION;
 
 /// Content type of the text exposition format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
-
-/// A page that says what is here.
-pub(super) async fn index(State(api): State<Arc<Api>>) -> Html<String> {
-    let prefix = &api.options.route_prefix;
-    let links = [
-        "/api/v1/targets",
-        "/api/v1/status/budget",
-        "/api/v1/status/config",
-        "/api/v1/status/flags",
-        "/api/v1/status/tsdb",
-        "/metrics",
-        "/-/healthy",
-        "/-/ready",
-    ];
-    let items =
-        links.map(|path| format!("<li><a href=\"{prefix}{path}\">{path}</a></li>")).concat();
-    Html(format!(
-        "<!doctype html><meta charset=\"utf-8\"><title>Stint</title><h1>Stint {}</h1>\
-         <p>Add this address to Grafana as a Prometheus data source.</p><ul>{items}</ul>",
-        env!("CARGO_PKG_VERSION")
-    ))
-}
 
 pub(super) async fn healthy() -> &'static str {
     "Prometheus Server is Healthy.\n"

@@ -509,7 +509,7 @@ impl Rules {
     }
 
     /// The labels that are sent for a series, or nothing when a rule drops it.
-    fn apply(&self, labels: &Labels) -> Option<Labels> {
+    pub(super) fn apply(&self, labels: &Labels) -> Option<Labels> {
         let mut builder = labels.to_builder();
         for (name, value) in &self.external_labels {
             if builder.get(name).is_none() {

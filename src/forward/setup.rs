@@ -178,7 +178,7 @@ fn public_url(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rules {
+pub(super) fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rules {
     let mut labels = external_labels.to_builder();
     for (name, value) in &config.labels {
         labels.set(name, value);

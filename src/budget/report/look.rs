@@ -42,6 +42,8 @@ pub struct Look {
     /// Samples per minute and series, by class.
     rates: Vec<f64>,
     next: usize,
+    /// Rows of each table.
+    pub(super) rows: usize,
     pub(super) groups: Vec<GroupRow>,
     pub(super) series: Vec<SeriesRow>,
 }
@@ -81,9 +83,21 @@ impl Look {
             recent: now.saturating_sub(UNUSED),
             rates,
             next: 0,
+            rows: ROWS_MAX,
             groups: Vec::new(),
             series: Vec::new(),
         }
+    }
+
+    /// For a plan: tables have all rows, and no series has more points than it is `scraped`.
+    #[must_use]
+    pub fn for_plan(mut self, scraped: Span) -> Self {
+        let most = 60.0 / scraped.as_secs_f64();
+        for rate in &mut self.rates {
+            *rate = if *rate > 0.0 { rate.min(most) } else { most };
+        }
+        self.rows = usize::MAX;
+        self
     }
 
     /// Looks at everything at once.

@@ -8,7 +8,7 @@ use stint_model::{Labels, Timestamp};
 use super::super::admission::State;
 use super::super::policy::Reason;
 use super::look::{GroupRow, Look};
-use super::{EndpointReport, HistogramUse, MetricUse, ROWS_MAX, Unused, Use, Withheld};
+use super::{EndpointReport, HistogramUse, MetricUse, Unused, Use, Withheld};
 use crate::usage::Catalogue;
 
 /// Users of a metric that are named.
@@ -82,11 +82,13 @@ pub(super) struct Tables<'a> {
     families: BTreeMap<&'a str, Family<'a>>,
     withheld: BTreeMap<WithheldKey<'a>, (u64, Timestamp)>,
     total: u64,
+    /// Rows of each table.
+    rows: usize,
 }
 
 impl<'a> Tables<'a> {
     pub(super) fn of(look: &'a Look, rates: &[f64]) -> Self {
-        let mut tables = Self::default();
+        let mut tables = Self { rows: look.rows, ..Self::default() };
         for group in &look.groups {
             tables.add(look, group, rates);
         }
@@ -149,8 +151,8 @@ impl<'a> Tables<'a> {
         classes: &[String],
         known: Option<&Catalogue>,
     ) {
-        report.jobs = top(&self.jobs);
-        report.environments = top(&self.environments);
+        report.jobs = top(&self.jobs, self.rows);
+        report.environments = top(&self.environments, self.rows);
         report.metrics = self.metrics(known);
         report.histograms = self.histograms(known);
         report.withheld = self.withheld(classes);
@@ -161,7 +163,7 @@ impl<'a> Tables<'a> {
     fn metrics(&self, known: Option<&Catalogue>) -> Vec<MetricUse> {
         let mut rows: Vec<_> = self.families.iter().collect();
         rows.sort_by(|(a_name, a), (b_name, b)| order(&a.sum, a_name, &b.sum, b_name));
-        rows.truncate(ROWS_MAX);
+        rows.truncate(self.rows);
         let row = |(name, family): (&&str, &Family<'_>)| {
             let last = |known: &Catalogue| {
                 family.names.iter().filter_map(|name| known.users(name).last()).max()
@@ -187,7 +189,7 @@ impl<'a> Tables<'a> {
         rows.sort_by(|(a_name, a), (b_name, b)| {
             b.buckets.cmp(&a.buckets).then_with(|| a_name.cmp(b_name))
         });
-        rows.truncate(ROWS_MAX);
+        rows.truncate(self.rows);
         let row = |(name, family): (&&str, &Family<'_>)| HistogramUse {
             name: (*name).to_owned(),
             slots: family.sum.slots,
@@ -224,7 +226,7 @@ impl<'a> Tables<'a> {
         };
         let mut rows: Vec<Withheld> = self.withheld.iter().map(row).collect();
         rows.sort_by(|a, b| b.series.cmp(&a.series).then_with(|| a.metric.cmp(&b.metric)));
-        rows.truncate(ROWS_MAX);
+        rows.truncate(self.rows);
         rows
     }
 }
@@ -237,9 +239,9 @@ fn order(a: &Sum, a_name: &str, b: &Sum, b_name: &str) -> std::cmp::Ordering {
     (b.slots + b.withheld).cmp(&(a.slots + a.withheld)).then_with(|| a_name.cmp(b_name))
 }
 
-fn top(table: &BTreeMap<&str, Sum>) -> Vec<Use> {
+fn top(table: &BTreeMap<&str, Sum>, rows_max: usize) -> Vec<Use> {
     let mut rows: Vec<_> = table.iter().collect();
     rows.sort_by(|(a_name, a), (b_name, b)| order(a, a_name, b, b_name));
-    rows.truncate(ROWS_MAX);
+    rows.truncate(rows_max);
     rows.into_iter().map(|(name, sum)| sum.row(name)).collect()
 }

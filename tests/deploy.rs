@@ -1,0 +1,136 @@
+//! What is shipped beside the server: alert rules and the dashboard ask for what there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use stint::api::forward_metrics;
+use stint::usage::expression::Name;
+use stint::usage::needs::Needs;
+use stint::usage::{Known, dashboards, rules};
+
+use crate::support::{TestDir, TestServer};
+
+/// Everything in `deploy/` that holds expressions.
+fn shipped() -> Vec<Known> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut all = Vec::new();
+    for (folder, read) in [
+        ("rules", rules::read as fn(&str) -> Result<Vec<Known>, String>),
+        ("grafana", dashboards::read),
+    ] {
+        let files = std::fs::read_dir(deploy.join(folder)).unwrap();
+        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.sort();
+        assert!(!paths.is_empty(), "{folder}");
+        for path in paths {
+            let text = std::fs::read_to_string(&path).unwrap();
+            all.extend(read(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        }
+    }
+    all
+}
+
+/// Metrics that a running server shows, with their labels, and those of scrapes.
+async fn shown() -> BTreeMap<String, BTreeSet<String>> {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &["--web.enable-remote-write-receiver"]).await;
+    let text = server.get("/metrics").await.text;
+    server.stop().await;
+    let mut metrics: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            metrics.entry(rest.split(' ').next().unwrap().to_owned()).or_default();
+            continue;
+        }
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        let labels = rest.rsplit_once('}').unwrap().0;
+        let names = labels.split("\",").map(|pair| pair.split('=').next().unwrap().to_owned());
+        metrics.entry(name.to_owned()).or_default().extend(names);
+    }
+    for (name, labels) in forward_metrics::families() {
+        metrics.entry(name.to_owned()).or_default().extend(labels.into_iter().map(str::to_owned));
+    }
+    for name in ["up", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling"] {
+        metrics.entry(name.to_owned()).or_default();
+    }
+    metrics
+}
+
+#[tokio::test]
+async fn shipped_expressions_are_valid_and_ask_for_what_is_shown() {
+    let shown = shown().await;
+    let shipped = shipped();
+    assert!(shipped.len() > 50, "{}", shipped.len());
+    for known in &shipped {
+        assert_eq!(known.unread, None, "{}: {}", known.what, known.expr);
+        for used in &known.uses {
+            let Name::Is(metric) = &used.name else { panic!("{}: {}", known.what, known.expr) };
+            let labels =
+                shown.get(metric).unwrap_or_else(|| panic!("{}: no {metric} is shown", known.what));
+            let Needs::Only(needed) = &used.needs else { continue };
+            for label in needed {
+                let is_there = labels.contains(label) || label == "job" || label == "instance";
+                assert!(is_there, "{}: {metric} has no label {label}", known.what);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_configuration_of_the_compose_file_is_valid() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/stint");
+    let files = stint::config::Files {
+        prometheus: Some(&deploy.join("prometheus.yml")),
+        retention: Some(&deploy.join("retention.toml")),
+        own_address: "localhost:9090",
+    };
+    let config = stint::config::load(files).unwrap();
+    let cloud = &config.remote_write[0];
+    assert_eq!((cloud.budget.series, cloud.budget.classes.len()), (Some(10_000), 1));
+    assert_eq!(config.usage.dashboards.len(), 1);
+}
+
+#[test]
+fn alerts_name_each_other_apart_and_dashboards_have_their_places() {
+    let shipped = shipped();
+    let mut names = BTreeSet::new();
+    for known in shipped.iter().filter(|known| known.what.starts_with("stint-")) {
+        assert!(names.insert(&known.what), "{} twice", known.what);
+    }
+    assert!(names.len() >= 20);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/stint.json");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in json["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        for x in at("x")..at("x") + at("w") {
+            for y in at("y")..at("y") + at("h") {
+                assert!(x < 24 && taken.insert((x, y)), "{} overlaps", panel["title"]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pages_are_whole_and_load_nothing() {
+    let dir = TestDir::new();
+    let config = "remote_write: [{url: 'http://127.0.0.1:9/<b>', name: cloud}]\n";
+    std::fs::write(dir.path().join("retention.toml"), "[budget]\nseries = 100\n").unwrap();
+    let server = TestServer::start(&dir, config, &["--web.route-prefix=/x"]).await;
+    for (path, part) in [("/x/", "/x/budget"), ("/x/budget", "Series in use")] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.text.starts_with("<!doctype html>") && answer.text.contains(part));
+        for word in ["<script", "src=", "http-equiv=\"set", "url(", "@import", "<b>cloud"] {
+            assert!(!answer.text.contains(word), "{word} in {}", answer.text);
+        }
+    }
+    let request = server.request(reqwest::Method::GET, "/x/budget");
+    let response = request.send().await.unwrap();
+    let policy = response.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"));
+    server.stop().await;
+}
