@@ -1,7 +1,7 @@
 //! What a restart costs: after `kill -9` and after a clean stop.
 //!
 //! `cargo bench -p stint-storage --bench restart -- SERIES [ROUNDS]`; one sample a round for each
-//! series, 15 s apart, blocks of two hours cut on the way. Prints one figure a line. Times are CPU
+//! series, 15 s apart, blocks of two hours cut on the way, checkpoints written when they are due. Prints one figure a line. Times are CPU
 //! time of the one thread there is, so that a busy machine does not show; the disk is waited for
 //! beside them.
 
@@ -107,7 +107,10 @@ fn main() {
     let closed = db.close().expect("closed");
     assert_eq!(closed.replays, None);
     report("clean stop", cpu_millis() - begun, "ms");
-    report("samples written by it", closed.samples_written as f64 / 1e6, "million");
+    let bytes = |stats: stint_storage::Stats| {
+        (stats.wal_bytes + stats.head_file_bytes + stats.block_bytes) as f64
+    };
+    report("bytes per sample then", bytes(db.stats()) / (series * rounds) as f64, "");
     drop(db);
     let (db, found, millis) = open(&disk);
     assert_eq!((found.segments, found.series), (0, series as u64));

@@ -7,7 +7,7 @@
 //! - Every block opens, its index and chunks have their checksums, its samples rise and lie
 //!   inside its range ([`Block::verify`]).
 //! - The identity of the log can be read.
-//! - Files with sealed chunks of the head have their checksums.
+//! - Files with sealed chunks of the head have their checksums, and have what the checkpoint says.
 //! - Nothing unknown lies in the directories.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use stint_model::Labels;
 
 use crate::block::{Block, BlockId};
 use crate::disk::{Disk, DiskError, TEMPORARY_SUFFIX};
-use crate::head::arena;
+use crate::head::{arena, state};
 use crate::version;
 use crate::wal::record::{self, Item};
 use crate::wal::segment::{self, SegmentReader, Step};
@@ -63,9 +63,9 @@ impl CheckReport {
 /// The disk fails. What does not hold is no error but a finding.
 pub fn check(disk: &Arc<dyn Disk>) -> Result<CheckReport, DiskError> {
     let mut report = CheckReport::default();
-    check_log(disk, &mut report)?;
+    let extents = check_log(disk, &mut report)?;
     check_blocks(disk, &mut report)?;
-    check_head(disk, &mut report)?;
+    check_head(disk, extents, &mut report)?;
     Ok(report)
 }
 
@@ -79,7 +79,18 @@ pub fn record_items(payload: &[u8]) -> Result<usize, &'static str> {
     Ok(count)
 }
 
-fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskError> {
+/// What records said so far.
+#[derive(Default)]
+struct Known {
+    series: HashMap<u64, Labels>,
+    extents: Extents,
+}
+
+/// Files of sealed chunks, and how many bytes of each are referred to.
+type Extents = BTreeMap<u32, u64>;
+
+/// Returns what the checkpoint refers to.
+fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<Extents, DiskError> {
     let mut segments = BTreeMap::new();
     let mut newest_checkpoint = None;
     for entry in disk.list(Path::new(wal::DIR))? {
@@ -96,11 +107,11 @@ fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskE
             report.found(&path, "unknown file");
         }
     }
-    let mut series = HashMap::new();
+    let mut known = Known::default();
     let mut first = 0;
     if let Some((number, size)) = newest_checkpoint {
         first = number;
-        check_records(disk, &checkpoint::path(number), size, &mut series, report)?;
+        check_records(disk, &checkpoint::path(number), size, &mut known, report)?;
     }
     let mut expected = None;
     for (number, size) in segments.range(first..) {
@@ -109,18 +120,18 @@ fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskE
             report.found(&path, "the segment before it is missing");
         }
         expected = Some(number + 1);
-        check_records(disk, &path, *size, &mut series, report)?;
+        check_records(disk, &path, *size, &mut known, report)?;
         report.segments += 1;
     }
-    report.wal_series = series.len() as u64;
-    Ok(())
+    report.wal_series = known.series.len() as u64;
+    Ok(known.extents)
 }
 
 fn check_records(
     disk: &Arc<dyn Disk>,
     path: &Path,
     size: u64,
-    series: &mut HashMap<u64, Labels>,
+    known: &mut Known,
     report: &mut CheckReport,
 ) -> Result<(), DiskError> {
     let mut reader = SegmentReader::new(Arc::clone(disk), path.to_path_buf(), 0, size);
@@ -145,7 +156,7 @@ fn check_records(
                     report.found(path, format!("record at {at}: {reason}"));
                 }
                 for item in items {
-                    if let Some(what) = check_item(item, series, report) {
+                    if let Some(what) = check_item(item, known, report) {
                         report.found(path, format!("record at {at}: {what}"));
                     }
                 }
@@ -154,45 +165,63 @@ fn check_records(
     }
 }
 
-fn check_item(
-    item: Item,
-    series: &mut HashMap<u64, Labels>,
-    report: &mut CheckReport,
-) -> Option<String> {
+fn check_item(item: Item, known: &mut Known, report: &mut CheckReport) -> Option<String> {
     let id = match item {
         Item::Series { id, labels, .. } => {
-            let known = series.entry(id).or_insert_with(|| labels.clone());
-            return (*known != labels).then(|| format!("series {id} is {known} and {labels}"));
+            let first = known.series.entry(id).or_insert_with(|| labels.clone());
+            return (*first != labels).then(|| format!("series {id} is {first} and {labels}"));
         }
         Item::Sample { id, .. } => {
             report.wal_samples += 1;
             id
         }
         Item::Exemplar { id, .. } | Item::Deleted { id, .. } => id,
+        Item::State { id, state } => match state::extents(&state) {
+            Ok(extents) => {
+                for (file, end) in extents {
+                    let referred = known.extents.entry(file).or_default();
+                    *referred = end.max(*referred);
+                }
+                id
+            }
+            Err(corruption) => return Some(corruption.to_string()),
+        },
         Item::Metadata { .. }
+        | Item::StatesAt { .. }
         | Item::FlushBegin { .. }
         | Item::FlushDone { .. }
         | Item::Checkpoint { .. } => return None,
     };
-    (!series.contains_key(&id)).then(|| format!("series {id} was never defined"))
+    (!known.series.contains_key(&id)).then(|| format!("series {id} was never defined"))
 }
 
-fn check_head(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<(), DiskError> {
+fn check_head(
+    disk: &Arc<dyn Disk>,
+    mut extents: Extents,
+    report: &mut CheckReport,
+) -> Result<(), DiskError> {
     let dir = Path::new(arena::DIR);
     let entries = match disk.list(dir) {
         // A snapshot that was never opened has none.
-        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) if error.is_not_found() => Vec::new(),
         entries => entries?,
     };
     for entry in entries {
         let path = dir.join(&entry.name);
-        if arena::is_name(&entry.name) {
+        if let Some(number) = arena::number_of(&entry.name) {
+            let referred = extents.remove(&number).unwrap_or(0);
+            if referred > entry.size {
+                report.found(&path, "shorter than the checkpoint says");
+            }
             if !arena::is_whole(&disk.map(&path)?) {
                 report.found(&path, "checksum mismatch");
             }
         } else if !arena::is_unfinished(&entry.name) {
             report.found(&path, "unknown file");
         }
+    }
+    for number in extents.keys() {
+        report.found(&arena::path(*number), "missing, and the checkpoint refers to it");
     }
     Ok(())
 }

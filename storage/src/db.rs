@@ -53,6 +53,8 @@ pub(crate) struct Inner {
     counters: Mutex<Counters>,
     /// Number of the first segment that is replayed.
     pub(crate) replay_from: Mutex<u64>,
+    /// Bytes of the last checkpoint.
+    pub(crate) checkpoint_size: Mutex<u64>,
     /// What lay on the disk beside segments and blocks when it was looked at last.
     pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
@@ -100,20 +102,24 @@ impl Db {
         self.inner.log.sync()
     }
 
-    /// Makes everything survive the machine, writes the head to blocks, so that the next start has
-    /// nothing to replay, and gives the directory free. Appends fail from now on; queriers that
-    /// exist stay readable.
+    /// Makes everything survive the machine, writes a checkpoint, so that the next start has nothing
+    /// to replay, and gives the directory free. Appends fail from now on; queriers that exist stay
+    /// readable.
     ///
     /// # Errors
-    /// What was appended last may not survive the machine. Blocks that cannot be written are no
+    /// What was appended last may not survive the machine. A checkpoint that cannot be written is no
     /// error: the log has everything, and the report says why the next start has to replay it.
     pub fn close(&self) -> Result<CloseReport, AppendError> {
         let inner = &self.inner;
         // A job that runs is not waited for.
         let jobs = inner.jobs.try_lock();
         let finished = jobs.map(|mut jobs| job::finish_flush(inner, &mut jobs).map(|()| jobs));
-        let _writer = inner.writer.lock();
-        let Some(lock) = inner.lock.write().take() else { return Ok(CloseReport::default()) };
+        let lock = {
+            // A batch that is on its way is not cut in two; later ones find it closed.
+            let _writer = inner.writer.lock();
+            inner.lock.write().take()
+        };
+        let Some(lock) = lock else { return Ok(CloseReport::default()) };
         let _released =
             if finished.is_some() { Some(lock) } else { inner.late_lock.lock().replace(lock) };
         inner.log.sync()?;
@@ -123,8 +129,8 @@ impl Db {
             Some(Ok(_jobs)) => job::settle(inner).map_err(|error| error.to_string()),
         };
         Ok(match settled {
-            Ok(report) => CloseReport { samples_written: report.samples_written, replays: None },
-            Err(reason) => CloseReport { samples_written: 0, replays: Some(reason) },
+            Ok(()) => CloseReport { replays: None },
+            Err(reason) => CloseReport { replays: Some(reason) },
         })
     }
 
@@ -152,8 +158,8 @@ impl Db {
                 for id in &series {
                     writer.encoder.deleted(id.0, range);
                 }
-                let end = inner.log.append(&mut writer.encoder, Timestamp::MIN)?;
-                inner.head.delete(&series, range, end.segment);
+                let end = inner.log.append(&mut writer.encoder)?;
+                inner.head.delete(&series, range, end);
             }
         }
         inner.log.sync()?;
@@ -314,8 +320,8 @@ impl Inner {
         if !plan.is_empty() {
             start_record(encoder);
             Head::encode(batch, plan, encoder);
-            let position = self.log.append(encoder, plan.newest_time)?;
-            self.head.commit(batch, plan, position.segment);
+            let position = self.log.append(encoder)?;
+            self.head.commit(batch, plan, position);
             end = Some(position);
         }
         let mut counters = self.counters.lock();

@@ -94,8 +94,6 @@ pub struct OpenReport {
 /// What closing a database did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CloseReport {
-    /// Samples written to blocks.
-    pub samples_written: u64,
     /// Why the next start has to replay the log, if it has to.
     pub replays: Option<String>,
 }

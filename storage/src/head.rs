@@ -12,16 +12,19 @@ pub(crate) mod index;
 mod late;
 mod metadata;
 pub(crate) mod read;
+pub(crate) mod replay;
 mod series;
+pub(crate) mod state;
 mod store;
 mod symbols;
 mod validate;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef, TimeRange, Timestamp, labels};
+use stint_model::{Exemplar, Labels, Metadata, SeriesRef, TimeRange, Timestamp, labels};
 
 use self::arena::Arena;
 use self::exemplars::ExemplarRing;
@@ -32,10 +35,14 @@ use self::store::{Pin, Pins, Store};
 use crate::disk::{Disk, DiskResult};
 use crate::options::Options;
 use crate::version::window;
-use crate::wal::record::Item;
+use crate::wal::WalPosition;
 
 /// Slots that are worked on under one lock, so that nobody waits long.
 const SLOTS_AT_ONCE: usize = 1024;
+/// Slots that a checkpoint looks at under one lock.
+const SAVED_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+/// Bytes of states after which no further series is looked at under the same lock.
+const SAVED_BYTES: usize = 1 << 18;
 
 /// See the module's documentation.
 pub(crate) struct Head {
@@ -45,6 +52,7 @@ pub(crate) struct Head {
     exemplars: Mutex<ExemplarRing>,
     metadata: RwLock<Families>,
     range: i64,
+    file_bytes: usize,
 }
 
 /// Figures of the head.
@@ -57,6 +65,33 @@ pub(crate) struct HeadStats {
     pub(crate) file_bytes: u64,
     pub(crate) exemplars: u64,
     pub(crate) bounds: Option<(Timestamp, Timestamp)>,
+}
+
+/// Files with sealed chunks that nobody has any more, except a checkpoint that is not the newest.
+#[must_use = "they stay on the disk until they are removed"]
+pub(crate) struct GoneFiles(Vec<u32>);
+
+/// Some series, as a checkpoint keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    /// What the log says up to here is in them, and nothing of what follows.
+    pub(crate) position: WalPosition,
+    pub(crate) series: Vec<SavedSeries>,
+    /// Their states, one behind the other.
+    pub(crate) states: Vec<u8>,
+    /// Where to go on.
+    pub(crate) next: Option<usize>,
+}
+
+/// See [`Saved`].
+#[derive(Debug)]
+pub(crate) struct SavedSeries {
+    pub(crate) id: u64,
+    /// Further handles.
+    pub(crate) aliases: Vec<u64>,
+    pub(crate) labels: Labels,
+    pub(crate) last_segment: u64,
+    pub(crate) state: Range<usize>,
 }
 
 /// What leaves the head after a flush.
@@ -80,6 +115,7 @@ impl Head {
             exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
             metadata: RwLock::default(),
             range: options.block_range.0.max(1),
+            file_bytes: options.head_file_bytes,
         }
     }
 
@@ -173,52 +209,44 @@ impl Head {
         ring.inside(range).map(|(id, exemplar)| (SeriesRef(id), exemplar.clone())).collect()
     }
 
-    /// Handle, labels and last log segment of the series in a limited number of slots from `from`
-    /// on, a series with several handles once for each; and where to go on.
-    pub(crate) fn some_series(&self, from: usize) -> (Vec<(u64, Labels, u64)>, Option<usize>) {
+    /// The series in a limited number of slots from `from` on, as they are at one place of the log.
+    pub(crate) fn saved(&self, from: usize) -> Saved {
         let store = self.store.read();
         let index = self.index.read();
-        let end = store.series.len().min(from + SLOTS_AT_ONCE);
-        let mut some = Vec::new();
-        for (slot, series) in store.series.iter().enumerate().take(end).skip(from) {
-            let Some(series) = series else { continue };
-            let slot = slot as u32;
-            let Some(labels) = index.labels(slot) else { continue };
-            let last_segment = u64::from(series.last_segment);
-            for alias in store.aliases(slot) {
-                some.push((*alias, labels.clone(), last_segment));
+        let mut saved = Saved { position: store.position, ..Saved::default() };
+        let mut slot = from;
+        for series in store.series.iter().skip(from).take(SAVED_AT_ONCE) {
+            if saved.states.len() >= SAVED_BYTES {
+                break;
             }
-            some.push((series.id, labels, last_segment));
+            let number = slot as u32;
+            slot += 1;
+            let Some((series, labels)) = series.as_ref().zip(index.labels(number)) else {
+                continue;
+            };
+            let start = saved.states.len();
+            series.put_state(store.arena(), &mut saved.states);
+            saved.series.push(SavedSeries {
+                id: series.id,
+                aliases: store.aliases(number).to_vec(),
+                labels,
+                last_segment: u64::from(series.last_segment),
+                state: start..saved.states.len(),
+            });
         }
-        (some, (end < store.series.len()).then_some(end))
+        saved.next = (slot < store.series.len()).then_some(slot);
+        saved
     }
 
-    /// The newest in-order samples of the slots that [`Head::some_series`] gives from `from` on, as
-    /// far as a later sample may still be compared with them; and whether it was deleted.
-    pub(crate) fn newest_samples(&self, from: usize) -> Vec<(u64, Sample, bool)> {
-        let store = self.store.read();
-        let Some((_, last)) = store.bounds else { return Vec::new() };
-        let oldest = Timestamp(last.0.saturating_sub(self.range)).max(store.flushed);
-        let slots = store.series.iter().skip(from).take(SLOTS_AT_ONCE).flatten();
-        slots
-            .filter_map(|series| {
-                let (at, value) = series.last().filter(|(at, _)| *at >= oldest)?;
-                let sample = Sample { at, started: None, value };
-                let deleted = series.has_deleted()
-                    && matches!(series.stored(&sample, store.arena()), Ok(series::Stored::Nothing));
-                Some((series.id, sample, deleted))
-            })
-            .collect()
-    }
-
-    /// Hides samples of `series` inside `range` from readers that come later. `segment` of the log
-    /// says so.
-    pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange, segment: u64) {
+    /// Hides samples of `series` inside `range` from readers that come later. The log says so up to
+    /// `position`.
+    pub(crate) fn delete(&self, series: &[SeriesRef], range: TimeRange, position: WalPosition) {
         let mut store = self.store.write();
         store.begin_commit(self.pins.oldest_commit());
+        store.position = position;
         let commit = store.commit;
         for id in series {
-            store.touch(*id, segment);
+            store.touch(*id, position.segment);
             store.delete(*id, range, commit);
         }
     }
@@ -302,15 +330,26 @@ impl Head {
         Ok(true)
     }
 
-    /// Removes the files of chunks that are gone.
-    pub(crate) fn remove_files(&self, disk: &dyn Disk) -> DiskResult<()> {
-        let gone = self.store.write().arena_mut().take_gone();
-        for (at, number) in gone.iter().enumerate() {
+    /// Lets the chunks that were sealed since go to a file of their own, where they are many.
+    pub(crate) fn turn_chunks(&self) {
+        let bytes = self.file_bytes / 4;
+        self.store.write().arena_mut().turn_at(bytes);
+    }
+
+    /// The files of chunks that are gone.
+    pub(crate) fn take_gone_files(&self) -> GoneFiles {
+        GoneFiles(self.store.write().arena_mut().take_gone())
+    }
+
+    /// Removes files; those that are left after an error are gone as before.
+    pub(crate) fn remove_files(&self, disk: &dyn Disk, gone: GoneFiles) -> DiskResult<()> {
+        let mut left = gone.0;
+        while let Some(number) = left.last() {
             if let Err(error) = arena::remove_file(disk, &arena::path(*number)) {
-                let left = gone.get(at..).unwrap_or_default();
                 self.store.write().arena_mut().still_there(left);
                 return Err(error);
             }
+            left.pop();
         }
         Ok(())
     }
@@ -342,98 +381,5 @@ impl Head {
         stats.bytes += self.index.read().symbol_bytes() as u64;
         stats.exemplars = self.exemplars.lock().len() as u64;
         stats
-    }
-}
-
-/// Applies a log to an empty head. Late is what the running head took as late: whatever is not
-/// newer than its series, or lies before a flush that had begun.
-pub(crate) struct Replay<'a> {
-    head: &'a Head,
-    flush_begun_at: u64,
-    /// Samples whose series is not known.
-    pub(crate) orphans: u64,
-    /// Samples applied.
-    pub(crate) samples: u64,
-    /// Newest time in the segment at hand.
-    pub(crate) newest: Timestamp,
-}
-
-impl<'a> Replay<'a> {
-    pub(crate) fn new(head: &'a Head) -> Self {
-        Self { head, flush_begun_at: 0, orphans: 0, samples: 0, newest: Timestamp::MIN }
-    }
-
-    /// Applies the items of one record.
-    pub(crate) fn apply(&mut self, items: &mut Vec<Item>, segment: u64) {
-        let mut store = self.head.store.write();
-        store.begin_commit(None);
-        for item in items.drain(..) {
-            match item {
-                Item::Series { id, last_segment, labels } => {
-                    self.series(&mut store, id, &labels, last_segment);
-                }
-                Item::Sample { id, sample } => self.sample(&mut store, id, &sample, segment),
-                Item::Metadata { family, metadata } => {
-                    self.head.metadata.write().insert(family, metadata);
-                }
-                Item::Exemplar { id, exemplar } => {
-                    store.touch(SeriesRef(id), segment);
-                    self.head.exemplars.lock().push(id, exemplar);
-                }
-                Item::FlushBegin { before } => {
-                    store.flushed = store.flushed.max(before);
-                    self.flush_begun_at = store.commit;
-                }
-                Item::FlushDone { before } => {
-                    drop(store);
-                    let cut = Cut { before, commit: self.flush_begun_at, first_segment: 0 };
-                    let mut from = Some(0);
-                    while let Some(slot) = from {
-                        from = self.head.truncate(cut, slot);
-                    }
-                    store = self.head.store.write();
-                    store.flushed = store.flushed.max(before);
-                }
-                Item::Deleted { id, range } => {
-                    let commit = store.commit;
-                    store.touch(SeriesRef(id), segment);
-                    store.delete(SeriesRef(id), range, commit);
-                }
-                Item::Checkpoint { next_id, flushed } => {
-                    store.next_id = store.next_id.max(next_id);
-                    store.flushed = store.flushed.max(flushed);
-                }
-            }
-        }
-    }
-
-    fn series(&self, store: &mut Store, id: u64, labels: &Labels, last_segment: u64) {
-        if store.slot_of(SeriesRef(id)).is_some() {
-            return;
-        }
-        let hash = labels.stable_hash();
-        let mut index = self.head.index.write();
-        if let Some(slot) = index.find(labels, hash) {
-            store.alias(id, slot);
-        } else if let Some(slot) = store.create(id) {
-            index.insert(slot, labels, hash);
-            if let Some(Some(series)) = store.series.get_mut(slot as usize) {
-                series.last_segment = last_segment as u32;
-            }
-        }
-    }
-
-    fn sample(&mut self, store: &mut Store, id: u64, sample: &Sample, segment: u64) {
-        let Some(slot) = store.slot_of(SeriesRef(id)) else {
-            self.orphans += 1;
-            // Whoever had it, nobody else may get it.
-            store.next_id = store.next_id.max(id.saturating_add(1));
-            return;
-        };
-        let last = store.get(slot).and_then(series::MemSeries::last_time);
-        let late = sample.at < store.flushed || last.is_some_and(|last| sample.at <= last);
-        store.push(slot, sample, late, segment, false);
-        self.samples += 1;
-        self.newest = self.newest.max(sample.at);
     }
 }

@@ -6,7 +6,11 @@
 //! *Truncate* drops them from the head, as soon as no reader is left that does not know the new
 //! blocks, then writes a checkpoint and removes the segments that are not needed any more. After a
 //! crash in between, replaying the two marks of the log does the same.
+//!
+//! *Checkpoint* writes down what the head has beside its sealed chunks, whenever the log has grown by so
+//! much that a start would take long.
 
+pub(crate) mod checkpoint;
 mod compaction;
 mod flush;
 mod settle;
@@ -24,7 +28,6 @@ use crate::db::Inner;
 use crate::error::JobError;
 use crate::retention::{self, RetentionOptions, Stored};
 use crate::usage;
-use crate::wal::WalPosition;
 
 /// A flush whose data are still in the head too.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +37,6 @@ pub(crate) struct Flushed {
     pub(crate) commit: u64,
     /// Readers from this pin on know the blocks.
     pub(crate) pin: u64,
-    /// Where the log says that the flush began.
-    pub(crate) begun: WalPosition,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ enum Kind {
     },
     Truncate(Flushed),
     WriteChunks,
+    Checkpoint,
     TrimLog,
     Remove {
         blocks: Vec<BlockId>,
@@ -83,6 +85,7 @@ impl Job {
             Kind::Flush { .. } => "flush",
             Kind::Truncate(_) => "truncate",
             Kind::WriteChunks => "write_chunks",
+            Kind::Checkpoint => "checkpoint",
             Kind::TrimLog => "trim_log",
             Kind::Remove { .. } => "retain",
             Kind::Compact(_) => "compact",
@@ -116,6 +119,7 @@ impl Job {
                     return Err(error.into());
                 }
             }
+            Kind::Checkpoint => checkpoint::run(&self.db)?,
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
             Kind::Remove { blocks } => {
                 self.db.blocks.change(blocks, Vec::new());
@@ -175,13 +179,12 @@ fn next_for_head(db: &Inner, flushed: Option<Flushed>) -> Option<Kind> {
     if db.log.read_only_reason().is_some() {
         return None;
     }
-    match flushed {
-        Some(flushed) => {
-            let oldest = db.head.pins().oldest();
-            oldest.is_none_or(|pin| pin >= flushed.pin).then_some(Kind::Truncate(flushed))
-        }
-        None => db.head.due_cut().map(|before| Kind::Flush { before }),
+    if let Some(flushed) = flushed {
+        let oldest = db.head.pins().oldest();
+        return oldest.is_none_or(|pin| pin >= flushed.pin).then_some(Kind::Truncate(flushed));
     }
+    let cut = db.head.due_cut().map(|before| Kind::Flush { before });
+    cut.or_else(|| checkpoint::is_due(db).then_some(Kind::Checkpoint))
 }
 
 /// Blocks that are older than the retention, or too many bytes.

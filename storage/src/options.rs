@@ -29,6 +29,9 @@ pub struct Options {
     pub retention_bytes: Option<u64>,
     /// A segment of the log is closed when it has reached this many bytes.
     pub segment_bytes: u64,
+    /// What was logged is summed up in a checkpoint when it has so many bytes, or as many as the
+    /// last checkpoint where that is more: a start reads the checkpoint and the log behind it.
+    pub checkpoint_bytes: u64,
     /// When appended data is made to survive the machine.
     pub sync: SyncPolicy,
     /// Samples per chunk of the head.
@@ -72,6 +75,7 @@ impl Default for Options {
             retention: Some(Span(7 * Span::DAY.0)),
             retention_bytes: None,
             segment_bytes: 64 << 20,
+            checkpoint_bytes: 12 << 20,
             sync: SyncPolicy::Every(Span::SECOND),
             chunk_samples: 120,
             head_file_bytes: 4 << 20,

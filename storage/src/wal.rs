@@ -3,7 +3,7 @@
 //! Segments `wal/00000000`, `wal/00000001`, … each start with a header of 16 bytes and hold
 //! records: length (4 bytes), CRC-32C of the payload (4), payload; integers little-endian. One
 //! append is one record, so a batch is in the log whole or not at all. `wal/checkpoint.00000007`
-//! has the same form and holds what segments before number 7 defined and later ones refer to.
+//! has the same form and holds what segments before number 7 said and is not in blocks.
 //!
 //! `wal/identity` tells this log from every other.
 //!

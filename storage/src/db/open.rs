@@ -5,19 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use stint_model::Timestamp;
 
 use super::{Counters, Inner, Writer};
 use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
 use crate::error::{Damage, OpenError, OpenReport};
-use crate::head::{Head, Replay, arena};
+use crate::head::replay::Replay;
+use crate::head::{Head, arena};
 use crate::options::Options;
 use crate::version::{self, Blocks};
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, SegmentInfo};
-use crate::wal::record::{self, Item};
 use crate::wal::segment::{self, HEADER_BYTES, SegmentReader, Step};
-use crate::wal::{self, checkpoint, identity};
+use crate::wal::{self, WalPosition, checkpoint, identity};
 
 const LOCK: &str = "lock";
 
@@ -34,32 +33,34 @@ pub(super) fn open(
     };
     disk.create_dir(Path::new(wal::DIR))?;
     disk.create_dir(Path::new(version::DIR))?;
-    arena::open_dir(&*disk)?;
+    let chunk_files = arena::open_dir(&*disk)?;
     disk.sync_dir(Path::new(""))?;
     let mut report = OpenReport::default();
     let blocks = Blocks::open(&*disk, &mut report.quarantined)?;
     let head = Arc::new(Head::new(&options));
     let files = Files::list(&*disk)?;
     let wal_id = identity::open(&*disk, &mut report.damage)?;
-    let mut replay = Replay::new(&head);
+    let next_file = chunk_files.iter().max().map_or(0, |last| last.saturating_add(1));
+    let mut replay = Replay::new(&head, &*disk, next_file);
     let replay_from = files.checkpoints.last().copied().unwrap_or(0);
-    read_checkpoints(&disk, &files.checkpoints, &mut replay, &mut report)?;
+    let checkpoint_size = read_checkpoints(&disk, &files.checkpoints, &mut replay, &mut report)?;
     let mut segments = BTreeMap::new();
     for (number, bytes) in &files.segments {
-        replay.newest = Timestamp::MIN;
         let mut bytes = *bytes;
         if *number >= replay_from {
             let is_last = files.segments.last_key_value().is_some_and(|(last, _)| last == number);
             bytes = replay_segment(&disk, *number, bytes, is_last, &mut replay, &mut report)?;
-            // What the disk refuses stays in memory; a job tries again and tells.
-            while head.write_chunks(&*disk).is_ok_and(|more| more) {}
             report.segments += 1;
             report.bytes += bytes;
         }
-        segments.insert(*number, SegmentInfo { bytes, newest: replay.newest });
+        segments.insert(*number, SegmentInfo { bytes });
     }
     report.samples = replay.samples;
     report.orphaned_samples = replay.orphans;
+    let (gone, damage) = replay.finish(chunk_files);
+    report.damage.extend(damage);
+    head.remove_files(&*disk, gone)?;
+    remove_older(&disk, &files.checkpoints)?;
     report.series = head.stats().series;
     let next = files.segments.last_key_value().map_or(0, |(last, _)| last + 1).max(replay_from);
     let log = Log::new(Arc::clone(&disk), options.segment_bytes, segments, next);
@@ -76,6 +77,7 @@ pub(super) fn open(
         writer: Mutex::new(Writer::default()),
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),
+        checkpoint_size: Mutex::new(checkpoint_size),
         usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
         late_lock: Mutex::default(),
@@ -123,22 +125,24 @@ impl Files {
     }
 }
 
-/// Reads the newest checkpoint. What damage costs, the one before makes up for where it is still
-/// there; otherwise samples of the series that are missing are counted as orphaned.
+/// Reads the newest checkpoint; its length. What damage costs, the one before makes up for where it
+/// is still there; otherwise samples of the series that are missing are counted as orphaned.
 fn read_checkpoints(
     disk: &Arc<dyn Disk>,
     numbers: &[u64],
     replay: &mut Replay<'_>,
     report: &mut OpenReport,
-) -> Result<(), OpenError> {
+) -> Result<u64, OpenError> {
     let mut whole = false;
     for number in numbers.iter().rev() {
         whole = whole || read_checkpoint(disk, *number, replay, report)?;
     }
-    for number in numbers.iter().rev().skip(1) {
-        disk.remove(&checkpoint::path(*number))?;
-    }
-    Ok(())
+    Ok(numbers.last().map_or(Ok(0), |newest| disk.size(&checkpoint::path(*newest)))?)
+}
+
+/// Removes the checkpoints before the newest.
+fn remove_older(disk: &Arc<dyn Disk>, checkpoints: &[u64]) -> DiskResult<()> {
+    checkpoints.iter().rev().skip(1).try_for_each(|number| disk.remove(&checkpoint::path(*number)))
 }
 
 /// Applies what can be read of a checkpoint; whether that was all of it.
@@ -159,16 +163,13 @@ fn read_checkpoint(
     if check_version(reader.version()?, &path)?.is_none() {
         damaged(0, size.min(HEADER_BYTES), "no header");
     }
-    let mut items = Vec::new();
     loop {
         let at = reader.offset().max(HEADER_BYTES);
         match reader.step()? {
             Step::Record { payload, after } => {
-                if let Err(reason) = record::decode(payload, |item| items.push(item)) {
-                    items.clear();
+                if let Err(reason) = replay.checkpoint(payload)? {
                     damaged(at, after - at, reason);
                 }
-                replay.apply(&mut items, 0);
             }
             Step::Damaged { offset, bytes, reason, .. } => damaged(offset, bytes, reason),
             Step::End => return Ok(report.damage.len() == found),
@@ -179,8 +180,9 @@ fn read_checkpoint(
 /// `None` where there is no header; an error where it says that the format is newer.
 fn check_version(version: Option<u32>, path: &Path) -> Result<Option<u32>, OpenError> {
     match version {
-        Some(found) if found > segment::VERSION => {
-            Err(OpenError::NewerFormat { path: path.to_path_buf(), found, known: segment::VERSION })
+        Some(found) if found > segment::CHECKPOINT_VERSION => {
+            let (path, known) = (path.to_path_buf(), segment::CHECKPOINT_VERSION);
+            Err(OpenError::NewerFormat { path, found, known })
         }
         version => Ok(version),
     }
@@ -207,7 +209,6 @@ fn replay_segment(
         (bytes > 0).then(|| Damage { path: path.clone(), offset: from, bytes, reason })
     };
     let mut tail = None;
-    let mut items: Vec<Item> = Vec::new();
     loop {
         let at = reader.offset();
         match reader.step()? {
@@ -218,13 +219,11 @@ fn replay_segment(
             Step::Record { payload, after } => {
                 let at = at.max(HEADER_BYTES);
                 report.damage.extend(damaged(at, 0, "no header"));
-                let decoded = record::decode(payload, |item| items.push(item));
-                if let Err(reason) = decoded {
+                let position = WalPosition { segment: number, offset: after };
+                if let Err(reason) = replay.record(payload, position)? {
                     // The checksum holds, so this is not a torn write: skip it whole.
-                    items.clear();
                     report.damage.extend(damaged(at, after - at, reason));
                 }
-                replay.apply(&mut items, number);
             }
             Step::Damaged { offset, bytes, reason, resumes } => {
                 let damage = damaged(offset, bytes, reason);
@@ -236,6 +235,7 @@ fn replay_segment(
             }
         }
     }
+    replay.flush(number);
     let Some(tail) = tail else { return Ok(size) };
     if !is_last {
         if tail.bytes > 0 {

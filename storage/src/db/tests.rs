@@ -1,4 +1,5 @@
 mod blocks;
+mod checkpoint;
 mod cursor;
 mod damage;
 mod deletion;
@@ -73,7 +74,7 @@ fn what_is_appended_can_be_read_and_comes_back() {
     assert_eq!(before.len(), 3);
     assert_eq!(before[1], r#"{__name__="m", n="1"} 10=10.125 20=0.5"#);
     let job = db.next_job(Timestamp(9000));
-    assert_eq!(db.close().unwrap(), CloseReport { samples_written: 6, replays: None });
+    assert_eq!(db.close().unwrap(), CloseReport { replays: None });
     assert_eq!(db.append(&known), Err(AppendError::Closed));
     assert!(job.is_none_or(|job| job.run().is_err()));
     drop(db);

@@ -18,6 +18,7 @@ use super::series::{MemSeries, Stored, same_value};
 use super::store::Store;
 use super::validate::{Admitted, admit};
 use crate::index::LABELS_MAX;
+use crate::wal::WalPosition;
 use crate::wal::record::Encoder;
 
 /// Whose sample a planned row is.
@@ -55,8 +56,6 @@ pub(crate) struct Plan {
     metadata: Vec<usize>,
     /// The answer.
     pub(crate) appended: Appended,
-    /// Newest time of a row that will be stored.
-    pub(crate) newest_time: Timestamp,
     /// Rows that will be stored late.
     pub(crate) late_rows: usize,
 }
@@ -92,7 +91,6 @@ impl Plan {
         self.exemplars.clear();
         self.metadata.clear();
         self.appended = Appended::default();
-        self.newest_time = Timestamp::MIN;
         self.late_rows = 0;
     }
 
@@ -235,7 +233,6 @@ impl Head {
         };
         plan.rows.push(Planned { row: number, id, target, late });
         plan.replaced.extend(replaced.map(|sample| (number, sample)));
-        plan.newest_time = plan.newest_time.max(row.sample.at);
         if late {
             plan.late_rows += 1;
         } else {
@@ -282,9 +279,11 @@ impl Head {
         }
     }
 
-    /// Makes the plan visible. `segment` of the log has it.
-    pub(crate) fn commit(&self, batch: &Batch, plan: &Plan, segment: u64) {
+    /// Makes the plan visible. The log has it, up to `position`.
+    pub(crate) fn commit(&self, batch: &Batch, plan: &Plan, position: WalPosition) {
+        let segment = position.segment;
         let mut store = self.store.write();
+        store.position = position;
         let pinned = self.pins.oldest_commit();
         store.begin_commit(pinned);
         let mut slots = Vec::with_capacity(plan.born.len());

@@ -1,10 +1,10 @@
 //! Where the sealed chunks of the head lie: back to back in numbered pieces of memory, each of
 //! which goes to a file when it is full and is mapped from there.
 //!
-//! The files are memory that the system may take back, not a record of anything: what is in them
-//! is in the log too, and opening a database begins with removing them. So they need no repair,
-//! and losing one to a crash loses nothing. Each is synced before it is mapped, all the same:
-//! what the disk refuses stays in memory.
+//! The files are memory that the system may take back, and what a checkpoint of the log refers to:
+//! a chunk that is in its file is not written again. Each file is synced before it is mapped; what
+//! the disk refuses stays in memory. Those that no checkpoint refers to are removed when a
+//! database is opened, and while it is open none is removed to which one may refer.
 //!
 //! Chunks of one piece were sealed at about the same time and leave the head together, and the
 //! file with the last of them.
@@ -30,9 +30,9 @@ const MAGIC: &[u8; 8] = b"STNTHED\x01";
 /// Where a chunk lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    piece: u32,
-    start: u32,
-    length: u32,
+    pub(crate) piece: u32,
+    pub(crate) start: u32,
+    pub(crate) length: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -156,6 +156,44 @@ impl Arena {
         Bytes { from: self.full.get(&place.piece).map(|piece| piece.content.clone()), range }
     }
 
+    /// Whether a chunk is in its file.
+    pub(crate) fn is_on_disk(&self, place: Place) -> bool {
+        self.full.get(&place.piece).is_some_and(Piece::on_disk)
+    }
+
+    /// Declares the piece that is being filled full where it has at least `bytes`.
+    pub(crate) fn turn_at(&mut self, bytes: usize) {
+        if self.filling_chunks > 0 && self.filling.len() >= bytes {
+            self.turn();
+        }
+    }
+
+    /// Gives pieces that begin from now on numbers from `number` on. Nothing may be kept yet.
+    pub(crate) fn begin_at(&mut self, number: u32) {
+        self.number = self.number.max(number);
+    }
+
+    /// Takes the mapped file that an earlier run wrote.
+    pub(crate) fn adopt(&mut self, number: u32, file: Mapped) {
+        self.full.insert(number, Piece { content: Content::File(file), chunks: 0 });
+    }
+
+    /// Keeps a chunk of an adopted piece; false where it does not lie in it.
+    pub(crate) fn claim(&mut self, place: Place) -> bool {
+        let Some(piece) = self.full.get_mut(&place.piece) else { return false };
+        let end = (place.start as usize).saturating_add(place.length as usize);
+        let inside = place.start as usize >= MAGIC.len() && end + 4 <= piece.content.bytes().len();
+        piece.chunks += u32::from(inside);
+        inside
+    }
+
+    /// Lets adopted pieces go of which no chunk was kept.
+    pub(crate) fn drop_unclaimed(&mut self) {
+        let unclaimed = self.full.iter().filter(|(_, piece)| piece.chunks == 0);
+        self.gone.extend(unclaimed.map(|(number, _)| *number));
+        self.full.retain(|_, piece| piece.chunks > 0);
+    }
+
     /// Gives a chunk back. Readers that have its bytes keep them.
     pub(crate) fn free(&mut self, place: Place) {
         if place.piece == self.number {
@@ -219,8 +257,8 @@ impl Arena {
     }
 
     /// Remembers files that could not be removed.
-    pub(crate) fn still_there(&mut self, numbers: &[u32]) {
-        self.gone.extend_from_slice(numbers);
+    pub(crate) fn still_there(&mut self, numbers: Vec<u32>) {
+        self.gone.extend(numbers);
     }
 }
 
@@ -251,14 +289,14 @@ pub(crate) fn path(number: u32) -> PathBuf {
     Path::new(DIR).join(format!("{number:08}"))
 }
 
-/// Whether a file of this name belongs here.
-pub(crate) fn is_name(name: &str) -> bool {
-    name.len() >= 8 && name.parse::<u32>().is_ok()
+/// The number of the file of this name, if it belongs here.
+pub(crate) fn number_of(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|_| name.len() >= 8)
 }
 
 /// Whether a file of this name was not finished.
 pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(is_name)
+    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| number_of(name).is_some())
 }
 
 pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
@@ -268,16 +306,19 @@ pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
     }
 }
 
-/// Makes the directory, without files.
-pub(crate) fn open_dir(disk: &dyn Disk) -> DiskResult<()> {
+/// Makes the directory; the numbers of the files that are there. Unfinished ones are removed.
+pub(crate) fn open_dir(disk: &dyn Disk) -> DiskResult<Vec<u32>> {
     let dir = Path::new(DIR);
     disk.create_dir(dir)?;
+    let mut numbers = Vec::new();
     for entry in disk.list(dir)? {
-        if is_name(&entry.name) || is_unfinished(&entry.name) {
+        if is_unfinished(&entry.name) {
             disk.remove(&dir.join(&entry.name))?;
+        } else {
+            numbers.extend(number_of(&entry.name));
         }
     }
-    Ok(())
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -334,14 +375,43 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_left_is_removed_and_nothing_else() {
+    fn what_was_not_finished_is_removed_and_the_rest_told() {
         let disk = SimDisk::new();
         open_dir(&disk).unwrap();
         for name in ["head/00000007", "head/123456789", "head/00000008.tmp", "head/notes"] {
             disk.create(Path::new(name)).unwrap();
         }
-        open_dir(&disk).unwrap();
+        assert_eq!(open_dir(&disk).unwrap(), [7, 123_456_789]);
         let left = disk.list(Path::new(DIR)).unwrap();
-        assert_eq!(left.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["notes"]);
+        let left: Vec<_> = left.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(left, ["00000007", "123456789", "notes"]);
+    }
+
+    #[test]
+    fn chunks_of_an_earlier_run_are_kept_where_they_lie_in_its_files() {
+        let disk = SimDisk::new();
+        open_dir(&disk).unwrap();
+        let mut arena = Arena::new(1);
+        let places = [arena.put(b"first"), arena.put(b"second")];
+        while let Some(unwritten) = arena.unwritten() {
+            let mapped = unwritten.write(&disk).unwrap();
+            arena.written(unwritten, mapped);
+        }
+        let mut arena = Arena::new(1);
+        arena.begin_at(2);
+        for number in [0, 1] {
+            arena.adopt(number, disk.map(&path(number)).unwrap());
+        }
+        assert!(arena.claim(places[1]));
+        assert!(!arena.claim(Place { length: 7, ..places[1] }), "the checksum is no chunk");
+        assert!(!arena.claim(Place { start: 7, ..places[1] }), "nor is the magic");
+        assert!(!arena.claim(Place { piece: 2, ..places[1] }));
+        arena.drop_unclaimed();
+        assert_eq!(arena.take_gone(), [0]);
+        assert_eq!(text(&arena, places[1]), b"second");
+        let new = arena.put(b"new");
+        assert_eq!((new.piece, arena.is_on_disk(new)), (2, false));
+        arena.free(places[1]);
+        assert_eq!(arena.take_gone(), [1]);
     }
 }

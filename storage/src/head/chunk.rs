@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use stint_model::{Columns, Histogram, STALE_NAN_BITS, Sample, Timestamp, Value};
 
+use crate::codec::varint::{self, Reader};
+use crate::codec::{Corruption, histogram};
+
 const RUN: u8 = 0x80;
 const RUN_MAX: u8 = 0x7f;
 const INTERVAL: u8 = 1;
@@ -260,6 +263,90 @@ impl OpenChunk {
     }
 }
 
+const IS_HISTOGRAM: u8 = 1;
+const HAS_EXTRAS: u8 = 2;
+
+/// A chunk as bytes, for a checkpoint.
+impl OpenChunk {
+    /// Appends the chunk to `out`.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        out.push(
+            flag(self.last_is_histogram, IS_HISTOGRAM) | flag(self.extras.is_some(), HAS_EXTRAS),
+        );
+        varint::put_signed(out, self.first);
+        varint::put_signed(out, self.last.wrapping_sub(self.first));
+        varint::put_signed(out, i64::from(self.interval));
+        varint::put(out, u64::from(self.count));
+        out.push(self.run);
+        out.extend_from_slice(&self.bits.to_le_bytes());
+        varint::put(out, u64::from(self.used));
+        out.extend_from_slice(self.bytes());
+        let Some(extras) = &self.extras else { return };
+        varint::put(out, extras.histograms.len() as u64);
+        for (number, _) in &extras.histograms {
+            varint::put(out, u64::from(*number));
+        }
+        histogram::put(extras.histograms.iter().map(|(_, histogram)| &**histogram), out);
+        varint::put(out, extras.starts.len() as u64);
+        for (number, started) in &extras.starts {
+            varint::put(out, u64::from(*number));
+            varint::put_signed(out, started.0);
+        }
+    }
+
+    /// Reads what [`OpenChunk::put`] wrote.
+    pub(crate) fn take(reader: &mut Reader<'_>) -> Result<Self, Corruption> {
+        let flags = reader.byte()?;
+        let first = reader.signed()?;
+        let last = first.wrapping_add(reader.signed()?);
+        let interval = i32::try_from(reader.signed()?);
+        let interval = interval.map_err(|_| reader.corrupt("an interval beyond its limit"))?;
+        let count = reader.varint_up_to(usize::from(u16::MAX))? as u16;
+        let run = reader.byte()?;
+        if flags & !(IS_HISTOGRAM | HAS_EXTRAS) != 0 || run >= RUN_MAX {
+            return Err(reader.corrupt("an unknown kind of open chunk"));
+        }
+        let bits = reader.u64()?;
+        let used = reader.varint_up_to(u32::MAX as usize)?;
+        let mut chunk = Self {
+            room: reader.take(used)?.into(),
+            extras: None,
+            first,
+            last,
+            bits,
+            used: used as u32,
+            interval,
+            count,
+            run,
+            last_is_histogram: flags & IS_HISTOGRAM != 0,
+        };
+        if flags & HAS_EXTRAS != 0 {
+            chunk.extras = Some(Box::new(Extras::take(reader, count)?));
+        }
+        Ok(chunk)
+    }
+}
+
+impl Extras {
+    fn take(reader: &mut Reader<'_>, count: u16) -> Result<Self, Corruption> {
+        let mut extras = Self::default();
+        let mut numbers = Vec::new();
+        for _ in 0..reader.varint_up_to(usize::from(count))? {
+            numbers.push(reader.varint_up_to(usize::from(count))? as u16);
+        }
+        let mut left = numbers.iter();
+        histogram::take(reader, numbers.len(), |histogram| {
+            extras.histograms.extend(left.next().map(|number| (*number, histogram)));
+        })?;
+        for _ in 0..reader.varint_up_to(usize::from(count))? {
+            let number = reader.varint_up_to(usize::from(count))? as u16;
+            extras.starts.push((number, Timestamp(reader.signed()?)));
+        }
+        Ok(extras)
+    }
+}
+
 /// What a token says.
 struct Step {
     change: i64,
@@ -394,7 +481,19 @@ mod tests {
             let mut at = i64::from(start);
             let mut chunk = OpenChunk::default();
             let mut samples = Vec::new();
-            for (step, value, started) in steps {
+            let length = steps.len();
+            for (number, (step, value, started)) in steps.into_iter().enumerate() {
+                if number == length / 2 {
+                    // What follows does not notice that the chunk was written and read.
+                    let mut bytes = Vec::new();
+                    chunk.put(&mut bytes);
+                    for short in 0..bytes.len() {
+                        prop_assert!(OpenChunk::take(&mut Reader::new(&bytes[..short])).is_err());
+                    }
+                    let mut reader = Reader::new(&bytes);
+                    chunk = OpenChunk::take(&mut reader).unwrap();
+                    prop_assert!(reader.is_empty());
+                }
                 let sample = Sample { at: Timestamp(at), started: started.map(Timestamp), value };
                 chunk.push(&sample);
                 prop_assert_eq!(format!("{:?}", chunk.last_value()), format!("{:?}", Some(&sample.value)));

@@ -13,11 +13,11 @@ use crate::tombstones::remove_ranges;
 
 /// A chunk that does not change any more, in the encoding of blocks.
 #[derive(Clone, Copy, Debug)]
-struct Sealed {
-    place: Place,
-    first: Timestamp,
-    last: Timestamp,
-    count: u16,
+pub(super) struct Sealed {
+    pub(super) place: Place,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) count: u16,
 }
 
 /// What a sample finds that was stored for its time.
@@ -38,17 +38,18 @@ pub(super) struct MemSeries {
     pub(crate) total: u32,
     /// Last segment of the log that has a sample of this series.
     pub(crate) last_segment: u32,
-    open: OpenChunk,
-    sealed: Box<[Sealed]>,
+    pub(super) open: OpenChunk,
+    pub(super) sealed: Box<[Sealed]>,
     /// What few series have.
-    rare: Option<Box<Rare>>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
+/// What few series have.
 #[derive(Debug, Default)]
-struct Rare {
-    late: LateSamples,
+pub(super) struct Rare {
+    pub(super) late: LateSamples,
     /// Deleted ranges, and the commits that deleted them.
-    deleted: Vec<(u64, TimeRange)>,
+    pub(super) deleted: Vec<(u64, TimeRange)>,
 }
 
 /// Where sealed chunks go, and memory to work in.
@@ -78,11 +79,11 @@ impl MemSeries {
         Self { id, ..Self::default() }
     }
 
-    fn late(&self) -> Option<&LateSamples> {
+    pub(super) fn late(&self) -> Option<&LateSamples> {
         self.rare.as_ref().map(|rare| &rare.late)
     }
 
-    fn deleted(&self) -> &[(u64, TimeRange)] {
+    pub(super) fn deleted(&self) -> &[(u64, TimeRange)] {
         self.rare.as_ref().map_or(&[], |rare| &rare.deleted)
     }
 
@@ -136,13 +137,17 @@ impl MemSeries {
             || self.bounds().is_some_and(|(first, last)| first < range.end && last >= range.start)
     }
 
+    /// First and last time of in-order samples.
+    pub(crate) fn in_order_bounds(&self) -> Option<(Timestamp, Timestamp)> {
+        let first = self.sealed.first().map(|chunk| chunk.first);
+        (self.open.count() > 0)
+            .then(|| (first.unwrap_or(self.open.first()), self.open.last()))
+            .or_else(|| first.zip(self.sealed.last().map(|chunk| chunk.last)))
+    }
+
     /// First and last time of any sample.
     pub(crate) fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
-        let first = self.sealed.first().map(|chunk| chunk.first);
-        let in_order = (self.open.count() > 0)
-            .then(|| (first.unwrap_or(self.open.first()), self.open.last()))
-            .or_else(|| first.zip(self.sealed.last().map(|chunk| chunk.last)));
-        match (in_order, self.late().and_then(LateSamples::bounds)) {
+        match (self.in_order_bounds(), self.late().and_then(LateSamples::bounds)) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         }
@@ -268,7 +273,7 @@ impl MemSeries {
 
     /// Whether a reader of `commit` must not see `late` because it was there when it was deleted.
     /// One that came after the deletion is new data.
-    fn is_deleted(&self, late: &Late, commit: u64) -> bool {
+    pub(super) fn is_deleted(&self, late: &Late, commit: u64) -> bool {
         let mut deleted = self.deleted().iter();
         deleted.any(|(by, range)| (late.commit..=commit).contains(by) && range.contains(late.at))
     }
@@ -377,4 +382,17 @@ pub(super) fn push_sample(columns: &mut Columns, sample: &Sample) {
     if let Some(started) = sample.started {
         columns.set_last_start(started);
     }
+}
+
+/// The rows of columns as samples.
+pub(super) fn samples_of(columns: &Columns) -> impl Iterator<Item = Sample> {
+    let mut histograms = columns.histograms.iter().peekable();
+    columns.times.iter().zip(&columns.values).enumerate().map(move |(row, (at, value))| {
+        let started = columns.starts.get(row).copied().filter(|at| *at != Timestamp::MIN);
+        let value = match histograms.next_if(|(at, _)| *at == row) {
+            Some((_, histogram)) => Value::Histogram(Arc::clone(histogram)),
+            None => Value::from_wire(*value),
+        };
+        Sample { at: *at, started, value }
+    })
 }

@@ -16,6 +16,8 @@ use stint_model::{Sample, SeriesRef, TimeRange, Timestamp};
 use super::arena::Arena;
 use super::index::Slot;
 use super::series::{ChunkRules, MemSeries, Sealing};
+use super::state::{self, State};
+use crate::wal::WalPosition;
 
 const PAGE: usize = 1024;
 const NO_SLOT: Slot = Slot::MAX;
@@ -87,6 +89,8 @@ pub(super) struct Store {
     pub(crate) bounds: Option<(Timestamp, Timestamp)>,
     /// Earlier samples are in blocks, or on the way there, and no longer taken in order.
     pub(crate) flushed: Timestamp,
+    /// Behind the last record of the log that was applied to series.
+    pub(crate) position: WalPosition,
     undo: Vec<Undo>,
     rules: ChunkRules,
     sealing: Sealing,
@@ -104,6 +108,7 @@ impl Store {
             commit: 0,
             bounds: None,
             flushed: Timestamp::MIN,
+            position: WalPosition::default(),
             undo: Vec::new(),
             rules,
             sealing: Sealing::new(arena),
@@ -213,6 +218,61 @@ impl Store {
             None => (sample.at, sample.at),
             Some((first, last)) => (first.min(sample.at), last.max(sample.at)),
         });
+    }
+
+    /// Adds samples, in their order, to a series whose samples nobody reads yet. What is not newer
+    /// than those before, or lies in blocks, is late.
+    pub(crate) fn replay<'a>(
+        &mut self,
+        slot: Slot,
+        samples: impl Iterator<Item = &'a Sample>,
+        segment: u64,
+    ) {
+        let Some(Some(series)) = self.series.get_mut(slot as usize) else { return };
+        series.last_segment = segment as u32;
+        let (mut first, mut last) = self.bounds.unwrap_or((Timestamp::MAX, Timestamp::MIN));
+        for sample in samples {
+            let newer = series.last_time().is_none_or(|last| sample.at > last);
+            if newer && sample.at >= self.flushed {
+                series.push(sample, self.rules, &mut self.sealing);
+                first = first.min(sample.at);
+                last = last.max(sample.at);
+            } else {
+                series.push_late(sample, self.commit);
+            }
+        }
+        self.bounds = (first <= last).then_some((first, last));
+    }
+
+    /// Makes a new series what a checkpoint says. Chunks are left out whose bytes are not what was
+    /// sealed, which can be only where their file is not `whole`; returns how many there were.
+    pub(crate) fn restore(
+        &mut self,
+        slot: Slot,
+        state: State<'_>,
+        whole: impl Fn(u32) -> bool,
+    ) -> u64 {
+        let Some(Some(series)) = self.series.get_mut(slot as usize) else { return 0 };
+        let arena = &mut self.sealing.arena;
+        let mut lost = 0;
+        series.restore(state, self.commit, |from| {
+            let place = match from {
+                state::From::File(place) => {
+                    let readable = whole(place.piece) || state::is_whole(arena.get(place).get());
+                    (readable && arena.claim(place)).then_some(place)
+                }
+                state::From::Here(bytes) => state::is_whole(bytes).then(|| arena.put(bytes)),
+            };
+            lost += u64::from(place.is_none());
+            place
+        });
+        if let Some((first, last)) = series.in_order_bounds() {
+            self.bounds = Some(match self.bounds {
+                None => (first, last),
+                Some((a, b)) => (a.min(first), b.max(last)),
+            });
+        }
+        lost
     }
 
     /// Hides samples of a series.

@@ -31,13 +31,12 @@ pub(super) fn run(
 ) -> Result<Flushed, JobError> {
     // From here on nothing is appended in order before `before`, and what comes late after this
     // commit stays in the head.
-    let (begun, commit, pin) = {
+    let (commit, pin) = {
         let mut writer = db.writer();
-        db.log.rotate()?;
         start_record(&mut writer.encoder);
         writer.encoder.flush_begin(before);
-        let begun = db.log.append(&mut writer.encoder, Timestamp::MIN)?;
-        (begun, db.head.begin_flush(before), Arc::new(db.head.pin()))
+        db.log.append(&mut writer.encoder)?;
+        (db.head.begin_flush(before), Arc::new(db.head.pin()))
     };
     let range = TimeRange::new(Timestamp::MIN, before);
     let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range);
@@ -67,12 +66,12 @@ pub(super) fn run(
         let mut writer = db.writer();
         start_record(&mut writer.encoder);
         writer.encoder.flush_done(before);
-        if let Err(error) = db.log.append(&mut writer.encoder, Timestamp::MIN) {
+        if let Err(error) = db.log.append(&mut writer.encoder) {
             drop(writer);
             db.note_failure(&error);
         }
     }
-    Ok(Flushed { before, commit, pin, begun })
+    Ok(Flushed { before, commit, pin })
 }
 
 /// Removes at once what `error` left behind, if that can be; a job of its own does it else.

@@ -1,4 +1,4 @@
-//! Checkpoints: what removed segments defined and later ones refer to.
+//! Checkpoints: what earlier segments said, series by series.
 //!
 //! `wal/checkpoint.00000007` stands for all segments before number 7, which may be kept for slow
 //! readers but are not replayed any more.
@@ -44,7 +44,7 @@ impl Writer {
             _ => {}
         }
         let file = disk.create(&temporary)?;
-        file.append(&segment::header())?;
+        file.append(&segment::header(segment::CHECKPOINT_VERSION))?;
         let mut encoder = Encoder::default();
         encoder.reset(RECORD_HEADER_BYTES);
         Ok(Self { disk, temporary, number, file, encoder })

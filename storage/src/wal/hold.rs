@@ -234,7 +234,9 @@ impl WalHold {
                 Item::FlushBegin { .. }
                 | Item::FlushDone { .. }
                 | Item::Deleted { .. }
-                | Item::Checkpoint { .. } => {}
+                | Item::Checkpoint { .. }
+                | Item::StatesAt { .. }
+                | Item::State { .. } => {}
             }
         }
         any.then_some(batch)

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stint_model::{AppendError, Timestamp};
+use stint_model::AppendError;
 
 use super::position::WalPosition;
 use super::record::Encoder;
@@ -23,8 +23,6 @@ use crate::error::append_error;
 pub(crate) struct SegmentInfo {
     /// Its length.
     pub(crate) bytes: u64,
-    /// Newest time of a sample in it.
-    pub(crate) newest: Timestamp,
 }
 
 struct State {
@@ -87,11 +85,7 @@ impl Log {
 
     /// Writes the record in `encoder`, which was reset with [`RECORD_HEADER_BYTES`]. Returns
     /// where it ends.
-    pub(crate) fn append(
-        &self,
-        encoder: &mut Encoder,
-        newest: Timestamp,
-    ) -> Result<WalPosition, AppendError> {
+    pub(crate) fn append(&self, encoder: &mut Encoder) -> Result<WalPosition, AppendError> {
         self.check_writable()?;
         let record = encoder.bytes_mut();
         if record.len() > PAYLOAD_BYTES_MAX {
@@ -105,7 +99,6 @@ impl Log {
         match file.append(record) {
             Ok(()) => {
                 info.bytes += record.len() as u64;
-                info.newest = info.newest.max(newest);
                 Ok(WalPosition { segment: number, offset: info.bytes })
             }
             Err(error) => {
@@ -154,7 +147,7 @@ impl Log {
             }
             created => created?,
         };
-        file.append(&segment::header())?;
+        file.append(&segment::header(segment::VERSION))?;
         Ok(file)
     }
 
@@ -232,7 +225,7 @@ impl Log {
     }
 }
 
-const EMPTY: SegmentInfo = SegmentInfo { bytes: HEADER_BYTES, newest: Timestamp::MIN };
+const EMPTY: SegmentInfo = SegmentInfo { bytes: HEADER_BYTES };
 
 fn end_of(state: &State) -> WalPosition {
     match state.segments.last_key_value() {

@@ -15,6 +15,7 @@ use stint_model::{
 
 use super::bytes::{Reader, put_f64, put_int, put_uint};
 use super::histogram;
+use super::position::WalPosition;
 
 /// One statement of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,10 @@ pub(crate) enum Item {
     /// First and last item of a checkpoint: ids below `next_id` are taken, and everything before `flushed`
     /// that older segments held is in blocks.
     Checkpoint { next_id: u64, flushed: Timestamp },
+    /// The states that follow hold what the log says up to here. Only in checkpoints.
+    StatesAt { position: WalPosition },
+    /// A series as it was, samples and all, as the head writes it. Only in checkpoints.
+    State { id: u64, state: Vec<u8> },
 }
 
 /// Room for labels that is made before any was read: what claims to have more may be damaged.
@@ -62,6 +67,8 @@ const FLUSH_BEGIN: u8 = 0x83;
 const FLUSH_DONE: u8 = 0x84;
 const DELETED: u8 = 0x85;
 const CHECKPOINT: u8 = 0x86;
+const STATES_AT: u8 = 0x87;
+const STATE: u8 = 0x88;
 
 /// Builds the payload of one record. Reused from record to record.
 #[derive(Debug, Default)]
@@ -212,6 +219,20 @@ impl Encoder {
         put_uint(&mut self.out, next_id);
         put_int(&mut self.out, flushed.0);
     }
+
+    pub(crate) fn states_at(&mut self, position: WalPosition) {
+        self.out.push(STATES_AT);
+        put_uint(&mut self.out, position.segment);
+        put_uint(&mut self.out, position.offset);
+    }
+
+    pub(crate) fn state(&mut self, id: u64, state: &[u8]) {
+        self.out.push(STATE);
+        put_int(&mut self.out, id.wrapping_sub(self.id) as i64);
+        self.id = id;
+        put_uint(&mut self.out, state.len() as u64);
+        self.out.extend_from_slice(state);
+    }
 }
 
 /// Reads the items of a payload, handing each to `sink`.
@@ -280,6 +301,16 @@ impl<'a> Decoder<'a> {
             CHECKPOINT => {
                 let next_id = self.reader.uint()?;
                 Some(Item::Checkpoint { next_id, flushed: Timestamp(self.reader.int()?) })
+            }
+            STATES_AT => {
+                let segment = self.reader.uint()?;
+                let position = WalPosition { segment, offset: self.reader.uint()? };
+                Some(Item::StatesAt { position })
+            }
+            STATE => {
+                let id = self.relative_id()?;
+                let length = self.reader.count()?;
+                Some(Item::State { id, state: self.reader.take(length)?.to_vec() })
             }
             _ => None,
         }

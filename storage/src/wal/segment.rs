@@ -12,8 +12,10 @@ pub(crate) const HEADER_BYTES: u64 = 16;
 pub(crate) const RECORD_HEADER_BYTES: usize = 8;
 /// The longest payload that is written or believed.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 30;
-/// The version of the format that is written.
+/// The version of the format of segments that is written.
 pub(crate) const VERSION: u32 = 1;
+/// The same of checkpoints, which is the newest that is read.
+pub(crate) const CHECKPOINT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"STINTWAL";
 const READ_BYTES: usize = 1 << 20;
@@ -26,11 +28,11 @@ pub(crate) fn path(number: u64) -> PathBuf {
     Path::new(super::DIR).join(format!("{number:08}"))
 }
 
-/// The header of a new segment.
-pub(crate) fn header() -> [u8; HEADER_BYTES as usize] {
+/// The header of a new file whose format has `version`.
+pub(crate) fn header(version: u32) -> [u8; HEADER_BYTES as usize] {
     let mut header = [0; HEADER_BYTES as usize];
     header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     let crc = crc32c::crc32c(&header[..12]);
     header[12..].copy_from_slice(&crc.to_le_bytes());
     header
@@ -217,7 +219,7 @@ mod tests {
         let disk = SimDisk::new();
         disk.create_dir(Path::new("wal")).unwrap();
         let writer = disk.create(&path(0)).unwrap();
-        writer.append(&header()).unwrap();
+        writer.append(&header(VERSION)).unwrap();
         let mut starts = Vec::new();
         for number in numbers {
             starts.push(disk.size(&path(0)).unwrap());

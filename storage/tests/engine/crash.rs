@@ -57,8 +57,16 @@ fn a_crash_at_any_call_loses_nothing_synced() {
     assert!(calls > 200, "{calls} calls");
     // The story meets all that may be interrupted.
     let jobs: Vec<_> = told.jobs.iter().copied().collect();
-    let all =
-        ["clean_tombstones", "compact", "flush", "retain", "trim_log", "truncate", "write_chunks"];
+    let all = [
+        "checkpoint",
+        "clean_tombstones",
+        "compact",
+        "flush",
+        "retain",
+        "trim_log",
+        "truncate",
+        "write_chunks",
+    ];
     assert_eq!(jobs, all);
     assert!(told.deletions.iter().all(|deletion| deletion.acknowledged));
     assert!(told.snapshot.as_ref().is_some_and(|(_, done)| *done));

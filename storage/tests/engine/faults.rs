@@ -135,11 +135,16 @@ fn of_every_kind() -> (SimDisk, Content) {
     let (db, _) = open(&disk).unwrap();
     let ever = content(&db);
     let selector = Selector::new(vec![Matcher::equal("n", "2")]);
-    db.delete_series(&[selector], TimeRange::new(Timestamp(3500), Timestamp(3600))).unwrap();
+    for (start, end) in [(2900, 3000), (3500, 3600)] {
+        let range = TimeRange::new(Timestamp(start), Timestamp(end));
+        db.delete_series(std::slice::from_ref(&selector), range).unwrap();
+    }
     drop(db);
     let names: Vec<String> =
         files_below(&disk, Path::new("")).iter().map(|path| path.display().to_string()).collect();
-    for kind in ["wal/0", "wal/checkpoint", "wal/identity", "meta", "chunks", "index", "tombs"] {
+    for kind in
+        ["wal/0", "wal/checkpoint", "wal/identity", "meta", "chunks", "index", "tombs", "head/0"]
+    {
         assert!(names.iter().any(|name| name.contains(kind)), "{kind}: {names:?}");
     }
     (disk, ever)

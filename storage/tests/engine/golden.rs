@@ -1,8 +1,9 @@
 //! A data directory of format version 1 as an earlier program wrote it is read as ever.
 //!
-//! `tests/golden/v1` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
+//! `tests/golden/v2` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
 //! engine golden` writes it anew. That is right only while no release has written the format, or
-//! when the format gets a new version and with it a directory of its own.
+//! when the format gets a new version and with it a directory of its own. `tests/golden/v1` is of the
+//! time when checkpoints had no states.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use stint_storage::{Db, Disk, OsDisk, SimDisk};
 
 use crate::support::{open, verify};
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn golden(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
 }
 
 fn integer(at: i64) -> Value {
@@ -134,22 +135,27 @@ fn copy(from: &dyn Disk, to: &dyn Disk, names: &[PathBuf]) {
 
 #[test]
 fn a_golden_directory_is_read_as_ever() {
-    let written = write();
     if std::env::var_os("STINT_GOLDEN").is_some() {
+        let written = write();
         let mut names = Vec::new();
         files(&written, Path::new(""), &mut names);
-        names.retain(|name| !name.starts_with("head"));
-        if golden().exists() {
-            std::fs::remove_dir_all(golden()).unwrap();
+        if golden("v2").exists() {
+            std::fs::remove_dir_all(golden("v2")).unwrap();
         }
-        copy(&written, &OsDisk::new(golden()).unwrap(), &names);
+        copy(&written, &OsDisk::new(golden("v2")).unwrap(), &names);
     }
-    let stored = OsDisk::new(golden()).unwrap();
+    read_golden("v1", &[]);
+    read_golden("v2", &["head/0"]);
+}
+
+fn read_golden(version: &str, more: &[&str]) {
+    let written = write();
+    let stored = OsDisk::new(golden(version)).unwrap();
     let mut names = Vec::new();
     files(&stored, Path::new(""), &mut names);
     let text = format!("{names:?}");
-    for kind in ["wal/0", "wal/checkpoint", "wal/identity", "/meta", "/chunks", "/index", "/tombs"]
-    {
+    let kinds = ["wal/0", "wal/checkpoint", "wal/identity", "/meta", "/chunks", "/index", "/tombs"];
+    for kind in kinds.iter().chain(more) {
         assert!(text.contains(kind), "{kind}: {text}");
     }
     let disk = SimDisk::new();

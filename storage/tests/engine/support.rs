@@ -21,6 +21,7 @@ pub(crate) fn options() -> Options {
         retention: None,
         chunk_samples: 4,
         segment_bytes: 300,
+        checkpoint_bytes: 200,
         head_file_bytes: 60,
         ..Options::default()
     }

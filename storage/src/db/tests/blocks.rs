@@ -172,5 +172,6 @@ fn sealed_chunks_stay_in_memory_where_the_disk_refuses_them() {
         db.append(&batch(at * 100, 0..2)).unwrap();
     }
     let jobs = run_jobs(&db, 4000);
-    assert!(jobs.contains(&"truncate") && jobs.contains(&"write_chunks"), "{jobs:?}");
+    assert!(jobs.contains(&"truncate"), "{jobs:?}");
+    assert!(db.stats().head_file_bytes > 0, "the next checkpoint tries again");
 }

@@ -14,7 +14,7 @@ fn a_clean_stop_leaves_nothing_to_replay() {
     let before = dump(&db);
     let pinned = db.querier(TimeRange::ALL).unwrap();
     let report = db.close().unwrap();
-    assert!(report.samples_written > 0 && report.replays.is_none(), "{report:?}");
+    assert_eq!(report.replays, None);
     assert_eq!(dump_querier(&*pinned), before);
     drop((db, pinned));
     // Even a power cut right behind it.
@@ -88,7 +88,7 @@ fn a_hold_goes_on_after_a_clean_stop() {
 }
 
 #[test]
-fn a_stop_that_cannot_write_blocks_loses_nothing() {
+fn a_stop_that_cannot_write_its_checkpoint_loses_nothing() {
     for call in 0.. {
         let disk = SimDisk::new();
         let db = filled(&disk, 40);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::disk::sim::{Crash, Fault, Plan, SimDisk, Unsynced};
 use crate::wal::segment::{SegmentReader, Step};
+use stint_model::Timestamp;
 
 fn log(disk: &SimDisk, segment_bytes: u64) -> Log {
     disk.create_dir(Path::new("wal")).unwrap();
@@ -11,7 +12,7 @@ fn write(log: &Log, number: i64) -> Result<WalPosition, AppendError> {
     let mut encoder = Encoder::default();
     start_record(&mut encoder);
     encoder.flush_begin(Timestamp(number));
-    log.append(&mut encoder, Timestamp(number))
+    log.append(&mut encoder)
 }
 
 fn records(disk: &SimDisk) -> usize {

@@ -22,6 +22,8 @@ fn write(items: &[Item]) -> Vec<u8> {
             Item::FlushDone { before } => encoder.flush_done(*before),
             Item::Deleted { id, range } => encoder.deleted(*id, *range),
             Item::Checkpoint { next_id, flushed } => encoder.checkpoint(*next_id, *flushed),
+            Item::StatesAt { position } => encoder.states_at(*position),
+            Item::State { id, state } => encoder.state(*id, state),
         }
     }
     encoder.bytes_mut().clone()
@@ -75,6 +77,8 @@ fn every_item_comes_back() {
         Item::FlushBegin { before: at },
         Item::FlushDone { before: at },
         Item::Deleted { id: 3, range: TimeRange::ALL },
+        Item::StatesAt { position: WalPosition { segment: 3, offset: u64::MAX } },
+        Item::State { id: 6, state: vec![0, 1, 2, 255] },
     ];
     for histogram in histograms() {
         let value = Value::Histogram(Arc::new(histogram));

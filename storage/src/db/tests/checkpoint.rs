@@ -1,0 +1,120 @@
+//! A start reads a checkpoint and the log behind it, and finds what was there.
+
+use std::path::Path;
+
+use super::*;
+use crate::disk::sim::Crash;
+use crate::job::checkpoint::Begun;
+
+/// A batch with late samples, and a series of its own.
+fn mixed(at: i64) -> Batch {
+    let mut batch = batch(at, 0..7);
+    batch.out_of_order_window = Span(5000);
+    batch.push(labels("late", at as usize % 5), Sample::float(Timestamp(at - 35), 0.5));
+    batch.push(labels("m", at as usize % 7), Sample::float(Timestamp(at - 55), 0.25));
+    batch.push(labels("new", at as usize), Sample::float(Timestamp(at), 1.0));
+    batch
+}
+
+fn delete(db: &Db, n: usize, at: i64) {
+    let selector = Selector::new(vec![Matcher::equal("n", &n.to_string())]);
+    let range = TimeRange::new(Timestamp(at - 60), Timestamp(at + 1));
+    db.delete_series(&[selector], range).unwrap();
+}
+
+#[test]
+fn what_comes_while_a_checkpoint_is_written_is_there_once() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    for at in 1..20 {
+        db.append(&mixed(at * 10)).unwrap();
+    }
+    let mut begun = Begun::new(&db.inner).unwrap().unwrap();
+    let mut at = 200;
+    while begun.step(&db.inner).unwrap() {
+        if at > 500 {
+            // More series than it takes at once would keep it going.
+            continue;
+        }
+        db.append(&mixed(at)).unwrap();
+        delete(&db, at as usize / 10 % 7, at);
+        at += 10;
+        db.append(&mixed(at)).unwrap();
+        at += 10;
+    }
+    begun.finish(&db.inner).unwrap();
+    db.append(&mixed(at)).unwrap();
+    let held = |db: &Db| (dump(db), db.stats().late_samples, db.stats().series);
+    let (before, late, series) = held(&db);
+    // Deleted late samples are in memory until the next flush, and not written down.
+    assert!(late > 40 && at > 400, "{late} late, up to {at}");
+    let left = disk.after_crash(Crash::KILL);
+    let (db, report) = open(&left);
+    assert_eq!(report.damage, []);
+    let (again, late_again, series_again) = held(&db);
+    assert_eq!(again, before);
+    assert!(late_again <= late, "{late_again} of {late}");
+    assert_eq!(series_again, series);
+    // And handles, times to compare with, and what follows.
+    assert_eq!(append_one(&db, at, 3.0, 0), Some(RejectReason::DuplicateTimestamp));
+    for at in (at / 10 + 1)..(at / 10 + 300) {
+        db.append(&mixed(at * 10)).unwrap();
+    }
+    let before = dump(&db);
+    run_jobs(&db, 4000);
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn a_start_reads_the_log_behind_the_checkpoint_alone() {
+    let disk = SimDisk::new();
+    let options = Options { checkpoint_bytes: 1, head_file_bytes: 40, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    for at in 1..9 {
+        db.append(&batch(at * 100, 0..5)).unwrap();
+    }
+    assert!(run_jobs(&db, 800).contains(&"checkpoint"));
+    assert!(!run_jobs(&db, 800).contains(&"checkpoint"), "nothing was logged since");
+    db.append(&batch(900, 0..5)).unwrap();
+    let before = dump(&db);
+    let (db, report) = open(&disk.after_crash(Crash::KILL));
+    assert_eq!((report.samples, report.series, report.damage.len()), (5, 5, 0));
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn a_damaged_file_of_the_head_costs_the_chunks_that_it_hits() {
+    let disk = SimDisk::new();
+    let options = Options { head_file_bytes: 1000, ..options() };
+    let open = |disk: &SimDisk| Db::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let (db, _) = open(&disk);
+    for at in 1..10 {
+        db.append(&batch(at * 100, 0..40)).unwrap();
+    }
+    let whole = dump(&db);
+    db.close().unwrap();
+    drop(db);
+    let path = Path::new("head/00000000");
+    let size = disk.size(path).unwrap();
+    disk.damage(path, size as usize / 2, 4).unwrap();
+    let (db, report) = open(&disk);
+    let reasons: Vec<_> = report.damage.iter().map(|damage| damage.reason.as_str()).collect();
+    let want = [
+        "checksum mismatch: chunks that are damaged are left out",
+        "1 sealed chunks of the head are lost",
+    ];
+    assert_eq!(reasons, want);
+    let found = dump(&db);
+    let hit = found.iter().zip(&whole).filter(|(found, whole)| found != whole).count();
+    assert_eq!((hit, found.len()), (1, 40));
+    // What is left becomes blocks as ever.
+    for at in 10..40 {
+        db.append(&batch(at * 100, 0..40)).unwrap();
+    }
+    assert!(run_jobs(&db, 4000).contains(&"truncate"));
+    db.close().unwrap();
+    drop(db);
+    disk.remove(path).ok();
+    let (_, report) = open(&disk);
+    assert_eq!(report.damage, [], "nothing refers to that file any more");
+}

@@ -1,0 +1,368 @@
+//! From the log to the head: the states of a checkpoint, then record after record.
+//!
+//! Samples are collected over many records and put in order of their series, so that each series is
+//! looked at once for several samples. Late is what the running head took as late: whatever is not
+//! newer than its series, or lies before a flush that had begun.
+//!
+//! A checkpoint is written while appends go on. Each state in it says up to where the log is in it:
+//! of what follows the checkpoint, the part up to there is passed over for that series.
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use stint_model::{Labels, Sample, SeriesRef};
+
+use super::state::State;
+use super::store::Store;
+use super::{Cut, GoneFiles, Head, arena};
+use crate::disk::{Disk, DiskResult};
+use crate::error::Damage;
+use crate::wal::WalPosition;
+use crate::wal::record::{self, Item};
+
+/// Samples that are collected before they go to their series: some megabytes.
+const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 18 };
+
+/// Applies a log to an empty head.
+pub(crate) struct Replay<'a> {
+    head: &'a Head,
+    disk: &'a dyn Disk,
+    flush_begun_at: u64,
+    /// Up to where the log is in the state that a series had, by slot.
+    covered: Vec<Option<WalPosition>>,
+    /// The largest of those.
+    covered_to: WalPosition,
+    /// Samples of whole records, in order of the log, by slot.
+    window: Vec<(u64, Sample)>,
+    scratch: Scratch,
+    items: Vec<Item>,
+    /// Files of sealed chunks that were looked at, and whether they are whole.
+    files: HashMap<u32, bool>,
+    /// Samples whose series is not known.
+    pub(crate) orphans: u64,
+    /// Samples applied.
+    pub(crate) samples: u64,
+    /// Damage to files of sealed chunks.
+    damage: Vec<Damage>,
+    lost_chunks: u64,
+}
+
+/// Memory to put a window in order of slots.
+#[derive(Default)]
+struct Scratch {
+    /// Where the samples of each slot end in `order`.
+    ends: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl<'a> Replay<'a> {
+    /// Begins at number `next_file` with files of sealed chunks.
+    pub(crate) fn new(head: &'a Head, disk: &'a dyn Disk, next_file: u32) -> Self {
+        head.store.write().arena_mut().begin_at(next_file);
+        Self {
+            head,
+            disk,
+            flush_begun_at: 0,
+            covered: Vec::new(),
+            covered_to: WalPosition::default(),
+            window: Vec::new(),
+            scratch: Scratch::default(),
+            items: Vec::new(),
+            files: HashMap::new(),
+            orphans: 0,
+            samples: 0,
+            damage: Vec::new(),
+            lost_chunks: 0,
+        }
+    }
+
+    /// Applies a record of a checkpoint; why not, where it makes no sense.
+    pub(crate) fn checkpoint(&mut self, payload: &[u8]) -> DiskResult<Result<(), &'static str>> {
+        self.one_by_one(payload, WalPosition { segment: 0, offset: u64::MAX })
+    }
+
+    /// Applies the record of the log that ends at `position`; why not, where it makes no sense.
+    pub(crate) fn record(
+        &mut self,
+        payload: &[u8],
+        position: WalPosition,
+    ) -> DiskResult<Result<(), &'static str>> {
+        let begun = self.window.len();
+        let (window, items) = (&mut self.window, &mut self.items);
+        let mut in_turn = false;
+        let decoded = record::decode(payload, |item| match item {
+            Item::Sample { id, sample } => window.push((id, sample)),
+            Item::Series { .. } | Item::Metadata { .. } | Item::Exemplar { .. } => items.push(item),
+            _ => in_turn = true,
+        });
+        if in_turn || decoded.is_err() {
+            self.window.truncate(begun);
+            self.items.clear();
+            return match decoded {
+                Ok(()) => self.one_by_one(payload, position),
+                Err(reason) => Ok(Err(reason)),
+            };
+        }
+        let mut store = self.head.store.write();
+        for item in self.items.drain(..) {
+            match item {
+                Item::Series { id, labels, last_segment } => {
+                    add_series(self.head, &mut store, id, &labels, last_segment);
+                }
+                Item::Metadata { family, metadata } => {
+                    self.head.metadata.write().insert(family, metadata);
+                }
+                Item::Exemplar { id, exemplar } => {
+                    store.touch(SeriesRef(id), position.segment);
+                    self.head.exemplars.lock().push(id, exemplar);
+                }
+                _ => {}
+            }
+        }
+        store.position = position;
+        self.resolve(&mut store, begun, position);
+        drop(store);
+        if self.window.len() >= WINDOW {
+            self.flush(position.segment);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Puts slots in place of handles, from row `begun` of the window on. Drops what is not wanted.
+    fn resolve(&mut self, store: &mut Store, begun: usize, position: WalPosition) {
+        let known = position > self.covered_to;
+        let mut kept = begun;
+        for row in begun..self.window.len() {
+            let Some((id, _)) = self.window.get_mut(row) else { break };
+            let Some(slot) = store.slot_of(SeriesRef(*id)) else {
+                self.orphans += 1;
+                // Whoever had it, nobody else may get it.
+                store.next_id = store.next_id.max(id.saturating_add(1));
+                continue;
+            };
+            *id = u64::from(slot);
+            if known || !self.is_covered(slot as usize, position) {
+                self.window.swap(kept, row);
+                kept += 1;
+            }
+        }
+        self.window.truncate(kept);
+        self.samples += (kept - begun) as u64;
+    }
+
+    /// Gives the samples that were collected, all of `segment`, to their series.
+    pub(crate) fn flush(&mut self, segment: u64) {
+        if self.window.is_empty() {
+            return;
+        }
+        let mut store = self.head.store.write();
+        store.begin_commit(None);
+        let Scratch { ends, order } = &mut self.scratch;
+        ends.clear();
+        ends.resize(store.series.len(), 0);
+        for (slot, _) in &self.window {
+            if let Some(count) = ends.get_mut(*slot as usize) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for end in ends.iter_mut() {
+            sum += *end;
+            *end = sum - *end;
+        }
+        order.clear();
+        order.resize(self.window.len(), 0);
+        for (row, (slot, _)) in (0..).zip(&self.window) {
+            if let Some(end) = ends.get_mut(*slot as usize) {
+                if let Some(place) = order.get_mut(*end as usize) {
+                    *place = row;
+                }
+                *end += 1;
+            }
+        }
+        let mut begin = 0;
+        for (slot, end) in (0..).zip(ends.iter()) {
+            let rows = order.get(begin..*end as usize).unwrap_or_default();
+            begin = *end as usize;
+            if !rows.is_empty() {
+                let samples = rows.iter().filter_map(|row| self.window.get(*row as usize));
+                store.replay(slot, samples.map(|(_, sample)| sample), segment);
+            }
+        }
+        drop(store);
+        self.window.clear();
+        // What the disk refuses stays in memory; a job tries again and tells.
+        while self.head.write_chunks(self.disk).is_ok_and(|more| more) {}
+    }
+
+    /// Applies the items of a record in their order.
+    fn one_by_one(
+        &mut self,
+        payload: &[u8],
+        position: WalPosition,
+    ) -> DiskResult<Result<(), &'static str>> {
+        self.flush(position.segment);
+        let mut items = std::mem::take(&mut self.items);
+        if let Err(reason) = record::decode(payload, |item| items.push(item)) {
+            return Ok(Err(reason));
+        }
+        let mut at = WalPosition::default();
+        for item in items.drain(..) {
+            if let Item::StatesAt { position } = item {
+                at = position;
+            } else if let Err(reason) = self.item(item, position, at)? {
+                return Ok(Err(reason));
+            }
+        }
+        self.items = items;
+        Ok(Ok(()))
+    }
+
+    fn item(
+        &mut self,
+        item: Item,
+        position: WalPosition,
+        at: WalPosition,
+    ) -> DiskResult<Result<(), &'static str>> {
+        let mut store = self.head.store.write();
+        store.begin_commit(None);
+        store.position = position;
+        match item {
+            Item::Series { id, last_segment, labels } => {
+                add_series(self.head, &mut store, id, &labels, last_segment);
+            }
+            Item::Sample { id, sample } => {
+                self.window.push((id, sample));
+                self.resolve(&mut store, 0, position);
+                if let Some((slot, sample)) = self.window.pop() {
+                    let only = std::iter::once(&sample);
+                    store.replay(slot as u32, only, position.segment);
+                }
+            }
+            Item::Metadata { family, metadata } => {
+                self.head.metadata.write().insert(family, metadata);
+            }
+            Item::Exemplar { id, exemplar } => {
+                store.touch(SeriesRef(id), position.segment);
+                self.head.exemplars.lock().push(id, exemplar);
+            }
+            Item::FlushBegin { before } => {
+                store.flushed = store.flushed.max(before);
+                self.flush_begun_at = store.commit;
+            }
+            Item::FlushDone { before } => {
+                drop(store);
+                let cut = Cut { before, commit: self.flush_begun_at, first_segment: 0 };
+                let mut from = Some(0);
+                while let Some(slot) = from {
+                    from = self.head.truncate(cut, slot);
+                }
+                let mut store = self.head.store.write();
+                store.flushed = store.flushed.max(before);
+            }
+            Item::Deleted { id, range } => {
+                let slot = store.slot_of(SeriesRef(id));
+                if !slot.is_some_and(|slot| self.is_covered(slot as usize, position)) {
+                    let commit = store.commit;
+                    store.touch(SeriesRef(id), position.segment);
+                    store.delete(SeriesRef(id), range, commit);
+                }
+            }
+            Item::Checkpoint { next_id, flushed } => {
+                store.next_id = store.next_id.max(next_id);
+                store.flushed = store.flushed.max(flushed);
+            }
+            Item::State { id, state } => {
+                drop(store);
+                return self.state(id, &state, at);
+            }
+            Item::StatesAt { .. } => {}
+        }
+        Ok(Ok(()))
+    }
+
+    /// Makes series `id` what a checkpoint says, unless a newer one said it already.
+    fn state(
+        &mut self,
+        id: u64,
+        state: &[u8],
+        at: WalPosition,
+    ) -> DiskResult<Result<(), &'static str>> {
+        let Ok(state) = State::of(state) else { return Ok(Err("malformed state of a series")) };
+        for place in state.places() {
+            self.open_file(place.piece)?;
+        }
+        let mut store = self.head.store.write();
+        let slot = store.slot_of(SeriesRef(id)).map(|slot| slot as usize);
+        let Some(slot) = slot else { return Ok(Err("state of a series that is not defined")) };
+        if self.covered.len() <= slot {
+            self.covered.resize(slot + 1, None);
+        }
+        if let Some(covered @ None) = self.covered.get_mut(slot) {
+            *covered = Some(at);
+            self.covered_to = self.covered_to.max(at);
+            let whole = |file| self.files.get(&file) == Some(&true);
+            self.lost_chunks += store.restore(slot as u32, state, whole);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Maps a file of sealed chunks, once.
+    fn open_file(&mut self, number: u32) -> DiskResult<()> {
+        let Entry::Vacant(entry) = self.files.entry(number) else { return Ok(()) };
+        let path = arena::path(number);
+        let (bytes, reason) = match self.disk.map(&path) {
+            Err(error) if error.is_not_found() => {
+                entry.insert(false);
+                (0, "the file is missing")
+            }
+            mapped => {
+                let file = mapped?;
+                let (whole, bytes) = (arena::is_whole(&file), file.len() as u64);
+                self.head.store.write().arena_mut().adopt(number, file);
+                entry.insert(whole);
+                if whole {
+                    return Ok(());
+                }
+                (bytes, "checksum mismatch: chunks that are damaged are left out")
+            }
+        };
+        self.damage.push(Damage { path, offset: 0, bytes, reason: reason.to_owned() });
+        Ok(())
+    }
+
+    /// Of `files`, those that no checkpoint refers to; and what is damaged.
+    pub(crate) fn finish(mut self, mut files: Vec<u32>) -> (GoneFiles, Vec<Damage>) {
+        if self.lost_chunks > 0 {
+            self.damage.push(Damage {
+                path: arena::DIR.into(),
+                offset: 0,
+                bytes: 0,
+                reason: format!("{} sealed chunks of the head are lost", self.lost_chunks),
+            });
+        }
+        self.head.store.write().arena_mut().drop_unclaimed();
+        files.retain(|number| !self.files.contains_key(number));
+        (GoneFiles(files), self.damage)
+    }
+
+    /// Whether the state that a series had holds what the log says at `position`.
+    fn is_covered(&self, slot: usize, position: WalPosition) -> bool {
+        matches!(self.covered.get(slot), Some(Some(covered)) if *covered >= position)
+    }
+}
+
+fn add_series(head: &Head, store: &mut Store, id: u64, labels: &Labels, last_segment: u64) {
+    if store.slot_of(SeriesRef(id)).is_some() {
+        return;
+    }
+    let hash = labels.stable_hash();
+    let mut index = head.index.write();
+    if let Some(slot) = index.find(labels, hash) {
+        store.alias(id, slot);
+    } else if let Some(slot) = store.create(id) {
+        index.insert(slot, labels, hash);
+        if let Some(Some(series)) = store.series.get_mut(slot as usize) {
+            series.last_segment = last_segment as u32;
+        }
+    }
+}

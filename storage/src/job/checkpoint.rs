@@ -1,0 +1,108 @@
+//! Writing down what the log said so far, so that a start reads one file and a short rest of the log.
+//!
+//! Appends go on meanwhile: the series are taken a few at a time, each with the place in the log up
+//! to which it was changed, and a start passes over that part of the log for it. Sealed chunks are
+//! not written again but told by their place in the files of the head, which are on the disk before.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use stint_model::{TimeRange, Timestamp};
+
+use crate::db::Inner;
+use crate::error::JobError;
+use crate::head::arena;
+use crate::wal::checkpoint::{self, Writer};
+
+/// Whether so much was logged since the last checkpoint that another is worth its cost: no more than
+/// twice the log is written.
+pub(super) fn is_due(db: &Inner) -> bool {
+    let from = *db.replay_from.lock();
+    let logged: u64 = db.log.segments().range(from..).map(|(_, info)| info.bytes).sum();
+    logged >= db.options.checkpoint_bytes.max(*db.checkpoint_size.lock())
+}
+
+/// Replaces the checkpoint by one that stands for the log so far, unless nothing was logged since.
+pub(super) fn run(db: &Inner) -> Result<(), JobError> {
+    let Some(mut begun) = Begun::new(db)? else { return Ok(()) };
+    while begun.step(db)? {}
+    begun.finish(db)
+}
+
+/// A checkpoint in the making.
+pub(crate) struct Begun {
+    writer: Writer,
+    number: u64,
+    next_id: u64,
+    flushed: Timestamp,
+    /// The series that come next.
+    from: usize,
+}
+
+impl Begun {
+    /// Begins one for everything logged so far; `None` where there is nothing new.
+    pub(crate) fn new(db: &Inner) -> Result<Option<Self>, JobError> {
+        // What the disk refuses comes along in the checkpoint.
+        db.head.turn_chunks();
+        while db.head.write_chunks(&*db.disk).is_ok_and(|more| more) {}
+        db.disk.sync_dir(Path::new(arena::DIR))?;
+        let (number, next_id, flushed) = {
+            // Between two batches: each is in a segment before, or not at all in a state so far.
+            let _writer = db.writer();
+            let number = db.log.rotate()?;
+            (number, db.head.next_id(), db.head.flushed())
+        };
+        let old = *db.replay_from.lock();
+        if db.log.segments().range(old..).next().is_none() {
+            return Ok(None);
+        }
+        let mut writer = Writer::new(Arc::clone(&db.disk), number)?;
+        // Handles given from now on are in segments that are kept.
+        writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
+        writer.flush()?;
+        Ok(Some(Self { writer, number, next_id, flushed, from: 0 }))
+    }
+
+    /// Adds some series; whether there are more.
+    pub(crate) fn step(&mut self, db: &Inner) -> Result<bool, JobError> {
+        let saved = db.head.saved(self.from);
+        self.writer.add(|encoder| {
+            encoder.states_at(saved.position);
+            for series in &saved.series {
+                encoder.series(series.id, series.last_segment, &series.labels);
+                encoder
+                    .state(series.id, saved.states.get(series.state.clone()).unwrap_or_default());
+                for alias in &series.aliases {
+                    encoder.series(*alias, series.last_segment, &series.labels);
+                }
+            }
+        })?;
+        self.from = saved.next.unwrap_or(self.from);
+        Ok(saved.next.is_some())
+    }
+
+    /// Publishes it, and removes what only the one before needed.
+    pub(crate) fn finish(self, db: &Inner) -> Result<(), JobError> {
+        let Self { mut writer, number, next_id, flushed, .. } = self;
+        for (family, metadata) in db.head.metadata() {
+            writer.add(|encoder| encoder.metadata(&family, &metadata))?;
+        }
+        for (id, exemplar) in db.head.exemplars(TimeRange::new(Timestamp::MIN, Timestamp::MAX)) {
+            writer.add(|encoder| encoder.exemplar(id.0, &exemplar))?;
+        }
+        // Once more: without it a handle could be given twice.
+        writer.flush()?;
+        writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
+        writer.publish()?;
+        let old = std::mem::replace(&mut *db.replay_from.lock(), number);
+        *db.checkpoint_size.lock() = db.disk.size(&checkpoint::path(number))?;
+        // A start that finds both may need the older one, with the files that it refers to.
+        match db.disk.remove(&checkpoint::path(old)) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+        let gone = db.head.take_gone_files();
+        db.head.remove_files(&*db.disk, gone)?;
+        Ok(())
+    }
+}
