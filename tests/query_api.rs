@@ -89,6 +89,7 @@ async fn errors_look_as_prometheus_gives_them() {
         "/api/v1/series?match[]=%7Bjob%3D~%22.*%22%7D",
         "/api/v1/labels?match[]=%7B",
         "/api/v1/label/U___d800_/values",
+        "/api/v1/label/%FF/values",
         "/api/v1/query?query=%zz",
     ] {
         let answer = server.get(path).await;
@@ -252,6 +253,7 @@ async fn the_newest_samples_can_be_federated() {
     let text = TestServer::answer(utf8).await.text;
     assert!(text.starts_with("# TYPE \"a.b\" untyped\n{\"a.b\",instance=\"i\""), "{text}");
     assert_eq!(server.get("/federate").await.text, "");
+    assert_eq!(server.get("/federate?match[]=%7B%7D").await.text, "");
     let refused = server.get("/federate?match[]=%7B").await;
     assert_eq!((refused.status, refused.text.lines().count()), (400, 1), "{refused:?}");
     server.stop().await;

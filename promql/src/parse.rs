@@ -73,7 +73,7 @@ impl Default for Options {
             extended_range_selectors: false,
             fill_modifiers: false,
             max_length: 1 << 20,
-            max_nesting: 200,
+            max_nesting: 400,
             max_depth: 1_000,
         }
     }

@@ -107,7 +107,8 @@ impl Question {
         let querier = store.querier(range)?;
         let mut columns = Columns::default();
         let mut found = BTreeMap::new();
-        for selector in &self.selectors {
+        // A selector without any condition selects nothing here.
+        for selector in self.selectors.iter().filter(|selector| !selector.matchers.is_empty()) {
             let set = querier.select(selector, &Hints::default())?;
             for index in 0..set.len() {
                 if index % SERIES_BETWEEN_CHECKS == 0 {

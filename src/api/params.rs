@@ -1,5 +1,7 @@
 //! Request parameters: the form body and the URL's query, and what they may hold.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use stint_model::{Span, Timestamp};
 
 use super::error::ApiError;
@@ -64,10 +66,20 @@ impl Params {
             .map_err(|cause| ApiError::invalid_parameter(name, cause))
     }
 
-    /// A limit where a negative one means none too.
+    /// A limit where a negative one means none too, and whose mistakes have fewer words.
     pub fn lenient_limit(&self, name: &str) -> Result<usize, ApiError> {
-        let negative = |text: &str| text.parse::<i64>().is_ok_and(|limit| limit < 0);
-        if self.get(name).is_some_and(negative) { Ok(0) } else { self.limit(name) }
+        let Some(text) = self.get(name) else { return Ok(0) };
+        let limit = text.parse::<i64>().map_err(|_| format!("{name} must be a number"));
+        limit.map(|limit| usize::try_from(limit).unwrap_or(0)).map_err(ApiError::bad_data)
+    }
+
+    /// How far instant selectors look back, if it is there; what is not above 0 means the default.
+    pub fn lookback(&self) -> Result<Option<Span>, ApiError> {
+        let Some(text) = self.get("lookback_delta") else { return Ok(None) };
+        let span = parse_duration(text).map_err(|cause| {
+            ApiError::bad_data(format!("error parsing lookback delta duration: {cause}"))
+        })?;
+        Ok(Some(span).filter(|span| *span > Span::ZERO))
     }
 
     /// A limit; 0 means none.
@@ -76,12 +88,18 @@ impl Params {
         match text.parse::<i64>() {
             Ok(limit) if limit >= 0 => Ok(limit as usize),
             Ok(_) => Err(ApiError::invalid_parameter(name, "limit must be non-negative")),
-            Err(_) => Err(ApiError::invalid_parameter(
-                name,
-                format!("cannot parse \"{text}\" as a whole number"),
-            )),
+            Err(error) => Err(ApiError::invalid_parameter(name, atoi_error(text, &error))),
         }
     }
+}
+
+/// How Go says that `text` is no whole number.
+fn atoi_error(text: &str, error: &ParseIntError) -> String {
+    let cause = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.Atoi: parsing \"{text}\": {cause}")
 }
 
 /// Seconds since 1970 as a float, or RFC 3339.
@@ -114,7 +132,11 @@ pub fn parse_time(text: &str) -> Result<Timestamp, String> {
 pub fn parse_duration(text: &str) -> Result<Span, String> {
     if let Some(seconds) = parse_float(text) {
         let nanoseconds = seconds * 1e9;
-        if nanoseconds.is_nan() || nanoseconds.abs() > i64::MAX as f64 {
+        if seconds.is_nan() {
+            // Where Go converts it, it is the shortest duration of all.
+            return Ok(Span(i64::MIN / 1_000_000));
+        }
+        if nanoseconds.abs() > i64::MAX as f64 {
             return Err(format!("cannot parse \"{text}\" to a valid duration. It overflows int64"));
         }
         return Ok(Span((nanoseconds / 1e6).round() as i64));
@@ -122,10 +144,24 @@ pub fn parse_duration(text: &str) -> Result<Span, String> {
     Span::parse(text).map_err(|_| format!("cannot parse \"{text}\" to a valid duration"))
 }
 
-/// A float as Go reads it; `None` for anything else.
+/// A float as Go reads it; `None` for anything else. Rust and Go agree on all decimal forms, and on
+/// `inf`, `infinity` and `nan` in any case; Go takes `1_000` too, and nothing that is too large.
 fn parse_float(text: &str) -> Option<f64> {
-    // Rust and Go agree on all decimal forms, and on `inf`, `infinity` and `nan` in any case.
-    text.parse().ok()
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let bytes = text.as_bytes();
+    let separates =
+        |at: usize| is_digit(bytes.get(at.wrapping_sub(1))) && is_digit(bytes.get(at + 1));
+    let value: f64 = if text.contains('_') {
+        let separators = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'_');
+        if !separators.map(|(at, _)| at).all(separates) {
+            return None;
+        }
+        text.replace('_', "").parse().ok()?
+    } else {
+        text.parse().ok()?
+    };
+    let is_too_large = value.is_infinite() && text.contains(|c: char| c.is_ascii_digit());
+    (!is_too_large).then_some(value)
 }
 
 /// Appends the pairs of a form-encoded text.
@@ -202,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_quoted_back() {
-        for text in ["", "abc", "2015-06-03", "NaN", "30s"] {
+        for text in ["", "abc", "2015-06-03", "NaN", "30s", "1e400", "_1", "1_", "1__0"] {
             let expected = format!("cannot parse \"{text}\" to a valid timestamp");
             assert_eq!(parse_time(text), Err(expected));
         }
@@ -213,6 +249,8 @@ mod tests {
         assert_eq!(parse_duration("15"), Ok(Span(15_000)));
         assert_eq!(parse_duration("0.5"), Ok(Span(500)));
         assert_eq!(parse_duration("60.000"), Ok(Span(60_000)));
+        assert_eq!(parse_duration("1_000"), Ok(Span(1_000_000)));
+        assert!(parse_duration("NaN").unwrap() < Span(0));
         assert_eq!(parse_duration("1m30s"), Ok(Span(90_000)));
         assert_eq!(parse_duration("5m0s"), Ok(Span(300_000)));
         let overflow = "cannot parse \"1e100\" to a valid duration. It overflows int64";
@@ -255,9 +293,21 @@ mod tests {
         let limit = |text: &str| Params::parse(b"", Some(text)).unwrap().limit("limit");
         assert_eq!(limit("limit=3"), Ok(3));
         assert!(limit("limit=-1").unwrap_err().message.contains("limit must be non-negative"));
-        assert!(limit("limit=many").is_err());
+        let cause = |text: &str| limit(text).unwrap_err().message;
+        let expected =
+            "invalid parameter \"limit\": strconv.Atoi: parsing \"many\": invalid syntax";
+        assert_eq!(cause("limit=many"), expected);
+        assert!(cause("limit=99999999999999999999").ends_with("value out of range"));
         let lenient = |text: &str| Params::parse(b"", Some(text)).unwrap().lenient_limit("limit");
         assert_eq!((lenient("limit=-1"), lenient("limit=2"), lenient("")), (Ok(0), Ok(2), Ok(0)));
-        assert!(lenient("limit=many").is_err());
+        assert_eq!(lenient("limit=many").unwrap_err().message, "limit must be a number");
+        let lookback = |text: &str| Params::parse(b"", Some(text)).unwrap().lookback();
+        assert_eq!(lookback("lookback_delta=90"), Ok(Some(Span(90_000))));
+        assert_eq!((lookback("lookback_delta=0"), lookback("")), (Ok(None), Ok(None)));
+        let error = lookback("lookback_delta=x").unwrap_err().message;
+        assert_eq!(
+            error,
+            "error parsing lookback delta duration: cannot parse \"x\" to a valid duration"
+        );
     }
 }

@@ -98,7 +98,7 @@ impl Common {
         Ok(Self {
             limit: params.limit("limit")?,
             timeout: params.duration("timeout")?,
-            lookback: params.duration("lookback_delta")?.filter(|span| *span > Span::ZERO),
+            lookback: params.lookback()?,
             stats: params.get("stats").map(str::to_owned),
         })
     }

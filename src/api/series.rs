@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::Uri;
 use stint_model::{Hints, Labels, QueryError, Queryable, Selector, TimeRange, Timestamp};
 use stint_promql::Cancel;
 use stint_promql::parse::parse_selector;
@@ -170,9 +172,15 @@ pub(super) async fn labels(
 pub(super) async fn label_values(
     State(_api): State<Arc<Api>>,
     Ready(parts): Ready,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
+    uri: Uri,
     params: Params,
 ) -> Result<Reply, ApiError> {
+    // What is no UTF-8 is shown as it was sent.
+    let Ok(Path(name)) = name else {
+        let sent = uri.path().trim_end_matches("/values").rsplit('/').next().unwrap_or_default();
+        return Err(ApiError::bad_data(format!("invalid label name: \"{sent}\"")));
+    };
     let name = unescape_name(&name)
         .filter(|name| !name.is_empty())
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;

@@ -187,10 +187,12 @@ fn fraction(lower: f64, upper: f64, buckets: &[Bucket], total: f64, linear: bool
     if lower >= upper {
         return 0.0;
     }
-    (rank(upper, buckets, linear) - rank(lower, buckets, linear)) / total
+    let rank = |value| cap(rank(value, buckets, linear), total);
+    (rank(upper) - rank(lower)) / total
 }
 
-/// How many observations lie below `value`.
+/// How many observations lie below `value`. The caller caps it by the total, which matters where
+/// counts are negative, as in differences.
 fn rank(value: f64, buckets: &[Bucket], linear: bool) -> f64 {
     let mut rank = 0.0;
     for bucket in buckets {

@@ -154,7 +154,12 @@ impl Parser<'_> {
                 self.bump();
                 let negative = op == BinaryOp::Sub;
                 let pos = PosRange::new(sign.start, sign.end);
-                let (operand, height) = self.duration_operand()?;
+                let is_signed = matches!(self.peek(), Kind::Op(BinaryOp::Add | BinaryOp::Sub));
+                let (operand, height) = if is_signed {
+                    self.nested(Self::signed_duration)?
+                } else {
+                    self.duration_operand()?
+                };
                 match operand {
                     DurationExpr::Paren { .. } if !negative => operand,
                     DurationExpr::Number(_) => self.signed(negative, pos, operand, height)?.0,
@@ -342,6 +347,8 @@ mod tests {
             ("x[300]", 300_000),
             ("x[0.0015]", 1),
             ("x offset -step()", -60_000),
+            ("x offset --5m", 300_000),
+            ("x offset -+5m", -300_000),
             ("x offset (5-8)", -3_000),
             ("x offset +min_of(1,2)", 1_000),
         ] {
