@@ -1,7 +1,7 @@
 //! Label matchers and selectors.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use crate::labels::{Labels, METRIC_NAME, Quoted, is_legacy_label_name};
 use crate::re2;
@@ -68,6 +68,12 @@ impl Matcher {
         Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
     }
 
+    /// The condition that a metric has this name. It shares the text.
+    pub fn metric(name: Arc<str>) -> Self {
+        static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(METRIC_NAME));
+        Self { name: Arc::clone(&LABEL), op: MatchOp::Equal, value: name, pattern: None }
+    }
+
     /// The label it looks at.
     pub fn name(&self) -> &str {
         &self.name
@@ -112,7 +118,7 @@ impl Matcher {
     /// The anchored expression in the syntax of the `regex` crate, where values must be tried with it.
     pub fn expression(&self) -> Option<&str> {
         match self.pattern.as_deref()? {
-            Pattern::Regex { regex, .. } => Some(regex.as_str()),
+            Pattern::Regex { regex, .. } => Some(&regex.source),
             _ => None,
         }
     }
@@ -169,7 +175,7 @@ enum Pattern {
     /// `.+`
     Something,
     /// Everything else.
-    Regex { prefix: String, regex: regex::Regex },
+    Regex { prefix: String, regex: Lazy },
 }
 
 impl Pattern {
@@ -190,7 +196,7 @@ impl Pattern {
                 return Ok(Self::Prefix(prefix.to_owned(), needs_more));
             }
         }
-        let regex = anchored_regex(pattern)?;
+        let regex = Lazy::new(pattern)?;
         let literal = pattern.bytes().take_while(|b| !is_meta(*b)).count();
         // What a repetition or an alternative follows is not fixed text; flags and quotes may stand in between.
         let prefix = match pattern.as_bytes().get(literal) {
@@ -220,6 +226,41 @@ impl Pattern {
     }
 }
 
+/// Longest expression that is compiled only when it is needed: such a one cannot become too large.
+const LAZY_BYTES_MAX: usize = 256;
+
+/// A correct, anchored expression. Compiling takes a hundred times as long as reading a query, and many
+/// expressions are never tried: queries that are only checked or laid out, stores that search an index.
+#[derive(Debug)]
+struct Lazy {
+    /// In the syntax of the `regex` crate.
+    source: String,
+    compiled: OnceLock<Option<regex::Regex>>,
+}
+
+impl Lazy {
+    fn new(pattern: &str) -> Result<Self, RegexError> {
+        let source = anchored(pattern)?;
+        // Repetitions and classes of Unicode multiply what few characters compile to.
+        let may_be_large = pattern.len() > LAZY_BYTES_MAX
+            || pattern.contains('{')
+            || pattern.contains("\\p")
+            || pattern.contains("\\P");
+        let is_certain = !may_be_large && regex_syntax::Parser::new().parse(&source).is_ok();
+        let compiled = if is_certain {
+            OnceLock::new()
+        } else {
+            OnceLock::from(Some(compile(pattern, &source)?))
+        };
+        Ok(Self { source, compiled })
+    }
+
+    fn is_match(&self, value: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| compile(&self.source, &self.source).ok());
+        compiled.as_ref().is_some_and(|regex| regex.is_match(value))
+    }
+}
+
 /// Most memory that a compiled expression may take.
 const REGEX_BYTES_MAX: usize = 32 << 20;
 /// Longest part of an expression that an error shows.
@@ -227,7 +268,11 @@ const SHOWN_BYTES_MAX: usize = 1000;
 
 /// Compiles `pattern` as Prometheus does: the syntax of Go, anchored at both ends, the dot matching newlines.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, RegexError> {
-    compile(pattern, &format!("^(?s:{})$", re2::translate(pattern)?))
+    compile(pattern, &anchored(pattern)?)
+}
+
+fn anchored(pattern: &str) -> Result<String, RegexError> {
+    Ok(format!("^(?s:{})$", re2::translate(pattern)?))
 }
 
 /// Compiles `pattern` in the syntax of Go, to be found anywhere in a text.
@@ -363,6 +408,22 @@ mod tests {
         check("a|bc.*", &["a", "bcd"], &["ad", "b"]);
         check("a\\.b|c", &["a.b", "c"], &["axb"]);
         check("(?i:ab)c", &["ABc"], &["abC"]);
+    }
+
+    #[test]
+    fn an_expression_is_compiled_when_it_is_tried_unless_it_may_be_too_large() {
+        let is_compiled = |matcher: &Matcher| match matcher.pattern.as_deref() {
+            Some(Pattern::Regex { regex, .. }) => regex.compiled.get().is_some(),
+            other => panic!("{other:?}"),
+        };
+        let matcher = Matcher::new(MatchOp::Regex, "l", "5.[02]").unwrap();
+        assert!(!is_compiled(&matcher));
+        assert_eq!(matcher.expression(), Some("^(?s:5.[02])$"));
+        assert!(matcher.matches("500") && !matcher.matches("501"));
+        assert!(is_compiled(&matcher));
+        for pattern in ["a{1,9}", r"\pL+", &"a.".repeat(200)] {
+            assert!(is_compiled(&Matcher::new(MatchOp::Regex, "l", pattern).unwrap()), "{pattern}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use stint_model::{Matcher, Span, Timestamp};
 
@@ -203,8 +204,8 @@ pub enum DurationOp {
 /// An instant vector selector, and what a matrix selector takes its range of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name where it was written before the braces, else empty.
-    pub name: String,
+    /// The metric name where it was written before the braces.
+    pub name: Option<Arc<str>>,
     /// All conditions in the order they were written; a name before the braces adds the last one. A
     /// bare string in the braces is a condition on `__name__`.
     pub matchers: Vec<Matcher>,

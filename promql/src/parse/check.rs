@@ -1,5 +1,7 @@
 //! The type check of a tree whose grammar is right.
 
+use std::fmt::Display;
+
 use stint_model::Matcher;
 
 use super::ast::{Binary, Call, Cardinality, Expr, PosRange, ValueType, VectorSelector};
@@ -43,11 +45,11 @@ impl Checker<'_> {
             }
             Expr::Call(call) => self.call(call),
             Expr::Aggregate(aggregate) => {
-                self.expect(&mut aggregate.expr, ValueType::Vector, "aggregation expression");
+                self.expect(&mut aggregate.expr, ValueType::Vector, || "aggregation expression");
                 if let (Some(wanted), Some(param)) =
                     (aggregate.op.param_type(), &mut aggregate.param)
                 {
-                    self.expect(param, wanted, "aggregation parameter");
+                    self.expect(param, wanted, || "aggregation parameter");
                 }
                 ValueType::Vector
             }
@@ -68,9 +70,10 @@ impl Checker<'_> {
         }
     }
 
-    fn expect(&mut self, expr: &mut Expr, wanted: ValueType, context: &str) {
+    fn expect<C: Display>(&mut self, expr: &mut Expr, wanted: ValueType, context: impl Fn() -> C) {
         let found = self.check(expr);
         if found != wanted {
+            let context = context();
             let message = format!(
                 "expected type {} in {context}, got {}",
                 wanted.documented(),
@@ -81,7 +84,7 @@ impl Checker<'_> {
     }
 
     fn selector(&mut self, selector: &VectorSelector, may_match_all: bool) {
-        if selector.name.is_empty() {
+        let Some(name) = &selector.name else {
             if !may_match_all && selector.matchers.iter().all(Matcher::matches_empty) {
                 self.error(
                     selector.pos,
@@ -89,12 +92,12 @@ impl Checker<'_> {
                 );
             }
             return;
-        }
+        };
         let given = selector.matchers.split_last().map_or(&[][..], |(_, given)| given);
         for matcher in given.iter().filter(|m| m.name() == stint_model::labels::METRIC_NAME) {
             let message = format!(
                 "metric name must not be set twice: {} or {}",
-                quote(&selector.name),
+                quote(name),
                 quote(matcher.value())
             );
             self.error(selector.pos, message);
@@ -104,7 +107,6 @@ impl Checker<'_> {
     fn call(&mut self, call: &mut Call) -> ValueType {
         let function = call.function;
         let (wanted, got) = (function.args.len(), call.args.len());
-        let name = quote(function.name);
         let least = if function.variadic == 0 { wanted } else { wanted.saturating_sub(1) };
         let most = match function.variadic {
             0 => Some(wanted),
@@ -118,12 +120,12 @@ impl Checker<'_> {
             most.filter(|most| got > *most).map(|most| format!("expected at most {most}"))
         };
         if let Some(mistake) = mistake {
+            let name = quote(function.name);
             self.error(call.pos, format!("{mistake} argument(s) in call to {name}, got {got}"));
         }
         if function.name == "info" {
             self.info_selector(call);
         }
-        let context = format!("call to function {name}");
         for (at, arg) in call.args.iter_mut().enumerate() {
             let wanted = match (function.args.get(at), function.args.last()) {
                 (Some(wanted), _) => *wanted,
@@ -135,7 +137,10 @@ impl Checker<'_> {
                 Expr::VectorSelector(selector) if function.name == "info" && at == 1 => {
                     self.selector(selector, true);
                 }
-                arg => self.expect(arg, wanted, &context),
+                arg => {
+                    let context = || format!("call to function {}", quote(function.name));
+                    self.expect(arg, wanted, context);
+                }
             }
         }
         function.returns
@@ -152,7 +157,7 @@ impl Checker<'_> {
             self.error(call.pos, message);
         }
         match arg {
-            Expr::VectorSelector(selector) if selector.name.is_empty() => {}
+            Expr::VectorSelector(selector) if selector.name.is_none() => {}
             Expr::VectorSelector(_) => {
                 self.error(arg.pos(), "expected label selectors only, got vector selector instead");
             }

@@ -165,7 +165,7 @@ impl Json {
         self.raw("anchored", selector.anchored);
         self.key("matchers");
         self.matchers(&selector.matchers);
-        self.text("name", &selector.name);
+        self.text("name", selector.name.as_deref().unwrap_or_default());
         self.duration("offset", "offsetExpr", Some(&selector.offset));
         if range.is_some() {
             self.duration("range", "rangeExpr", range);

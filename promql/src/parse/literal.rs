@@ -130,15 +130,26 @@ impl fmt::Display for NumberText {
     }
 }
 
+/// What stands between the quotes of a string token.
+fn inside(token: &str) -> &str {
+    let mut inner = token.chars();
+    inner.next();
+    inner.next_back();
+    inner.as_str()
+}
+
+/// The text of a string token in which nothing is escaped.
+pub(super) fn unescaped(token: &str) -> Option<&str> {
+    let inner = inside(token);
+    (token.starts_with('`') || !inner.contains('\\')).then_some(inner)
+}
+
 /// The bytes of a string token, which includes its quotes and whose escapes the lexer has checked.
 pub(super) fn unquote(token: &str) -> Vec<u8> {
-    let mut inner = token.chars();
-    let quote = inner.next();
-    inner.next_back();
-    let inner = inner.as_str();
-    if quote == Some('`') || !inner.contains('\\') {
-        return inner.as_bytes().to_vec();
+    if let Some(plain) = unescaped(token) {
+        return plain.as_bytes().to_vec();
     }
+    let inner = inside(token);
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {

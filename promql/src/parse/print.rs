@@ -155,17 +155,16 @@ impl Display for VectorSelector {
 impl VectorSelector {
     /// Name and matchers.
     fn write_selection(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
+        f.write_str(self.name.as_deref().unwrap_or_default())?;
         let is_name = |matcher: &Matcher| {
-            !self.name.is_empty()
-                && matcher.name() == METRIC_NAME
+            matcher.name() == METRIC_NAME
                 && matcher.op() == MatchOp::Equal
-                && matcher.value() == self.name
+                && Some(matcher.value()) == self.name.as_deref()
         };
         let shown = self.matchers.iter().filter(|matcher| !is_name(matcher));
         let mut shown: Vec<String> = shown.map(matcher_text).collect();
         shown.sort();
-        if shown.is_empty() && !self.name.is_empty() {
+        if shown.is_empty() && self.name.is_some() {
             return Ok(());
         }
         write!(f, "{{{}}}", shown.join(","))

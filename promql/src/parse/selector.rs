@@ -1,6 +1,9 @@
 //! Selectors and what may follow an expression: ranges, subqueries, `offset`, `@`, `anchored`,
 //! `smoothed`.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use stint_model::labels::METRIC_NAME;
 use stint_model::{MatchOp, Matcher, Timestamp};
 
@@ -9,7 +12,7 @@ use super::ast::{
 };
 use super::grammar::{Node, Parsed, Parser, Stop};
 use super::lexer::{Keyword, Kind, Token};
-use super::literal::{NumberText, unquote};
+use super::literal::{NumberText, unescaped, unquote};
 
 const NOT_A_SELECTOR: &str = "must be preceded by an instant vector selector or range vector \
                               selector or a subquery";
@@ -46,7 +49,7 @@ fn target(expr: &mut Expr) -> Option<Target<'_>> {
     }
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     /// A selector whose name, if any, has been read.
     pub(super) fn selector(&mut self, name: Option<Token>) -> Parsed<Node> {
         let selector = self.vector_selector(name)?;
@@ -56,14 +59,15 @@ impl Parser<'_> {
     pub(super) fn vector_selector(&mut self, name: Option<Token>) -> Parsed<VectorSelector> {
         let start = name.map_or_else(|| self.peek_token().start, |token| token.start);
         let mut end = name.map_or(start, |token| token.end);
-        let mut matchers = Vec::new();
+        // Nearly all selectors have a name, and few have more conditions than these.
+        let mut matchers = Vec::with_capacity(if self.peek() == Kind::LeftBrace { 4 } else { 1 });
         if name.is_none() || self.peek() == Kind::LeftBrace {
             self.expect(Kind::LeftBrace)?;
             end = self.matchers(&mut matchers)?;
         }
-        let name = name.map(|token| self.token_text(token).to_owned()).unwrap_or_default();
-        if !name.is_empty() {
-            matchers.push(Matcher::equal(METRIC_NAME, &name));
+        let name: Option<Arc<str>> = name.map(|token| self.token_text(token).into());
+        if let Some(name) = &name {
+            matchers.push(Matcher::metric(Arc::clone(name)));
         }
         Ok(VectorSelector {
             name,
@@ -129,7 +133,7 @@ impl Parser<'_> {
             return Err("string");
         }
         self.bump();
-        let label = if quoted { self.unquoted(name) } else { self.token_text(name).to_owned() };
+        let label = if quoted { self.unquoted(name) } else { Cow::Borrowed(self.token_text(name)) };
         match Matcher::new(op, &label, &self.unquoted(value)) {
             Ok(matcher) => Ok(Some(matcher)),
             Err(error) => {
@@ -140,8 +144,12 @@ impl Parser<'_> {
     }
 
     /// The text of a string token. What is not UTF-8 becomes U+FFFD: no label is like that.
-    fn unquoted(&self, token: Token) -> String {
-        String::from_utf8_lossy(&unquote(self.token_text(token))).into_owned()
+    fn unquoted(&self, token: Token) -> Cow<'a, str> {
+        let text = self.token_text(token);
+        if let Some(plain) = unescaped(text) {
+            return Cow::Borrowed(plain);
+        }
+        Cow::Owned(String::from_utf8_lossy(&unquote(text)).into_owned())
     }
 
     /// Everything that may follow an expression.
@@ -209,7 +217,7 @@ impl Parser<'_> {
             (*selector, mistake)
         } else {
             let selector = VectorSelector {
-                name: String::new(),
+                name: None,
                 matchers: Vec::new(),
                 offset: Duration::ZERO,
                 at: None,
