@@ -14,6 +14,7 @@ pub(crate) mod order;
 pub mod postings;
 pub mod reader;
 pub mod regex;
+pub(crate) mod rows;
 pub mod select;
 pub(crate) mod tester;
 pub mod writer;

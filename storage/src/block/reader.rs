@@ -127,6 +127,19 @@ impl Block {
         self.in_index(self.inner.index.labels(series))
     }
 
+    /// The labels of many series, best in rising order.
+    pub(crate) fn labels_of(
+        &self,
+        series: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<Labels>, Corruption> {
+        self.in_index(self.inner.index.labels_of(series))
+    }
+
+    /// The places of the series, as they rise, in order of their labels.
+    pub(crate) fn order_of_labels(&self, series: &RoaringBitmap) -> Result<Vec<u32>, Corruption> {
+        self.in_index(self.inner.index.order_of_labels(series))
+    }
+
     /// Sorted names of the labels of the series that any of `selectors` selects (of all series,
     /// when there are none).
     pub fn label_names(&self, selectors: &[Selector]) -> Result<Vec<String>, Corruption> {

@@ -258,6 +258,32 @@ impl Index {
         Ok((chunk_start, Reader::new(item.rest())))
     }
 
+    /// A reader of the group that series number `series` lies in, at its first series.
+    pub(super) fn entries_of_group(&self, series: u32) -> Result<Reader<'_>, Corruption> {
+        if series >= self.series {
+            return Err(self.corrupt("a series that does not exist"));
+        }
+        let group = Groups::new(&self.bytes, self.entries).get(series / GROUP as u32)?;
+        let mut reader = Reader::new(group);
+        reader.varint()?;
+        Ok(reader)
+    }
+
+    /// Reads the numbers of the names in set number `number` into `names`.
+    pub(super) fn read_schema(&self, number: u32, names: &mut Vec<u32>) -> Result<(), Corruption> {
+        let mut schema = self.schema(number)?;
+        names.clear();
+        for _ in 0..schema.varint_up_to(LABELS_MAX)? {
+            names.push(schema.varint_up_to(u32::MAX as usize)? as u32);
+        }
+        Ok(())
+    }
+
+    /// The text of name number `number`.
+    pub(super) fn name_text(&self, number: u32) -> Result<&str, Corruption> {
+        Ok(&self.known_name(number)?.text)
+    }
+
     /// The place of the first chunk of the series' group, and a reader of what is stored of it.
     fn item(&self, series: u32) -> Result<(u64, Reader<'_>), Corruption> {
         if series >= self.series {

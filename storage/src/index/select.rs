@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use roaring::RoaringBitmap;
 use stint_model::{MatchOp, Matcher, Selector};
 
+use super::dictionary::Dictionary;
 use super::reader::{Index, Name};
 use super::regex;
+use super::rows::RowReader;
 use crate::codec::Corruption;
 
 /// When there are this many values to walk, or series to decode, per series still in question,
@@ -107,23 +109,40 @@ fn filter(
 ) -> Result<RoaringBitmap, Corruption> {
     let Some(number) = index.name_number(matcher.name())? else { return Ok(found.clone()) };
     let wanted = name.values.find(matcher.value())?;
-    let mut kept = Vec::new();
+    let mut reader = RowReader::new(index);
+    let mut values = Vec::new();
     for series in found {
-        let entry = index.entry(series)?;
-        let value = entry.labels.iter().find(|(name, _)| *name == number);
-        let passes = match value {
-            Some((_, value)) => match matcher.op() {
-                MatchOp::Equal => wanted == Some(*value),
-                MatchOp::NotEqual => wanted != Some(*value),
-                MatchOp::Regex | MatchOp::NotRegex => matcher.matches(&name.values.get(*value)?),
-            },
-            None => matcher.matches_empty(),
-        };
-        if passes {
-            kept.push(series);
+        values.push(reader.value(series, number)?);
+    }
+    let accepted = match matcher.op() {
+        MatchOp::Equal | MatchOp::NotEqual => wanted.into_iter().collect(),
+        MatchOp::Regex | MatchOp::NotRegex => accepted(&name.values, &values, matcher)?,
+    };
+    let negative = matcher.op().is_negative();
+    let kept = found.iter().zip(values).filter(|(_, value)| match value {
+        Some(value) => accepted.binary_search(value).is_ok() != negative,
+        None => matcher.matches_empty(),
+    });
+    Ok(RoaringBitmap::from_sorted_iter(kept.map(|(series, _)| series)).unwrap_or_default())
+}
+
+/// The numbers, rising, of those of `values` that the expression names.
+fn accepted(
+    dictionary: &Dictionary<'_>,
+    values: &[Option<u32>],
+    matcher: &Matcher,
+) -> Result<Vec<u32>, Corruption> {
+    let negative = matcher.op().is_negative();
+    let mut distinct: Vec<u32> = values.iter().flatten().copied().collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let mut accepted = Vec::new();
+    for value in distinct {
+        if matcher.matches(&dictionary.get(value)?) != negative {
+            accepted.push(value);
         }
     }
-    Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+    Ok(accepted)
 }
 
 /// The series that any of `selectors` selects; `None` for all, when there are none.
@@ -146,14 +165,16 @@ pub fn label_names(index: &Index, selectors: &[Selector]) -> Result<Vec<String>,
     let Some(found) = select_any(index, selectors)? else {
         return names.collect(0..names.len());
     };
-    let mut out = Vec::new();
-    for number in 0..names.len() {
-        let any = index.any(&index.name_at(number)?)?;
-        if !any.is_disjoint(&found) {
-            out.push(names.get(number)?);
+    let mut reader = RowReader::new(index);
+    let mut schemas = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
+    for series in &found {
+        let (schema, names) = reader.names(series)?;
+        if schemas.insert(schema) {
+            numbers.extend(names);
         }
     }
-    Ok(out)
+    numbers.into_iter().map(|number| names.get(number)).collect()
 }
 
 /// Sorted values of label `name` in the series that any of `selectors` selects (in all series,
@@ -169,12 +190,11 @@ pub fn label_values(
     let Some(found) = select_any(index, selectors)? else {
         return values.collect(0..values.len());
     };
-    let found = found & index.any(&info)?;
     let mut numbers = BTreeSet::new();
     if found.len() <= u64::from(values.len()).saturating_mul(4) {
+        let mut reader = RowReader::new(index);
         for series in &found {
-            let entry = index.entry(series)?;
-            numbers.extend(entry.labels.iter().find(|(n, _)| *n == number).map(|(_, v)| *v));
+            numbers.extend(reader.value(series, number)?);
         }
     } else {
         for value in 0..values.len() {

@@ -28,17 +28,36 @@ fn limited(mut all: Vec<String>, limit: usize) -> Vec<String> {
     all
 }
 
+impl BlockQuerier {
+    /// Labels and number of the series that `selector` selects, as the hints want them.
+    fn find(&self, selector: &Selector, hints: &Hints) -> Result<Vec<(Labels, u32)>, Corruption> {
+        let selected = self.block.select(selector)?;
+        let numbers: Vec<u32> = selected.iter().collect();
+        if hints.unordered && hints.limit == 0 {
+            let labels = self.block.labels_of(numbers.iter().copied())?;
+            return Ok(labels.into_iter().zip(numbers).collect());
+        }
+        let order = self.block.order_of_labels(&selected)?;
+        if hints.limit > 0 {
+            let first = order.iter().take(hints.limit);
+            let numbers: Vec<u32> =
+                first.filter_map(|at| numbers.get(*at as usize).copied()).collect();
+            let labels = self.block.labels_of(numbers.iter().copied())?;
+            return Ok(labels.into_iter().zip(numbers).collect());
+        }
+        // Neighbours share what is read.
+        let labels = self.block.labels_of(numbers.iter().copied())?;
+        let series = order.iter().filter_map(|at| {
+            let at = *at as usize;
+            Some((labels.get(at)?.clone(), *numbers.get(at)?))
+        });
+        Ok(series.collect())
+    }
+}
+
 impl Querier for BlockQuerier {
     fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
-        let selected = self.block.select(selector).map_err(|e| damaged(&e))?;
-        let labels = selected.into_iter().map(|series| Ok((self.block.labels(series)?, series)));
-        let mut series = labels.collect::<Result<Vec<_>, Corruption>>().map_err(|e| damaged(&e))?;
-        if !hints.unordered || hints.limit > 0 {
-            series.sort_by(|a, b| a.0.cmp(&b.0));
-        }
-        if hints.limit > 0 {
-            series.truncate(hints.limit);
-        }
+        let series = self.find(selector, hints).map_err(|e| damaged(&e))?;
         Ok(Box::new(BlockSet { block: self.block.clone(), range: self.range, series }))
     }
 

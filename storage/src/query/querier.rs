@@ -1,7 +1,6 @@
 //! Several readers as one: series with equal labels are merged, and of two samples of one time
 //! the one of the earlier reader is taken.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use stint_model::{Columns, Hints, Labels, Querier, QueryError, Selector, SeriesSet, TimeRange};
@@ -23,16 +22,40 @@ impl MergedQuerier {
         limit: usize,
         ask: impl Fn(&dyn Querier) -> Result<Vec<String>, QueryError>,
     ) -> Result<Vec<String>, QueryError> {
-        if let [only] = self.parts.as_slice() {
-            return ask(only.as_ref());
-        }
-        let mut all = BTreeSet::new();
+        let mut all = Vec::new();
         for part in &self.parts {
-            all.extend(ask(part.as_ref())?);
+            all = union(all, ask(part.as_ref())?);
         }
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        Ok(all.into_iter().take(limit).collect())
+        if limit > 0 {
+            all.truncate(limit);
+        }
+        Ok(all)
     }
+}
+
+/// What either of two sorted lists has.
+fn union(a: Vec<String>, b: Vec<String>) -> Vec<String> {
+    if a.is_empty() || a == b {
+        return b;
+    }
+    if b.is_empty() {
+        return a;
+    }
+    let mut all = Vec::with_capacity(a.len().max(b.len()));
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    while let (Some(first), Some(second)) = (a.peek(), b.peek()) {
+        let order = first.cmp(second);
+        if order.is_le() {
+            all.extend(a.next());
+        }
+        if order.is_ge() {
+            let same = b.next();
+            all.extend(same.filter(|_| order.is_gt()));
+        }
+    }
+    all.extend(a);
+    all.extend(b);
+    all
 }
 
 impl Querier for MergedQuerier {
@@ -125,5 +148,25 @@ impl SeriesSet for MergedSet {
         }
         columns::merge(&merged, &Columns::default(), out);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_union_is_sorted_and_has_each_text_once(
+            a in prop::collection::btree_set("[ab]{0,3}", 0..12),
+            b in prop::collection::btree_set("[ab]{0,3}", 0..12),
+        ) {
+            let want: BTreeSet<String> = a.union(&b).cloned().collect();
+            let got = union(a.into_iter().collect(), b.into_iter().collect());
+            prop_assert_eq!(got, want.into_iter().collect::<Vec<_>>());
+        }
     }
 }

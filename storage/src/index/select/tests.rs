@@ -55,10 +55,19 @@ proptest! {
         index.verify().unwrap();
         for (number, labels) in series.iter().enumerate() {
             prop_assert_eq!(&index.labels(number as u32).unwrap(), labels);
+            prop_assert_eq!(&index.labels_of([number as u32]).unwrap()[0], labels);
             let entry = index.entry(number as u32).unwrap();
             prop_assert_eq!(entry.chunk_start, number as u64 * 10);
             prop_assert_eq!(entry.chunks.rest(), &[number as u8]);
         }
+        let some: RoaringBitmap = (0..series.len() as u32).filter(|number| number % 3 < 2).collect();
+        let mut rising: Vec<&Labels> = some.iter().map(|number| &series[number as usize]).collect();
+        let read = index.labels_of(&some).unwrap();
+        prop_assert!(read.iter().eq(rising.iter().copied()));
+        let order = index.order_of_labels(&some).unwrap();
+        let ordered: Vec<&Labels> = order.iter().map(|at| rising[*at as usize]).collect();
+        rising.sort();
+        prop_assert_eq!(ordered, rising);
         for selector in &selectors {
             let expected: RoaringBitmap = (0..series.len() as u32)
                 .filter(|number| selector.matches(&series[*number as usize]))
@@ -140,6 +149,10 @@ fn every_flipped_bit_is_found_or_harmless() {
             let Ok(index) = Index::open(Mapped::new(damaged), "") else { continue };
             if let Ok(found) = select(&index, &Selector::new(vec![matcher.clone()])) {
                 assert_eq!(found, expected, "byte {at}");
+            }
+            let all = 0..series.len() as u32;
+            if let Ok(read) = index.labels_of(all) {
+                assert_eq!(read, series, "byte {at}");
             }
             for (number, labels) in series.iter().enumerate() {
                 if let Ok(read) = index.labels(number as u32) {
