@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::forward;
 use crate::metrics::Metrics;
 use crate::receive::remote_write::RemoteWrite;
+use crate::rules as rule;
 use crate::scrape;
 use crate::usage;
 
@@ -105,6 +106,8 @@ pub struct Parts {
     pub store_metrics: StoreMetrics,
     /// What is scraped.
     pub scrape: Arc<scrape::Manager>,
+    /// What is evaluated.
+    pub rules: Arc<rule::Manager>,
     /// What is forwarded.
     pub forwarding: Arc<forward::Manager>,
     /// The remote write receiver, where it is enabled.

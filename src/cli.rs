@@ -13,6 +13,7 @@ mod compat;
 mod health;
 mod inspect;
 mod query;
+mod rules;
 mod serve;
 
 use flags::Flags;
@@ -39,6 +40,8 @@ enum Command {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
     Query(query::QueryArgs),
+    /// Runs unit tests.
+    Test(rules::TestArgs),
 }
 
 /// Runs the command line that the process was started with.
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Inspect(args)) => return inspect::run(args),
+        Some(Command::Test(args)) => return rules::test(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -23,11 +23,13 @@ pub mod policy;
 mod relabel;
 pub mod remote_write;
 pub mod retention;
+pub mod rules;
 pub mod scrape;
 pub mod secret;
 mod selector;
 mod show;
 pub mod storage;
+pub mod unit_test;
 mod usage;
 
 pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
@@ -56,6 +58,8 @@ pub struct Config {
     pub global: Global,
     /// Scrape jobs in order of the file; names are unique.
     pub scrape_configs: Vec<ScrapeConfig>,
+    /// Patterns of rule files, in order of the file, seen from its directory.
+    pub rule_files: Vec<PathBuf>,
     /// Endpoints in order of the file; names are unique and never empty.
     pub remote_write: Vec<RemoteWrite>,
     /// Options of the store and of exemplars.
@@ -138,6 +142,7 @@ fn parse(
     let mut config = Config {
         global: Global::default(),
         scrape_configs: Vec::new(),
+        rule_files: Vec::new(),
         remote_write: Vec::new(),
         storage: Storage::default(),
         otlp: Otlp::default(),
@@ -183,6 +188,7 @@ fn parse(
         retention.join(&cx, &mut config.remote_write);
     }
     config.usage = retention.usage.clone();
+    config.usage.rules.extend(config.rule_files.iter().cloned());
     config.retention = config.storage.retention.or(retention.retention).unwrap_or_default();
     let (found, warned) = cx.finish();
     errors.extend(found);
@@ -244,8 +250,14 @@ fn read_prometheus(
         }
         section.finish();
     }
-    let hint = "rules are not evaluated yet, so remove it and keep alerting where it is";
-    root.unsupported("rule_files", decode::is_off, hint);
+    for (at, pattern) in root.texts("rule_files") {
+        if files::is_pattern(pattern) {
+            config.rule_files.push(cx.path(pattern));
+        } else {
+            cx.error(at, format!("invalid rule file path {}", Quoted(pattern)));
+        }
+    }
+    let hint = "alerts are not sent yet, so remove it and keep alerting where it is";
     root.unsupported("alerting", no_alertmanagers, hint);
     root.unsupported("remote_read", decode::is_off, "remove it");
     root.unsupported("tracing", decode::is_off, "remove it");

@@ -21,6 +21,7 @@ use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
 use crate::receive::remote_write::{IN_FLIGHT_BYTES_MAX, RemoteWrite};
+use crate::rules;
 use crate::scrape;
 use crate::server::http::{HttpOptions, HttpServer, Listeners};
 use crate::server::jobs::Jobs;
@@ -28,6 +29,7 @@ use crate::server::reload::Watch;
 use crate::server::url::Locations;
 use crate::server::usage::Keeper;
 
+mod evaluation;
 pub mod features;
 pub mod http;
 pub mod jobs;
@@ -44,6 +46,8 @@ const REQUESTS_FINISH_WITHIN: Duration = Duration::from_secs(10);
 const RELOAD_FINISHES_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last scrapes may take to be stored when the server stops.
 const SCRAPES_FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long evaluations of rules that are running may go on when the server stops.
+const RULES_FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// How long a job of the store may go on when the server stops. One that is cut off leaves
 /// nothing behind but unfinished files, which the next start removes.
 const JOBS_FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -70,6 +74,13 @@ pub struct Server {
     flags: Flags,
     files: Files,
     auto_reload: Option<Watch>,
+}
+
+/// A configuration that was read and can be put in force.
+struct Ready {
+    config: Arc<Config>,
+    rules: rules::Prepared,
+    endpoints: Prepared,
 }
 
 /// Where the configuration is read from.
@@ -127,6 +138,9 @@ impl Server {
         let listening_on = *listeners.addresses().first().context("no address to listen on")?;
         let files = Files::find(flags, url::own_address(listening_on));
         let config = files.load().map_err(StartError::Config)?;
+        let refused = |errors: Vec<String>| StartError::Config(errors.join("\n"));
+        let engine_options = features::engine_options(flags, &config);
+        let groups = rules::Prepared::read(&config, engine_options.features).map_err(refused)?;
         let metrics = Metrics::new();
         let (api, reloads) =
             Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
@@ -164,7 +178,6 @@ impl Server {
             wake: pipeline.stored(),
             flush_deadline: flags.storage_remote_flush_deadline.to_std(),
         }));
-        let refused = |errors: Vec<String>| StartError::Config(errors.join("\n"));
         let endpoints = forwarding.prepare(&config).await.map_err(refused)?;
         let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
             pipeline.source("scrape"),
@@ -177,14 +190,17 @@ impl Server {
         // Only now: a job may remove the log that no forwarder holds.
         let jobs = Jobs::start(&db, &clock, &metrics);
         scrape.apply(&config).await.map_err(refused)?;
-        let engine = Engine::new(features::engine_options(flags));
+        let store = Arc::new(db.clone()) as Arc<dyn Queryable>;
         let timeout = flags.query_timeout;
+        let engine = Arc::new(Engine::new(engine_options));
+        let rules = evaluation::manager(flags, &api, &store, &engine, &pipeline);
+        rules.apply(groups).await;
         let store_metrics = StoreMetrics::new(&metrics);
         forward_metrics::register(&metrics, &forwarding, Arc::clone(&clock));
         let parts = Arc::new(Parts {
-            store: Arc::new(db.clone()) as Arc<dyn Queryable>,
+            store,
             db,
-            engine: Arc::new(engine),
+            engine,
             workers: Workers::new(
                 Arc::clone(&clock),
                 flags.query_max_concurrency,
@@ -193,6 +209,7 @@ impl Server {
             ),
             store_metrics,
             scrape,
+            rules,
             forwarding,
             receiver,
             usage: usage.observer(),
@@ -205,7 +222,7 @@ impl Server {
             .config_auto_reload
             .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
         let flags = flags.clone();
-        let server = Self { api, parts, http, jobs, usage, reloads, flags, files, auto_reload };
+        let mut server = Self { api, parts, http, jobs, usage, reloads, flags, files, auto_reload };
         server.reloaded();
         server.api.set_ready(Arc::clone(&server.parts));
         tracing::info!("ready");
@@ -250,7 +267,7 @@ impl Server {
             };
             let reload = async {
                 match prepared {
-                    Ok((config, endpoints)) => self.apply(config, endpoints).await,
+                    Ok(ready) => self.apply(ready).await,
                     Err(errors) => Err(errors),
                 }
             };
@@ -271,19 +288,27 @@ impl Server {
     }
 
     /// Reads the configuration again and makes what can fail, but changes nothing.
-    async fn prepare(&self) -> Result<(Arc<Config>, Prepared), Vec<String>> {
+    async fn prepare(&self) -> Result<Ready, Vec<String>> {
         let files = self.files.clone();
-        let config = match tokio::task::spawn_blocking(move || files.load()).await {
-            Ok(loaded) => Arc::new(loaded.map_err(|errors| vec![errors])?),
+        let features = self.parts.engine.options().features;
+        let read = tokio::task::spawn_blocking(move || {
+            let config = files.load().map_err(|errors| vec![errors])?;
+            let rules = rules::Prepared::read(&config, features)?;
+            Ok::<_, Vec<String>>((Arc::new(config), rules))
+        });
+        let (config, rules) = match read.await {
+            Ok(read) => read?,
             Err(error) => return Err(vec![format!("reading ended unexpectedly: {error}")]),
         };
         let endpoints = self.parts.forwarding.prepare(&config).await?;
-        Ok((config, endpoints))
+        Ok(Ready { config, rules, endpoints })
     }
 
     /// Puts what was prepared in force. All of it is applied, or nothing.
-    async fn apply(&self, config: Arc<Config>, endpoints: Prepared) -> Result<(), Vec<String>> {
+    async fn apply(&self, ready: Ready) -> Result<(), Vec<String>> {
+        let Ready { config, rules, endpoints } = ready;
         self.parts.scrape.apply(&config).await?;
+        self.parts.rules.apply(rules).await;
         self.parts.forwarding.apply(endpoints).await;
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
@@ -294,7 +319,7 @@ impl Server {
     }
 
     /// Notes whether the configuration in force is the one in the files.
-    fn note(&self, outcome: Result<(), Vec<String>>) -> Result<(), String> {
+    fn note(&mut self, outcome: Result<(), Vec<String>>) -> Result<(), String> {
         match outcome {
             Ok(()) => {
                 self.reloaded();
@@ -308,7 +333,10 @@ impl Server {
     }
 
     /// Notes that the configuration in force was just loaded.
-    fn reloaded(&self) {
+    fn reloaded(&mut self) {
+        if let Some(watch) = &mut self.auto_reload {
+            watch.watch_rules(&self.parts.config.read().rule_files);
+        }
         let now = self.api.clock.now();
         *self.parts.config_loaded_at.write() = now;
         self.api.metrics.config_reload_successful.set(1);
@@ -325,6 +353,11 @@ impl Server {
         }
         if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
             tracing::warn!("some requests did not finish in time");
+        }
+        let in_time = tokio::time::timeout(RULES_FINISH_WITHIN, self.parts.rules.stop()).await;
+        if in_time.is_err() {
+            self.parts.rules.cancel();
+            tracing::warn!("some rules were not evaluated to the end");
         }
         self.parts.forwarding.stop().await;
         self.usage.stop().await;

@@ -114,8 +114,12 @@ impl Engine {
         self.instant_run(source, (query.expr, &expr), query.at, query.lookback, cancel)
     }
 
-    /// As [`Engine::instant`] of an expression that is already parsed from a text.
-    pub(crate) fn instant_parsed(
+    /// As [`Engine::instant`] of an expression that is already parsed from a text: for what is
+    /// evaluated again and again.
+    ///
+    /// # Errors
+    /// As there, apart from reading the text.
+    pub fn instant_parsed(
         &self,
         source: &dyn Queryable,
         parsed: (&str, &Expr),

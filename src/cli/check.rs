@@ -6,15 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use stint_promql::parse::Options;
+
 use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig};
 use crate::discovery::TargetGroup;
 use crate::discovery::file::FileSource;
 use crate::http::Client;
+use crate::rules;
 use crate::scrape::target::{Built, Target};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CheckArgs {
+    #[command(subcommand)]
+    what: Option<CheckWhat>,
     /// `prometheus.yml`; without one, the built-in configuration is checked.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
@@ -23,8 +29,18 @@ pub struct CheckArgs {
     retention_file: Option<PathBuf>,
 }
 
+/// What can be checked by itself.
+#[derive(Debug, clap::Subcommand)]
+enum CheckWhat {
+    /// Checks rule files.
+    Rules(super::rules::CheckArgs),
+}
+
 /// Checks, and prints the report: to standard output when all is well, else to standard error.
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
+    if let Some(CheckWhat::Rules(args)) = &args.what {
+        return super::rules::check(args);
+    }
     let checked = check(args.config_file.as_deref(), args.retention_file.as_deref());
     // Where the report cannot be written, the exit code still tells.
     let _ = if checked.is_valid {
@@ -104,6 +120,15 @@ fn describe(config: &Config, report: &mut String, problems: &mut Vec<String>) {
         let name = format!("endpoint `{}`", remote.name);
         check_client(&remote.http, &name, problems);
         line(report, &format!("{name}: {} to {}", budget(&remote.budget), remote.url));
+    }
+    // With everything switched on: the flags of the server are not known here.
+    match rules::Prepared::read(config, Options::all()) {
+        Ok(_) if config.rule_files.is_empty() => {}
+        Ok(groups) => {
+            let (groups, rules) = groups.counts();
+            line(report, &format!("rules: {rules} in {groups} groups"));
+        }
+        Err(errors) => problems.extend(errors),
     }
     let retention = config.retention;
     let time = match retention.time.0 {

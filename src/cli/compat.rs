@@ -14,14 +14,14 @@ enum Fate {
 
 use Fate::{Idle, Refused, Renamed};
 
-const NO_RULES: &str = "rules and alerts are not evaluated by this server yet";
+const NO_RULES: &str = "alerts are not sent by this server yet";
 const NO_AGENT: &str = "there is no agent mode: the server always keeps what it forwards";
 const OWN_FORMAT: &str = "storage has its own format, which does not have this setting";
 const NO_CONSOLES: &str = "console templates are not served";
 const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 
 /// Foreign flags with the number of values they take on the command line (0 for switches).
-const FOREIGN: [(&str, usize, Fate); 49] = [
+const FOREIGN: [(&str, usize, Fate); 45] = [
     ("web.config.file", 1, Refused("TLS and authentication of the server are not supported yet")),
     ("web.enable-otlp-receiver", 0, Refused("OTLP is not accepted yet")),
     (
@@ -78,10 +78,6 @@ const FOREIGN: [(&str, usize, Fate); 49] = [
         1,
         Idle("remote read answers with samples, which have no frames"),
     ),
-    ("rules.alert.for-outage-tolerance", 1, Refused(NO_RULES)),
-    ("rules.alert.for-grace-period", 1, Refused(NO_RULES)),
-    ("rules.alert.resend-delay", 1, Refused(NO_RULES)),
-    ("rules.max-concurrent-evals", 1, Refused(NO_RULES)),
     ("alertmanager.notification-queue-capacity", 1, Refused(NO_RULES)),
     ("alertmanager.notification-batch-size", 1, Refused(NO_RULES)),
     ("alertmanager.drain-notification-queue-on-shutdown", 0, Refused(NO_RULES)),
@@ -178,8 +174,8 @@ mod tests {
         assert!(refused("--agent").contains("no agent mode"));
         assert!(refused("--web.config.file=web.yml").contains("TLS"));
         assert!(
-            refused("--rules.alert.resend-delay=1m")
-                .starts_with("flag --rules.alert.resend-delay is not supported: ")
+            refused("--storage.agent.path=x")
+                .starts_with("flag --storage.agent.path is not supported: ")
         );
     }
 }

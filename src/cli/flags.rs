@@ -94,6 +94,28 @@ pub struct Flags {
           value_parser = Span::parse)]
     pub storage_remote_flush_deadline: Span,
 
+    /// How long ago an alert may have been seen last to go on, after a restart, where it was.
+    #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION",
+          default_value = "1h", value_parser = Span::parse)]
+    pub rules_alert_for_outage_tolerance: Span,
+
+    /// Alerts whose `for` is at least this long go on after a restart, and wait at least this long
+    /// before they fire.
+    #[arg(long = "rules.alert.for-grace-period", value_name = "DURATION", default_value = "10m",
+          value_parser = Span::parse)]
+    pub rules_alert_for_grace_period: Span,
+
+    /// How long to wait before an alert that fires is sent again.
+    #[arg(long = "rules.alert.resend-delay", value_name = "DURATION", default_value = "1m",
+          value_parser = Span::parse)]
+    pub rules_alert_resend_delay: Span,
+
+    /// How many rules that do not depend on each other run at the same time beside the groups, with
+    /// --enable-feature=concurrent-rule-eval.
+    #[arg(long = "rules.max-concurrent-evals", value_name = "COUNT", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub rules_max_concurrent_evals: u32,
+
     /// How far an instant selector looks back for a sample.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m",
           value_parser = parse_positive)]
@@ -176,6 +198,10 @@ impl Flags {
                 format!("{}B", self.storage_retention_size.unwrap_or(0)),
             ),
             ("storage.remote.flush-deadline", self.storage_remote_flush_deadline.to_string()),
+            ("rules.alert.for-outage-tolerance", self.rules_alert_for_outage_tolerance.to_string()),
+            ("rules.alert.for-grace-period", self.rules_alert_for_grace_period.to_string()),
+            ("rules.alert.resend-delay", self.rules_alert_resend_delay.to_string()),
+            ("rules.max-concurrent-evals", self.rules_max_concurrent_evals.to_string()),
             ("query.lookback-delta", self.query_lookback_delta.to_string()),
             ("query.timeout", self.query_timeout.to_string()),
             ("query.max-concurrency", self.query_max_concurrency.to_string()),

@@ -239,7 +239,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    fn value_position(&self, key: &str) -> Position {
+    /// Where the value of `key` stands, or the section when it is absent.
+    pub(super) fn value_position(&self, key: &str) -> Position {
         let found = self.entries.iter().find(|(present, _)| present.text == key);
         found.map_or(self.at, |(_, node)| node.at)
     }

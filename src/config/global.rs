@@ -18,6 +18,8 @@ pub struct Global {
     pub scrape_protocols: Option<Vec<Protocol>>,
     /// Distance between rule evaluations, and the default step of subqueries.
     pub evaluation_interval: Span,
+    /// How far back rules look, and their outcomes lie, where their group says nothing.
+    pub rule_query_offset: Span,
     /// Added to what is forwarded or federated; never stored.
     pub external_labels: Labels,
     /// Inherited by scrape jobs.
@@ -41,6 +43,7 @@ impl Default for Global {
             scrape_timeout: Span::from_secs(10),
             scrape_protocols: None,
             evaluation_interval: Span::MINUTE,
+            rule_query_offset: Span::ZERO,
             external_labels: Labels::default(),
             limits: Limits::default(),
             name_scheme: NameScheme::Utf8,
@@ -74,6 +77,7 @@ impl Global {
                 .span("evaluation_interval")
                 .filter(positive)
                 .unwrap_or(default.evaluation_interval),
+            rule_query_offset: section.span("rule_query_offset").unwrap_or_default(),
             external_labels: external_labels(&mut section, name_scheme, environment),
             limits: Limits::read(&mut section, Limits::default()),
             name_scheme,
@@ -83,7 +87,6 @@ impl Global {
             always_scrape_classic_histograms: section
                 .bool_or("always_scrape_classic_histograms", false),
         };
-        section.unsupported("rule_query_offset", is_off, "rules are not evaluated yet");
         section.unsupported("query_log_file", is_off, "remove it");
         section.unsupported("scrape_failure_log_file", is_off, "remove it");
         section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");

@@ -136,7 +136,7 @@ remote_write:
 - name: r
   basic_auth: {username: u, password: p}
   bearer_token: t
-rule_files: [rules.yml]
+rule_files: ['a*/b.yml']
 alerting:
   alertmanagers: [{static_configs: [{targets: ['a:1']}]}]
 "),
@@ -153,8 +153,8 @@ alerting:
         17:5: `scrape_configs[1].relabel_configs[1]`: error parsing regexp: missing closing ): `(`
         20:3: url for remote_write is empty
         22:3: at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured
-        23:1: `rule_files` is not supported yet; rules are not evaluated yet, so remove it and keep alerting where it is
-        24:1: `alerting` is not supported yet; rules are not evaluated yet, so remove it and keep alerting where it is
+        23:14: invalid rule file path "a*/b.yml"
+        24:1: `alerting` is not supported yet; alerts are not sent yet, so remove it and keep alerting where it is
         "##
     );
 }

@@ -12,7 +12,7 @@ pub struct Usage {
     pub queries: bool,
     /// Grafana dashboards, as patterns of files.
     pub dashboards: Vec<PathBuf>,
-    /// Rule files that are evaluated elsewhere, as patterns.
+    /// Rule files, as patterns: those that are evaluated elsewhere, and those of `prometheus.yml`.
     pub rules: Vec<PathBuf>,
 }
 

@@ -53,7 +53,7 @@ impl SummaryVec {
         label: &str,
         quantiles: &'static [f64],
     ) -> Self {
-        let labels = vec![label.to_owned()];
+        let labels = if label.is_empty() { Vec::new() } else { vec![label.to_owned()] };
         let desc =
             Desc::new(name.to_owned(), help.to_owned(), labels, std::collections::HashMap::new())
                 .expect("metric names are valid");
@@ -67,6 +67,23 @@ impl SummaryVec {
             windows: Mutex::default(),
         };
         super::register(metrics.registry(), Self { inner: Arc::new(inner) })
+    }
+
+    /// Registers a family of one series, which has no label and is there from the start. It is that of
+    /// the empty value.
+    ///
+    /// # Panics
+    /// When a family of that name is registered already: a mistake of the program, found at start.
+    pub fn without_label(
+        metrics: &Metrics,
+        clock: Arc<dyn Clock>,
+        name: &str,
+        help: &str,
+        quantiles: &'static [f64],
+    ) -> Self {
+        let made = Self::new(metrics, clock, name, help, "", quantiles);
+        made.inner.windows.lock().insert(String::new(), Window::default());
+        made
     }
 
     /// Adds an observation to the series of `value`.
@@ -123,10 +140,14 @@ impl Collector for SummaryVec {
             summary.set_sample_count(window.count);
             summary.set_sample_sum(window.sum);
             summary.set_quantile(window.quantiles(now, inner.quantiles));
-            let mut label = LabelPair::default();
-            label.set_name(inner.label.clone());
-            label.set_value(value.clone());
-            let mut metric = Metric::from_label(vec![label]);
+            let mut labels = Vec::new();
+            if !inner.label.is_empty() {
+                let mut label = LabelPair::default();
+                label.set_name(inner.label.clone());
+                label.set_value(value.clone());
+                labels.push(label);
+            }
+            let mut metric = Metric::from_label(labels);
             metric.set_summary(summary);
             series.push(metric);
         }
@@ -176,5 +197,19 @@ mod tests {
         assert!(text.contains("s_seconds_count{job=\"a\"} 101\n"), "{text}");
         summary.remove("a");
         assert!(!metrics.render().contains("s_seconds"));
+    }
+
+    #[test]
+    fn a_family_without_label_is_there_from_the_start() {
+        let metrics = Metrics::new();
+        let clock = Arc::new(SimClock::at(Timestamp(0)));
+        let summary = SummaryVec::without_label(&metrics, clock, "s_seconds", "Help.", &[0.5]);
+        assert!(metrics.render().contains("s_seconds_count 0\n"), "{}", metrics.render());
+        summary.observe("", 3.0);
+        assert!(
+            metrics.render().contains("s_seconds{quantile=\"0.5\"} 3\n"),
+            "{}",
+            metrics.render()
+        );
     }
 }

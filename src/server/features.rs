@@ -3,6 +3,7 @@
 use stint_promql::EngineOptions;
 
 use crate::cli::flags::Flags;
+use crate::config::Config;
 
 /// Features of Prometheus that are always on here.
 const ALWAYS_ON: [&str; 12] = [
@@ -20,12 +21,22 @@ const ALWAYS_ON: [&str; 12] = [
     "utf8-names",
 ];
 
-/// The engine's options from the flags.
-pub fn engine_options(flags: &Flags) -> EngineOptions {
+/// Evaluating rules of one group at the same time.
+const CONCURRENT_RULES: &str = "concurrent-rule-eval";
+
+/// How many rules may run beside the others of their groups; `None` for one after the other.
+pub fn concurrent_rules(flags: &Flags) -> Option<usize> {
+    let is_on = flags.enable_feature.iter().any(|name| name == CONCURRENT_RULES);
+    is_on.then_some(flags.rules_max_concurrent_evals as usize)
+}
+
+/// The engine's options from the flags and the configuration that the server starts with.
+pub fn engine_options(flags: &Flags, config: &Config) -> EngineOptions {
     let mut options = EngineOptions {
         lookback: flags.query_lookback_delta,
         samples_max: usize::try_from(flags.query_max_samples).unwrap_or(usize::MAX),
         timeout: flags.query_timeout.to_std(),
+        subquery_step: config.global.evaluation_interval,
         ..EngineOptions::default()
     };
     for name in &flags.enable_feature {
@@ -45,6 +56,7 @@ pub fn engine_options(flags: &Flags) -> EngineOptions {
 /// A warning for every feature that changes nothing here.
 pub fn warnings(flags: &Flags) -> Vec<String> {
     let known = [
+        CONCURRENT_RULES,
         "promql-experimental-functions",
         "promql-extended-range-selectors",
         "promql-binop-fill-modifiers",

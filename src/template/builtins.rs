@@ -1,6 +1,6 @@
 //! The functions of Go's template language itself.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::BYTES_MAX;
 use super::functions::{arg, text};
@@ -15,7 +15,7 @@ pub(super) fn bounded(text: String) -> Outcome {
     if text.len() > BYTES_MAX {
         return Err(format!("the text is longer than {BYTES_MAX} bytes"));
     }
-    Ok(Value::Text(Rc::from(text)))
+    Ok(Value::Text(Arc::from(text)))
 }
 
 pub(super) fn printf(of: &[Value]) -> Outcome {
@@ -45,7 +45,7 @@ pub(super) fn equal(of: &[Value]) -> Outcome {
             (a, b) if whole(a).is_some() && whole(b).is_some() => whole(a) == whole(b),
             (Value::Nil, b) => matches!(b, Value::Nil),
             (_, Value::Nil) => false,
-            (Value::Sample(a), Value::Sample(b)) => Rc::ptr_eq(a, b),
+            (Value::Sample(a), Value::Sample(b)) => Arc::ptr_eq(a, b),
             (Value::Time(a), Value::Time(b)) => a == b,
             (a, b) if is_basic(a) || is_basic(b) => return Err(incompatible(a, b)),
             (a, b) => {
@@ -139,7 +139,7 @@ pub(super) fn index(of: &[Value]) -> Outcome {
             }
             (Value::Vector(samples), index) => {
                 let sample = samples.get(place(index, samples.len())?);
-                Value::Sample(Rc::clone(sample.ok_or("reflect: slice index out of range")?))
+                Value::Sample(Arc::clone(sample.ok_or("reflect: slice index out of range")?))
             }
             (Value::Labels(labels), Value::Text(name)) => {
                 Value::text(labels.get(name).unwrap_or_default())

@@ -1,7 +1,7 @@
 //! Walks a parsed template; mistakes are told in the words of Go's `text/template`.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use stint_promql::SampleValue;
 
@@ -91,7 +91,7 @@ pub(super) fn expand(
         SampleValue::Float(value) => Value::Float(*value),
         SampleValue::Histogram(histogram) => Value::Histogram(histogram.clone()),
     };
-    let root = Value::Root(Rc::new([
+    let root = Value::Root(Arc::new([
         Value::Labels(data.labels.clone()),
         Value::Labels(data.external_labels.clone()),
         Value::text(data.external_url),

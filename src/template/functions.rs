@@ -1,7 +1,7 @@
 //! The functions of Prometheus, and the table of all functions.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use stint_model::Span;
 use stint_model::matcher::search_regex;
@@ -111,7 +111,7 @@ static FUNCTIONS: [Function; 48] = [
     many("call", &[Any], go::call),
     scoped("query", &[Text], query),
     plain("first", &[Vector], |of| match vector(arg(of, 0)).first() {
-        Some(sample) => Ok(Value::Sample(Rc::clone(sample))),
+        Some(sample) => Ok(Value::Sample(Arc::clone(sample))),
         None => Err("first() called on vector with no elements".to_owned()),
     }),
     plain("label", &[Text, One], |of| {
@@ -122,7 +122,7 @@ static FUNCTIONS: [Function; 48] = [
     plain("sortByLabel", &[Text, Vector], |of| Ok(sort_by_label(of))),
     many("args", &[], |of| {
         let named = of.iter().enumerate().map(|(at, value)| (format!("arg{at}"), value.clone()));
-        Ok(Value::Args(Rc::new(named.collect::<BTreeMap<_, _>>())))
+        Ok(Value::Args(Arc::new(named.collect::<BTreeMap<_, _>>())))
     }),
     plain("humanize", &[Any], |of| number(arg(of, 0)).map(humanize).map(Value::text)),
     plain("humanize1024", &[Any], |of| number(arg(of, 0)).map(humanize_1024).map(Value::text)),
@@ -189,14 +189,14 @@ pub(super) fn arg(arguments: &[Value], at: usize) -> &Value {
 }
 
 /// An argument that a parameter made sure is a text.
-pub(super) fn text(value: &Value) -> Rc<str> {
+pub(super) fn text(value: &Value) -> Arc<str> {
     match value {
-        Value::Text(text) => Rc::clone(text),
-        other => Rc::from(other.show()),
+        Value::Text(text) => Arc::clone(text),
+        other => Arc::from(other.show()),
     }
 }
 
-fn vector(value: &Value) -> &[Rc<Sample>] {
+fn vector(value: &Value) -> &[Arc<Sample>] {
     match value {
         Value::Vector(samples) => samples,
         _ => &[],
@@ -226,7 +226,7 @@ fn query(of: &[Value], scope: &mut Scope<'_>) -> Outcome {
             // A template sees floats only, as in Prometheus.
             stint_promql::SampleValue::Histogram(_) => 0.0,
         };
-        Rc::new(Sample { labels: sample.labels, value })
+        Arc::new(Sample { labels: sample.labels, value })
     });
     Ok(Value::Vector(samples.collect()))
 }
@@ -235,7 +235,7 @@ fn sort_by_label(of: &[Value]) -> Value {
     let name = text(arg(of, 0));
     let mut samples = vector(arg(of, 1)).to_vec();
     samples.sort_by(|a, b| {
-        let of = |sample: &Rc<Sample>| sample.labels.get(&name).unwrap_or_default().to_owned();
+        let of = |sample: &Arc<Sample>| sample.labels.get(&name).unwrap_or_default().to_owned();
         of(a).cmp(&of(b))
     });
     Value::Vector(samples.into())

@@ -1,7 +1,6 @@
 //! What the expressions of a template can be, with the type names that Go would show.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use stint_model::Labels;
@@ -26,15 +25,15 @@ pub(super) enum Value {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Text(Rc<str>),
+    Text(Arc<str>),
     Labels(Labels),
     /// What `args` makes.
-    Args(Rc<BTreeMap<String, Value>>),
-    Sample(Rc<Sample>),
+    Args(Arc<BTreeMap<String, Value>>),
+    Sample(Arc<Sample>),
     /// What `query` finds.
-    Vector(Rc<[Rc<Sample>]>),
+    Vector(Arc<[Arc<Sample>]>),
     /// The data of the template itself: labels, external labels, external URL, value.
-    Root(Rc<[Value; 4]>),
+    Root(Arc<[Value; 4]>),
     /// Milliseconds since 1970.
     Time(i64),
     /// Nanoseconds.
@@ -46,7 +45,7 @@ pub(super) enum Value {
 
 impl Value {
     pub(super) fn text(text: impl AsRef<str>) -> Self {
-        Self::Text(Rc::from(text.as_ref()))
+        Self::Text(Arc::from(text.as_ref()))
     }
 
     /// The name of its type.
@@ -136,7 +135,7 @@ impl Value {
                     if at > 0 {
                         out.push(' ');
                     }
-                    Self::Sample(Rc::clone(sample)).push(out);
+                    Self::Sample(Arc::clone(sample)).push(out);
                 }
                 out.push(']');
             }

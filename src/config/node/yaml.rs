@@ -8,30 +8,108 @@ use super::{Key, Kind, Node, Position, SyntaxError};
 
 /// How deep a file may nest; deeper than any configuration, and no danger to the stack.
 const DEPTH_MAX: usize = 64;
+/// How many quoted texts of a file may have lines that begin too far to the left.
+const MOVED_MAX: usize = 200;
+/// How the parser says so.
+const TOO_FAR_LEFT: &str = "invalid indentation in quoted scalar";
 /// How many values a file may have once its aliases are written out.
 const NODES_MAX: usize = 1_000_000;
 
 /// Reads the only document of `text`; an empty one is [`Kind::Null`].
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut reader = Reader {
-        parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
-        anchors: HashMap::new(),
-        nodes: 0,
-    };
+    match documents(text)? {
+        (root, None) => Ok(root),
+        (_, Some(span)) => {
+            Err(error(&span, "only one YAML document is read; remove the second one"))
+        }
+    }
+}
+
+/// Reads the first document of `text`, and tells whether it is the only one.
+pub(crate) fn parse_first(text: &str) -> Result<(Node, bool), SyntaxError> {
+    documents(text).map(|(root, second)| (root, second.is_none()))
+}
+
+/// The first document, and where the second one begins.
+///
+/// Go's decoder lets the lines of a quoted text begin anywhere, and files are written that way. Here
+/// such lines are moved to the right, where they mean the same.
+fn documents(text: &str) -> Result<(Node, Option<YamlSpan>), SyntaxError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut moved: Option<String> = None;
+    for _ in 0..MOVED_MAX {
+        let now = moved.as_deref().unwrap_or(text);
+        match read_documents(now) {
+            Err(error) if error.message.ends_with(TOO_FAR_LEFT) => {
+                match with_lines_moved(now, error.at) {
+                    Some(better) => moved = Some(better),
+                    None => return Err(error),
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+    read_documents(moved.as_deref().unwrap_or(text))
+}
+
+/// `text` with the lines of the quoted text that begins at `at` moved to the right of its beginning;
+/// `None` when they are there.
+fn with_lines_moved(text: &str, at: Position) -> Option<String> {
+    let line_start = text.split_inclusive('\n').take(at.line - 1).map(str::len).sum::<usize>();
+    let line = text.get(line_start..)?;
+    let start = line_start + line.char_indices().nth(at.column - 1)?.0;
+    let quote = text.get(start..)?.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let inside = text.get(start + 1..)?;
+    let mut characters = inside.char_indices().peekable();
+    let mut end = inside.len();
+    while let Some((place, character)) = characters.next() {
+        if quote == '"' && character == '\\' {
+            characters.next();
+        } else if character == quote {
+            if quote == '\'' && characters.next_if(|(_, next)| *next == quote).is_some() {
+                continue;
+            }
+            end = place;
+            break;
+        }
+    }
+    let (quoted, rest) = inside.split_at_checked(end)?;
+    let indent = " ".repeat(at.column);
+    let mut changed = false;
+    let lines: Vec<String> = quoted
+        .split('\n')
+        .enumerate()
+        .map(|(number, line)| {
+            let blanks = line.len() - line.trim_start_matches(' ').len();
+            if number == 0 || blanks >= at.column || line.trim().is_empty() {
+                return line.to_owned();
+            }
+            changed = true;
+            format!("{indent}{line}")
+        })
+        .collect();
+    changed.then(|| format!("{}{}{rest}", text.get(..=start).unwrap_or_default(), lines.join("\n")))
+}
+
+fn read_documents(text: &str) -> Result<(Node, Option<YamlSpan>), SyntaxError> {
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
     let mut root = None;
+    let mut second = None;
     loop {
         let (event, span) = reader.next()?;
         match event {
             Event::StreamEnd => break,
             Event::DocumentStart(_) if root.is_some() => {
-                return Err(error(&span, "only one YAML document is read; remove the second one"));
+                second = Some(span);
+                break;
             }
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
             event => root = Some(reader.node(event, &span, 0)?),
         }
     }
     let start = Position { line: 1, column: 1 };
-    Ok(root.unwrap_or(Node { at: start, kind: Kind::Null, quoted: false }))
+    Ok((root.unwrap_or(Node { at: start, kind: Kind::Null, quoted: false }), second))
 }
 
 struct Reader<'a> {
@@ -233,6 +311,14 @@ mod tests {
         refuse("a: [1\n", 2, "not valid YAML");
         refuse("a: &x [*x]\n", 1, "");
         refuse(&"[".repeat(200), 1, "nested too deeply");
+    }
+
+    #[test]
+    fn lines_of_a_quoted_text_may_begin_anywhere() {
+        let root =
+            parse("a:\n  b: \"one \\\" \n two\n\n\n  three\"\n  c: 'x ''\n y'\n  d: z\n").unwrap();
+        assert_eq!(show(&root), "{a={b=one \" two\n\nthree@2:6 c=x ' y@7:6 d=z@9:6}}");
+        refuse("a:\n  b: \"one\n two\n", 2, "not valid YAML");
     }
 
     #[test]

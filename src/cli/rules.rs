@@ -1,0 +1,291 @@
+//! `stint check rules`, `stint test rules` and `stint rules backfill`.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use regex::Regex;
+use stint_model::Span;
+use stint_model::labels::NameScheme;
+use stint_promql::parse;
+
+use crate::rules::spec::{self, GroupSpec, Reading};
+use crate::rules::unit;
+
+/// Exit code of what is allowed and yet looks wrong, where that is to count.
+const EXIT_LINT: u8 = 3;
+
+/// Which rule files to check, and how.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Rule files; standard input without any.
+    files: Vec<PathBuf>,
+    /// What else to look for: duplicate-rules, all or none.
+    #[arg(long, value_name = "WHAT", default_value = "duplicate-rules",
+          value_parser = ["duplicate-rules", "all", "none"])]
+    lint: String,
+    /// Exit with 3 when that finds something.
+    #[arg(long = "lint-fatal")]
+    lint_fatal: bool,
+    /// Experimental features, comma-separated; may be repeated.
+    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
+    enable_feature: Vec<String>,
+}
+
+/// What checking one file found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    mistakes: bool,
+    lint: bool,
+}
+
+/// Checks rule files and prints what promtool prints: exit code 1 for mistakes.
+pub(super) fn check(args: &CheckArgs) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let mut errors = std::io::stderr().lock();
+    match check_to(args, &mut out, &mut errors) {
+        Ok(found) if found.mistakes => ExitCode::from(1),
+        Ok(found) if found.lint && args.lint_fatal => ExitCode::from(EXIT_LINT),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(1),
+    }
+}
+
+fn check_to(
+    args: &CheckArgs,
+    out: &mut dyn std::io::Write,
+    errors: &mut dyn std::io::Write,
+) -> std::io::Result<Found> {
+    let reading = reading(&args.enable_feature);
+    let lints = args.lint != "none";
+    let mut all = Found::default();
+    let mut inputs: Vec<(String, std::io::Result<String>)> = Vec::new();
+    if args.files.is_empty() {
+        let mut text = String::new();
+        let read = std::io::stdin().lock().read_to_string(&mut text).map(|_| text);
+        inputs.push(("standard input".to_owned(), read));
+    }
+    for file in &args.files {
+        inputs.push((file.display().to_string(), std::fs::read_to_string(file)));
+    }
+    for (name, text) in inputs {
+        writeln!(out, "Checking {name}")?;
+        let checked = text
+            .map_err(|error| vec![format!("{name}: cannot read the file: {error}")])
+            .and_then(|text| spec::read(Path::new(&name), &text, &reading));
+        match checked {
+            Err(mistakes) => {
+                all.mistakes = true;
+                writeln!(errors, "  FAILED:\n{}", mistakes.join("\n"))?;
+            }
+            Ok(read) => {
+                for warning in &read.warnings {
+                    writeln!(errors, "{warning}")?;
+                }
+                if let Some(found) = duplicates(&read.groups).filter(|_| lints) {
+                    all.lint = true;
+                    writeln!(errors, "  FAILED:\n{found}")?;
+                } else {
+                    let rules: usize = read.groups.iter().map(|group| group.rules.len()).sum();
+                    writeln!(out, "  SUCCESS: {rules} rules found")?;
+                }
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(all)
+}
+
+/// Rules that write the same series or alerts, if there are any.
+fn duplicates(groups: &[GroupSpec]) -> Option<String> {
+    use std::fmt::Write as _;
+    let mut seen = BTreeMap::new();
+    for rule in groups.iter().flat_map(|group| &group.rules) {
+        let labels = rule.labels.iter().map(|(name, text)| (name.as_str(), text.raw()));
+        let labels: Vec<(&str, &str)> = labels.collect();
+        *seen.entry((rule.name.as_str(), labels)).or_insert(0) += 1;
+    }
+    seen.retain(|_, count| *count > 1);
+    if seen.is_empty() {
+        return None;
+    }
+    let mut text = format!("lint error {} duplicate rule(s) found.\n", seen.len());
+    for (name, labels) in seen.keys() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "Metric: {name}\nLabel(s):");
+        for (label, value) in labels {
+            let _ = writeln!(text, "\t{label}: {value}");
+        }
+    }
+    text.push_str("Might cause inconsistency while recording expressions");
+    Some(text)
+}
+
+fn reading(features: &[String]) -> Reading {
+    Reading {
+        features: language(features),
+        name_scheme: NameScheme::Utf8,
+        interval: Span::MINUTE,
+        query_offset: Span::ZERO,
+    }
+}
+
+/// What the features switch on in the language.
+fn language(features: &[String]) -> parse::Options {
+    let has = |name: &str| features.iter().any(|feature| feature == name);
+    parse::Options {
+        experimental_functions: has("promql-experimental-functions"),
+        extended_range_selectors: has("promql-extended-range-selectors"),
+        fill_modifiers: has("promql-binop-fill-modifiers"),
+        ..parse::Options::default()
+    }
+}
+
+/// What to test.
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    #[command(subcommand)]
+    what: TestWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum TestWhat {
+    /// Unit tests of rules, in promtool's format.
+    Rules(TestRulesArgs),
+}
+
+#[derive(Debug, Args)]
+struct TestRulesArgs {
+    /// Files of tests.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Run only the tests with a name that matches; may be repeated.
+    #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
+    run: Vec<Regex>,
+    /// Experimental features, comma-separated; may be repeated.
+    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
+    enable_feature: Vec<String>,
+}
+
+/// Runs unit tests and prints what promtool prints: exit code 1 for failures.
+pub(super) fn test(args: &TestArgs) -> ExitCode {
+    let TestWhat::Rules(args) = &args.what;
+    let mut out = std::io::stdout().lock();
+    let mut errors = std::io::stderr().lock();
+    match test_to(args, &mut out, &mut errors) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) | Err(_) => ExitCode::from(1),
+    }
+}
+
+/// Whether all passed.
+fn test_to(
+    args: &TestRulesArgs,
+    out: &mut dyn std::io::Write,
+    errors: &mut dyn std::io::Write,
+) -> std::io::Result<bool> {
+    let mut passed = true;
+    let wanted =
+        |name: &str| args.run.is_empty() || args.run.iter().any(|pattern| pattern.is_match(name));
+    let features = language(&args.enable_feature);
+    for file in &args.files {
+        writeln!(out, "Unit Testing:  {}", file.display())?;
+        match unit::run(file, features, &wanted) {
+            Ok(failures) if failures.is_empty() => writeln!(out, "  SUCCESS")?,
+            Ok(failures) | Err(failures) => {
+                passed = false;
+                writeln!(errors, "  FAILED:")?;
+                for failure in failures {
+                    writeln!(errors, "{failure}\n")?;
+                }
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("stint-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn checked(name: &str, yaml: &str, lint: &str) -> (Found, String, String) {
+        let folder = folder(name);
+        let file = folder.join("r.yml");
+        std::fs::write(&file, yaml).unwrap();
+        let args = CheckArgs {
+            files: vec![file],
+            lint: lint.to_owned(),
+            lint_fatal: false,
+            enable_feature: Vec::new(),
+        };
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        let found = check_to(&args, &mut out, &mut errors).unwrap();
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.display()), "")
+        };
+        std::fs::remove_dir_all(&folder).unwrap();
+        (found, text(out), text(errors))
+    }
+
+    #[test]
+    fn rule_files_are_checked_in_promtools_words() {
+        let (found, out, errors) =
+            checked("good", "groups: [{name: g, rules: [{record: a, expr: up}]}]", "all");
+        assert_eq!(found, Found::default());
+        assert_eq!((&*out, &*errors), ("Checking r.yml\n  SUCCESS: 1 rules found\n\n", ""));
+        let (found, out, errors) =
+            checked("bad", "groups: [{name: g, rules: [{record: a}]}]", "all");
+        assert!(found.mistakes);
+        assert_eq!(out, "Checking r.yml\n\n");
+        assert_eq!(
+            errors,
+            "  FAILED:\nr.yml: 1:28: group \"g\", rule 1, \"a\": field 'expr' must be set in rule\n"
+        );
+    }
+
+    #[test]
+    fn duplicates_are_found_unless_nobody_wants_to_know() {
+        let rule = "{record: a, expr: up, labels: {x: y}}";
+        let yaml = format!("groups: [{{name: g, rules: [{rule}, {rule}]}}]");
+        let (found, _, errors) = checked("twice", &yaml, "duplicate-rules");
+        assert_eq!(found, Found { mistakes: false, lint: true });
+        assert_eq!(
+            errors,
+            "  FAILED:\nlint error 1 duplicate rule(s) found.\nMetric: a\nLabel(s):\n\tx: y\nMight cause \
+             inconsistency while recording expressions\n"
+        );
+        assert_eq!(checked("none", &yaml, "none").0, Found::default());
+    }
+
+    #[test]
+    fn tests_are_chosen_by_name() {
+        let folder = folder("chosen");
+        let file = folder.join("t.yml");
+        let test = |name: &str| {
+            format!(
+                "- name: {name}\n  promql_expr_test: [{{expr: up, exp_samples: [{{value: 1}}]}}]\n"
+            )
+        };
+        std::fs::write(&file, format!("tests:\n{}{}", test("one"), test("two"))).unwrap();
+        let run = |patterns: &[&str]| {
+            let run = patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect();
+            let args = TestRulesArgs { files: vec![file.clone()], run, enable_feature: Vec::new() };
+            let (mut out, mut errors) = (Vec::new(), Vec::new());
+            let passed = test_to(&args, &mut out, &mut errors).unwrap();
+            (passed, String::from_utf8(errors).unwrap().matches("expr:").count())
+        };
+        assert_eq!(run(&[]), (false, 2));
+        assert_eq!(run(&["^t"]), (false, 1));
+        assert_eq!(run(&["three"]), (true, 0));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
