@@ -29,6 +29,9 @@ use crate::wal::log::{Log, start_record};
 use crate::wal::record::Encoder;
 use crate::wal::{HoldError, WalHold, WalId, WalPosition};
 
+/// The last millisecond of the year 9999: later samples are never taken.
+const LATEST: Timestamp = Timestamp(253_402_300_799_999);
+
 /// An open database. Cloning shares it; it is closed by [`Db::close`] or when the last clone,
 /// querier and hold are gone.
 #[derive(Clone)]
@@ -55,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) replay_from: Mutex<u64>,
     /// Bytes of the last checkpoint.
     pub(crate) checkpoint_size: Mutex<u64>,
+    /// Samples later than this are refused.
+    latest: Mutex<Timestamp>,
     /// What lay on the disk beside segments and blocks when it was looked at last.
     pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
@@ -137,6 +142,9 @@ impl Db {
     /// The next step of work that keeps the database small, if there is any at `now`: cutting
     /// blocks, truncating the log, retention, compaction. Ask again after each job.
     pub fn next_job(&self, now: Timestamp) -> Option<Job> {
+        if let Some(ahead) = self.inner.options.future_max {
+            *self.inner.latest.lock() = (now + ahead).min(LATEST);
+        }
         job::next(&self.inner, now)
     }
 
@@ -315,7 +323,7 @@ impl Inner {
         self.check_open()?;
         self.log.check_writable()?;
         let Writer { encoder, plan } = &mut *writer;
-        self.head.plan(batch, plan);
+        self.head.plan(batch, *self.latest.lock(), plan);
         let mut end = None;
         if !plan.is_empty() {
             start_record(encoder);

@@ -27,6 +27,10 @@ pub struct Options {
     /// kept only for a [`crate::WalHold`] goes first, down to a tenth of this; then the oldest
     /// blocks, the newest never.
     pub retention_bytes: Option<u64>,
+    /// Samples further ahead than this of the time that [`crate::Db::next_job`] was told last are
+    /// refused: one of them would make all that follow too old. `None`, and before the first call,
+    /// refuses only what no calendar has, from the year 10000 on.
+    pub future_max: Option<Span>,
     /// A segment of the log is closed when it has reached this many bytes.
     pub segment_bytes: u64,
     /// What was logged is summed up in a checkpoint when it has so many bytes, or as many as the
@@ -74,8 +78,9 @@ impl Default for Options {
             block_range: Span(2 * Span::HOUR.0),
             retention: Some(Span(7 * Span::DAY.0)),
             retention_bytes: None,
+            future_max: Some(Span::DAY),
             segment_bytes: 64 << 20,
-            checkpoint_bytes: 12 << 20,
+            checkpoint_bytes: 8 << 20,
             sync: SyncPolicy::Every(Span::SECOND),
             chunk_samples: 120,
             head_file_bytes: 4 << 20,

@@ -78,6 +78,7 @@ pub(super) fn open(
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),
         checkpoint_size: Mutex::new(checkpoint_size),
+        latest: Mutex::new(super::LATEST),
         usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
         late_lock: Mutex::default(),

@@ -125,6 +125,29 @@ fn samples_are_judged_as_prometheus_judges_them() {
 }
 
 #[test]
+fn what_lies_far_ahead_does_not_make_the_rest_too_old() {
+    use RejectReason::TooFarInFuture;
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let year_10000 = 253_402_300_800_000;
+    for at in [i64::MAX, year_10000] {
+        assert_eq!(append_one(&db, at, 1.0, 0), Some(TooFarInFuture));
+        assert_eq!(append_one(&db, at, 1.0, 5000), Some(TooFarInFuture));
+    }
+    let mut mixed = batch(50, 0..1);
+    mixed.out_of_order_window = Span(10);
+    mixed.push(labels("m", 1), Sample::float(Timestamp(i64::MAX), 1.0));
+    mixed.push(labels("m", 2), Sample::float(Timestamp(45), 1.0));
+    let rejected = db.append(&mixed).unwrap().rejected;
+    assert_eq!(rejected, [Rejected { row: 1, reason: TooFarInFuture }]);
+    assert!(db.next_job(Timestamp(1000)).is_none());
+    assert_eq!(append_one(&db, 1001 + Span::DAY.0, 1.0, 0), Some(TooFarInFuture));
+    assert_eq!(append_one(&db, 100, 1.0, 0), None);
+    assert_eq!(append_one(&db, 1000 + Span::DAY.0, 1.0, 0), None);
+    assert_eq!(db.stats().rejected_for(TooFarInFuture), 6);
+}
+
+#[test]
 fn bad_rows_do_not_fail_good_ones() {
     let (db, _) = open(&SimDisk::new());
     let mut mixed = batch(10, 0..2);

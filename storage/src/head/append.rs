@@ -116,6 +116,8 @@ struct Limits {
     in_order_from: Timestamp,
     /// Late samples before this are not taken at all; none are without a window.
     late_from: Option<Timestamp>,
+    /// Samples after this are not taken.
+    latest: Timestamp,
 }
 
 enum Verdict {
@@ -126,11 +128,11 @@ enum Verdict {
 }
 
 impl Head {
-    /// Decides what becomes of each row.
-    pub(crate) fn plan(&self, batch: &Batch, plan: &mut Plan) {
+    /// Decides what becomes of each row. Samples later than `latest` are refused.
+    pub(crate) fn plan(&self, batch: &Batch, latest: Timestamp, plan: &mut Plan) {
         plan.clear();
         let store = self.store.read();
-        let limits = self.limits(&store, batch);
+        let limits = self.limits(&store, batch, latest);
         let mut next_id = store.next_id;
         plan.appended.refs.reserve(batch.rows.len());
         for (number, row) in batch.rows.iter().enumerate() {
@@ -154,15 +156,19 @@ impl Head {
         }
     }
 
-    fn limits(&self, store: &Store, batch: &Batch) -> Limits {
+    fn limits(&self, store: &Store, batch: &Batch, latest: Timestamp) -> Limits {
         let newest = store.bounds.map(|(_, last)| last);
         let half_range =
             newest.map_or(Timestamp::MIN, |t| Timestamp(t.0.saturating_sub(self.range / 2)));
-        let newest = newest.or_else(|| batch.rows.iter().map(|row| row.sample.at).max());
+        let newest = newest.or_else(|| {
+            let times = batch.rows.iter().map(|row| row.sample.at);
+            times.filter(|at| *at <= latest).max()
+        });
         let window = batch.out_of_order_window;
         Limits {
             in_order_from: half_range.max(store.flushed),
             late_from: newest.filter(|_| window.0 > 0).map(|newest| newest - window),
+            latest,
         }
     }
 
@@ -340,6 +346,9 @@ fn judge(
     limits: &Limits,
     plan: &mut Plan,
 ) -> Verdict {
+    if sample.at > limits.latest {
+        return Verdict::Reject(RejectReason::TooFarInFuture);
+    }
     let series = match target {
         Some(Target::Known(slot)) => store.get(slot),
         _ => None,

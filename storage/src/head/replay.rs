@@ -20,7 +20,7 @@ use crate::wal::WalPosition;
 use crate::wal::record::{self, Item};
 
 /// Samples that are collected before they go to their series: some megabytes.
-const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 18 };
+const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 17 };
 
 /// Applies a log to an empty head.
 pub(crate) struct Replay<'a> {
@@ -86,14 +86,23 @@ impl<'a> Replay<'a> {
         payload: &[u8],
         position: WalPosition,
     ) -> DiskResult<Result<(), &'static str>> {
+        if self.window.capacity() == 0 {
+            // What is not used takes no memory, and growing step by step would take it twice.
+            self.window.reserve_exact(WINDOW + WINDOW / 4);
+        }
         let begun = self.window.len();
         let (window, items) = (&mut self.window, &mut self.items);
         let mut in_turn = false;
-        let decoded = record::decode(payload, |item| match item {
-            Item::Sample { id, sample } => window.push((id, sample)),
-            Item::Series { .. } | Item::Metadata { .. } | Item::Exemplar { .. } => items.push(item),
-            _ => in_turn = true,
-        });
+        let decoded = record::decode_apart(
+            payload,
+            |id, sample| window.push((id, sample)),
+            |item| match item {
+                Item::Series { .. } | Item::Metadata { .. } | Item::Exemplar { .. } => {
+                    items.push(item);
+                }
+                _ => in_turn = true,
+            },
+        );
         if in_turn || decoded.is_err() {
             self.window.truncate(begun);
             self.items.clear();
@@ -141,7 +150,9 @@ impl<'a> Replay<'a> {
             };
             *id = u64::from(slot);
             if known || !self.is_covered(slot as usize, position) {
-                self.window.swap(kept, row);
+                if kept < row {
+                    self.window.swap(kept, row);
+                }
                 kept += 1;
             }
         }

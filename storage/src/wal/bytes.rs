@@ -37,7 +37,18 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
+    #[inline]
     pub(crate) fn uint(&mut self) -> Option<u64> {
+        if let Some((first, rest)) = self.0.split_first()
+            && *first < 0x80
+        {
+            self.0 = rest;
+            return Some(u64::from(*first));
+        }
+        self.long_uint()
+    }
+
+    fn long_uint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -49,6 +60,7 @@ impl<'a> Reader<'a> {
         None
     }
 
+    #[inline]
     pub(crate) fn int(&mut self) -> Option<i64> {
         let value = self.uint()?;
         Some((value >> 1) as i64 ^ -((value & 1) as i64))

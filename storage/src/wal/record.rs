@@ -239,10 +239,35 @@ impl Encoder {
 ///
 /// # Errors
 /// Why the payload makes no sense; items before that place have been handed over.
-pub(crate) fn decode(payload: &[u8], mut sink: impl FnMut(Item)) -> Result<(), &'static str> {
+pub(crate) fn decode(payload: &[u8], sink: impl FnMut(Item)) -> Result<(), &'static str> {
+    let sink = std::cell::RefCell::new(sink);
+    decode_apart(
+        payload,
+        |id, sample| sink.borrow_mut()(Item::Sample { id, sample }),
+        |item| sink.borrow_mut()(item),
+    )
+}
+
+/// Like [`decode`], with the samples, which are by far the most, handed over on a way of their own:
+/// an item has room for the longest there is.
+///
+/// # Errors
+/// Like [`decode`].
+pub(crate) fn decode_apart(
+    payload: &[u8],
+    mut samples: impl FnMut(u64, Sample),
+    mut others: impl FnMut(Item),
+) -> Result<(), &'static str> {
+    const MALFORMED: &str = "malformed record";
     let mut decoder = Decoder { reader: Reader(payload), strings: Vec::new(), id: 0, at: 0 };
-    while !decoder.reader.is_empty() {
-        sink(decoder.item().ok_or("malformed record")?);
+    while let Some((tag, rest)) = decoder.reader.0.split_first() {
+        if *tag < 0x80 {
+            decoder.reader.0 = rest;
+            let sample = decoder.sample(*tag).ok_or(MALFORMED)?;
+            samples(decoder.id, sample);
+        } else {
+            others(decoder.item().ok_or(MALFORMED)?);
+        }
     }
     Ok(())
 }
@@ -268,7 +293,7 @@ impl<'a> Decoder<'a> {
     fn item(&mut self) -> Option<Item> {
         let tag = self.reader.byte()?;
         match tag {
-            0..0x80 => self.sample(tag),
+            0..0x80 => self.sample(tag).map(|sample| Item::Sample { id: self.id, sample }),
             SERIES => {
                 let id = self.relative_id()?;
                 let last_segment = self.reader.uint()?;
@@ -341,7 +366,9 @@ impl<'a> Decoder<'a> {
         Some(text)
     }
 
-    fn sample(&mut self, tag: u8) -> Option<Item> {
+    /// The sample of series `self.id` behind its tag.
+    #[inline]
+    fn sample(&mut self, tag: u8) -> Option<Sample> {
         if tag & 0x40 != 0 {
             return None;
         }
@@ -374,10 +401,7 @@ impl<'a> Decoder<'a> {
             }
             _ => float(self.reader.int()? as f64 / 1e6),
         };
-        Some(Item::Sample {
-            id: self.id,
-            sample: Sample { at: Timestamp(self.at), started, value },
-        })
+        Some(Sample { at: Timestamp(self.at), started, value })
     }
 }
 
