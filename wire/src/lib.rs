@@ -8,6 +8,7 @@
 //! blocks around both.
 
 pub mod exposition;
+pub mod otlp;
 pub mod remote_read;
 pub mod remote_write;
 pub mod snappy;
