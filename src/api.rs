@@ -26,6 +26,7 @@ use self::work::{Spent, Workers};
 use crate::config::Config;
 use crate::forward;
 use crate::metrics::Metrics;
+use crate::receive::otlp::OtlpReceiver;
 use crate::receive::remote_write::RemoteWrite;
 use crate::rules as rule;
 use crate::scrape;
@@ -41,6 +42,7 @@ pub mod forward_metrics;
 pub mod json;
 pub mod layers;
 pub mod number;
+pub mod otlp;
 mod page;
 pub mod params;
 mod query;
@@ -64,6 +66,8 @@ pub struct Options {
     pub lifecycle: bool,
     /// Whether snapshots and deletions by request are allowed.
     pub admin: bool,
+    /// Whether OTLP is accepted beside the other endpoints.
+    pub otlp: bool,
     /// Origins that browsers may send requests from; `None` for all.
     pub cors_origin: Option<Regex>,
     /// How long a client may take to send the body of a request.
@@ -114,6 +118,8 @@ pub struct Parts {
     pub receiver: Option<Arc<RemoteWrite>>,
     /// What is asked and shown, here and elsewhere.
     pub usage: Arc<usage::Observer>,
+    /// The receiver of OTLP metrics.
+    pub otlp: Arc<OtlpReceiver>,
     /// The configuration in force; swapped whole by a reload.
     pub config: Arc<RwLock<Arc<Config>>>,
     /// When the configuration was last loaded; guarded by itself.
@@ -251,6 +257,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/admin/tsdb/clean_tombstones", order(admin::clean_tombstones))
         .route("/api/v1/read", post(read::read))
         .route("/api/v1/write", post(write::write))
+        .route("/api/v1/otlp/v1/metrics", post(otlp::beside))
 }
 
 /// A question, as GET with parameters in the URL or as POST of a form.

@@ -176,7 +176,7 @@ fn parse(
 
     let cx = Context::new(files.retention.unwrap_or(Path::new("retention.toml")));
     let retention = match node::toml::parse(texts.retention.unwrap_or_default()) {
-        Ok(root) => RetentionFile::read(&cx, &root),
+        Ok(root) => RetentionFile::read(&cx, &root, environment),
         Err(errors) => {
             for error in errors {
                 cx.syntax(error);
@@ -184,6 +184,7 @@ fn parse(
             RetentionFile::default()
         }
     };
+    config.otlp.resource_attributes.clone_from(&retention.resource_attributes);
     if endpoints_are_known {
         retention.join(&cx, &mut config.remote_write);
     }
@@ -240,7 +241,6 @@ fn read_prometheus(
         config.storage = Storage::read(section);
     }
     if let Some(section) = root.section("otlp") {
-        section.cx.warn(root.position("otlp"), "`otlp` has no effect: OTLP is not received");
         config.otlp = Otlp::read(section, config.global.name_scheme);
     }
     if let Some(mut section) = root.section("runtime") {

@@ -20,10 +20,12 @@ use crate::config::{self, Config};
 use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
-use crate::receive::remote_write::{IN_FLIGHT_BYTES_MAX, RemoteWrite};
+use crate::receive::in_flight::{IN_FLIGHT_BYTES_MAX, InFlight};
+use crate::receive::otlp::OtlpReceiver;
+use crate::receive::remote_write::RemoteWrite;
 use crate::rules;
 use crate::scrape;
-use crate::server::http::{HttpOptions, HttpServer, Listeners};
+use crate::server::http::{HttpOptions, HttpServer, Listeners, Protocol};
 use crate::server::jobs::Jobs;
 use crate::server::reload::Watch;
 use crate::server::url::Locations;
@@ -33,6 +35,7 @@ mod evaluation;
 pub mod features;
 pub mod http;
 pub mod jobs;
+mod otlp;
 pub mod reload;
 mod store;
 pub mod url;
@@ -68,6 +71,7 @@ pub struct Server {
     api: Arc<Api>,
     parts: Arc<Parts>,
     http: HttpServer,
+    otlp: [HttpServer; 2],
     jobs: Jobs,
     usage: Keeper,
     reloads: mpsc::Receiver<Reload>,
@@ -134,13 +138,14 @@ impl Server {
     /// # Errors
     /// A wrong configuration or flag, an address in use, a store that cannot be opened.
     pub async fn start(flags: &Flags, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(&flags.web_listen_address).await?;
+        let listeners = Listeners::bind(&flags.web_listen_address, "web.listen-address").await?;
         let listening_on = *listeners.addresses().first().context("no address to listen on")?;
         let files = Files::find(flags, url::own_address(listening_on));
         let config = files.load().map_err(StartError::Config)?;
         let refused = |errors: Vec<String>| StartError::Config(errors.join("\n"));
         let engine_options = features::engine_options(flags, &config);
         let groups = rules::Prepared::read(&config, engine_options.features).map_err(refused)?;
+        let otlp_ports = otlp::Ports::bind(flags, &files).await?;
         let metrics = Metrics::new();
         let (api, reloads) =
             Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
@@ -150,10 +155,11 @@ impl Server {
         };
         // Before anybody is answered: without a folder there will be no server.
         let disk = store::folder(flags).await?;
-        let http = listeners.serve(options, &api::router(&api));
+        let http = listeners.serve(options, Protocol::Http1, &api::router(&api));
         for address in http.addresses() {
             tracing::info!(%address, "listening");
         }
+        let otlp_servers = otlp_ports.serve(options, &api);
 
         let (db, report) = store::open(flags, &config, &disk).await?;
         let pipeline = Pipeline::new(
@@ -162,15 +168,24 @@ impl Server {
             Limits::default(),
             &metrics,
         );
+        let in_flight = InFlight::new(IN_FLIGHT_BYTES_MAX, &metrics);
         let receiver = flags.web_enable_remote_write_receiver.then(|| {
             Arc::new(RemoteWrite::new(
                 pipeline.source("remote_write"),
                 received_late_max(&config),
-                IN_FLIGHT_BYTES_MAX,
+                Arc::clone(&in_flight),
                 &metrics,
             ))
         });
         let usage = Keeper::start(Arc::clone(&disk), &clock).await;
+        let otlp = Arc::new(OtlpReceiver::new(
+            pipeline.source("otlp"),
+            Arc::clone(&clock),
+            otlp::options(&config.otlp),
+            received_late_max(&config),
+            in_flight,
+            &metrics,
+        ));
         let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
             disk,
@@ -213,6 +228,7 @@ impl Server {
             forwarding,
             receiver,
             usage: usage.observer(),
+            otlp,
             config: Arc::new(RwLock::new(Arc::new(config))),
             config_loaded_at: RwLock::new(clock.now()),
             corruptions: (report.damage.len() + report.quarantined.len()) as u64,
@@ -222,7 +238,9 @@ impl Server {
             .config_auto_reload
             .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
         let flags = flags.clone();
-        let mut server = Self { api, parts, http, jobs, usage, reloads, flags, files, auto_reload };
+        let otlp = otlp_servers;
+        let mut server =
+            Self { api, parts, http, otlp, jobs, usage, reloads, flags, files, auto_reload };
         server.reloaded();
         server.api.set_ready(Arc::clone(&server.parts));
         tracing::info!("ready");
@@ -232,6 +250,12 @@ impl Server {
     /// The addresses that are listened on.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.http.addresses()
+    }
+
+    /// The addresses where OTLP is received over gRPC, and those over HTTP.
+    pub fn otlp_addresses(&self) -> [&[SocketAddr]; 2] {
+        let [grpc, http] = &self.otlp;
+        [grpc.addresses(), http.addresses()]
     }
 
     /// Serves until `stop` is done or a client asks to quit, then stops in order.
@@ -313,6 +337,7 @@ impl Server {
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
         }
+        self.parts.otlp.set_options(otlp::options(&config.otlp), received_late_max(&config));
         self.parts.db.set_limits(store::options(&self.flags, &config).limits());
         *self.parts.config.write() = config;
         Ok(())
@@ -351,7 +376,13 @@ impl Server {
         if in_time.is_err() {
             tracing::warn!("some scrapes could not be stored in time");
         }
-        if !self.http.stop(REQUESTS_FINISH_WITHIN).await {
+        let [grpc, otlp] = self.otlp;
+        let finished = tokio::join!(
+            self.http.stop(REQUESTS_FINISH_WITHIN),
+            grpc.stop(REQUESTS_FINISH_WITHIN),
+            otlp.stop(REQUESTS_FINISH_WITHIN),
+        );
+        if finished != (true, true, true) {
             tracing::warn!("some requests did not finish in time");
         }
         let in_time = tokio::time::timeout(RULES_FINISH_WITHIN, self.parts.rules.stop()).await;
@@ -441,6 +472,7 @@ fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::O
     Ok(api::Options {
         lifecycle: flags.web_enable_lifecycle,
         admin: flags.web_enable_admin_api,
+        otlp: flags.web_enable_otlp_receiver,
         cors_origin,
         read_timeout: flags.web_read_timeout,
         route_prefix: locations.route_prefix,

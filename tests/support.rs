@@ -1,5 +1,6 @@
 //! A server in this process, with a clock that tests move and a directory of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +48,8 @@ pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
 /// A running server.
 pub(crate) struct TestServer {
     pub(crate) url: String,
+    /// Where OTLP is received over gRPC and over HTTP, where it is.
+    pub(crate) otlp: [Option<String>; 2],
     pub(crate) clock: Arc<SimClock>,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
@@ -108,6 +111,8 @@ impl TestServer {
         let clock = Arc::new(SimClock::at(NOW));
         let server = Server::start(&flags, clock.clone()).await.unwrap();
         let url = format!("http://{}", server.addresses()[0]);
+        let url_of = |address: &SocketAddr| format!("http://{address}");
+        let otlp = server.otlp_addresses().map(|addresses| addresses.first().map(url_of));
         let (stop, stopped) = oneshot::channel();
         let (hangups, on_hangup) = mpsc::channel(1);
         let running = tokio::spawn(async move {
@@ -117,7 +122,7 @@ impl TestServer {
             server.run(stop, on_hangup).await.unwrap();
         });
         let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
-        Self { url, clock, client, stop, running, _hangups: hangups }
+        Self { url, otlp, clock, client, stop, running, _hangups: hangups }
     }
 
     /// Stops it and waits until its directory is free.

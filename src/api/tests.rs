@@ -8,6 +8,7 @@ use super::*;
 
 fn options() -> Options {
     Options {
+        otlp: false,
         lifecycle: true,
         admin: false,
         cors_origin: None,

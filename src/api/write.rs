@@ -12,7 +12,8 @@ use stint_wire::remote_write::{
 
 use super::Api;
 use super::extract::{Ready, read_body_within};
-use crate::receive::remote_write::{Answer, BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
+use crate::receive::in_flight::RETRY_AFTER_SECONDS;
+use crate::receive::remote_write::{Answer, BODY_BYTES_MAX};
 
 /// Stores what a sender sends.
 pub(super) async fn write(

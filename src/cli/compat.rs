@@ -21,9 +21,8 @@ const NO_CONSOLES: &str = "console templates are not served";
 const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 
 /// Foreign flags with the number of values they take on the command line (0 for switches).
-const FOREIGN: [(&str, usize, Fate); 45] = [
+const FOREIGN: [(&str, usize, Fate); 44] = [
     ("web.config.file", 1, Refused("TLS and authentication of the server are not supported yet")),
-    ("web.enable-otlp-receiver", 0, Refused("OTLP is not accepted yet")),
     (
         "web.remote-write-receiver.accepted-protobuf-messages",
         1,

@@ -72,6 +72,22 @@ pub struct Flags {
     #[arg(long = "web.enable-remote-write-receiver")]
     pub web_enable_remote_write_receiver: bool,
 
+    /// Accept OTLP metrics on /api/v1/otlp/v1/metrics.
+    #[arg(long = "web.enable-otlp-receiver")]
+    pub web_enable_otlp_receiver: bool,
+
+    /// Where to accept OTLP metrics over gRPC, such as 0.0.0.0:4317; may be repeated. Nowhere by
+    /// default, but on the loopback address where no configuration file is given.
+    #[arg(long = "otlp.grpc-listen-address", value_name = "HOST:PORT",
+          value_parser = parse_address)]
+    pub otlp_grpc_listen_address: Vec<String>,
+
+    /// Where to accept OTLP metrics over HTTP, such as 0.0.0.0:4318; may be repeated. Nowhere by
+    /// default, but on the loopback address where no configuration file is given.
+    #[arg(long = "otlp.http-listen-address", value_name = "HOST:PORT",
+          value_parser = parse_address)]
+    pub otlp_http_listen_address: Vec<String>,
+
     /// Origins that browsers may send requests from, as an anchored regular expression.
     #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*")]
     pub web_cors_origin: String,
@@ -190,6 +206,9 @@ impl Flags {
             ("web.enable-lifecycle", self.web_enable_lifecycle.to_string()),
             ("web.enable-admin-api", self.web_enable_admin_api.to_string()),
             ("web.enable-remote-write-receiver", self.web_enable_remote_write_receiver.to_string()),
+            ("web.enable-otlp-receiver", self.web_enable_otlp_receiver.to_string()),
+            ("otlp.grpc-listen-address", self.otlp_grpc_listen_address.join(",")),
+            ("otlp.http-listen-address", self.otlp_http_listen_address.join(",")),
             ("web.cors.origin", self.web_cors_origin.clone()),
             ("storage.tsdb.path", self.storage_path.display().to_string()),
             ("storage.tsdb.retention.time", retention),

@@ -126,7 +126,7 @@ fn external_labels(
 }
 
 /// Replaces `$name` and `${name}` in `text` as Go's `os.Expand` does; `$$` stands for a dollar.
-fn expand(text: &str, value_of: &mut dyn FnMut(&str) -> String) -> String {
+pub(super) fn expand(text: &str, value_of: &mut dyn FnMut(&str) -> String) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {

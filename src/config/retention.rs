@@ -4,12 +4,14 @@ use stint_model::labels::NameScheme;
 use stint_model::{Labels, Span};
 
 use super::decode::{Context, Section};
+use super::global::Environment;
 use super::node::{Node, Position};
 use super::policy::{
     Aggregate, Class, HistogramRule, Quota, interval, read_aggregates, read_classes,
     read_histograms, read_quotas,
 };
 use super::remote_write::RemoteWrite;
+use super::storage::resource_attributes;
 use super::usage::Usage;
 
 /// What is kept here.
@@ -72,6 +74,8 @@ impl Budget {
 pub(super) struct RetentionFile {
     pub(super) retention: Option<Retention>,
     pub(super) usage: Usage,
+    /// Set on what every OTLP resource tells of itself.
+    pub(super) resource_attributes: Vec<(String, String)>,
     budget: BudgetKeys,
     endpoints: Vec<Endpoint>,
 }
@@ -102,8 +106,12 @@ struct Endpoint {
 }
 
 impl RetentionFile {
-    pub(super) fn read(cx: &Context, root: &Node) -> Self {
+    pub(super) fn read(cx: &Context, root: &Node, environment: Environment<'_>) -> Self {
         let mut root = Section::open(cx, root, "");
+        let resource_attributes = root
+            .section("otlp")
+            .map(|section| resource_attributes(section, environment))
+            .unwrap_or_default();
         let retention = root.section("retention").map(|mut section| {
             let default = Retention::default();
             let retention = Retention {
@@ -126,7 +134,7 @@ impl RetentionFile {
             section.finish();
         }
         root.finish();
-        Self { retention, usage, budget, endpoints }
+        Self { retention, usage, resource_attributes, budget, endpoints }
     }
 
     /// Gives each endpoint its labels and its budget; an endpoint named here must exist.

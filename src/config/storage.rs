@@ -4,6 +4,7 @@ use stint_model::Span;
 use stint_model::labels::NameScheme;
 
 use super::decode::{Section, is_off};
+use super::global::{Environment, expand};
 use super::node::{Kind, Node};
 use super::retention::Retention;
 
@@ -47,6 +48,8 @@ pub struct Otlp {
     pub label_name_underscore_sanitization: bool,
     /// Whether runs of underscores in label names stay.
     pub label_name_preserve_multiple_underscores: bool,
+    /// Attributes that every resource gets, over its own of the same name (`retention.toml`).
+    pub resource_attributes: Vec<(String, String)>,
 }
 
 impl Default for Otlp {
@@ -61,6 +64,7 @@ impl Default for Otlp {
             promote_scope_metadata: false,
             label_name_underscore_sanitization: true,
             label_name_preserve_multiple_underscores: true,
+            resource_attributes: Vec::new(),
         }
     }
 }
@@ -142,6 +146,7 @@ impl Otlp {
                 "label_name_preserve_multiple_underscores",
                 default.label_name_preserve_multiple_underscores,
             ),
+            resource_attributes: Vec::new(),
         };
         let all = otlp.promote_all_resource_attributes;
         if all && !otlp.promote_resource_attributes.is_empty() {
@@ -167,6 +172,37 @@ impl Otlp {
         section.finish();
         otlp
     }
+}
+
+/// `otlp.resource_attributes` of `retention.toml`: `${NAME}` stands for a variable of the
+/// environment. An attribute whose variable is not set is left out, with a warning.
+pub(super) fn resource_attributes(
+    mut section: Section<'_>,
+    environment: Environment<'_>,
+) -> Vec<(String, String)> {
+    let mut attributes = Vec::new();
+    for (key, value) in section.pairs("resource_attributes") {
+        let mut unset = None;
+        let value = expand(value, &mut |name| {
+            environment(name).filter(|value| !value.is_empty()).unwrap_or_else(|| {
+                unset = Some(name.to_owned());
+                String::new()
+            })
+        });
+        match unset {
+            None => attributes.push((key.text.clone(), value)),
+            Some(name) => {
+                let attribute = &key.text;
+                let message = format!(
+                    "resource attribute `{attribute}` is left out: the environment variable \
+                     `{name}` is not set"
+                );
+                section.cx.warn(key.at, message);
+            }
+        }
+    }
+    section.finish();
+    attributes
 }
 
 /// A list of attribute names: trimmed, never empty, each once.

@@ -218,13 +218,6 @@ fn prometheus_words_are_used_for_what_prometheus_refuses() {
 }
 
 #[test]
-fn the_section_for_otlp_is_said_to_have_no_effect() {
-    let config = yml("otlp: {promote_resource_attributes: [a]}\n");
-    assert!(config.warnings[0].message.contains("`otlp` has no effect"));
-    assert_eq!(config.warnings[0].line, 1);
-}
-
-#[test]
 fn queue_keys_without_effect_are_named() {
     let config = yml("
 remote_write:

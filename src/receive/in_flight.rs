@@ -7,6 +7,11 @@ use prometheus::IntGauge;
 
 use crate::metrics::{Metrics, int_gauge};
 
+/// Memory for all requests that are being received: the largest one always fits.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// When a sender that was refused for want of room may try again, in seconds.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// Room for the bytes of requests that are read, decoded and stored right now.
 #[derive(Debug)]
 pub struct InFlight {

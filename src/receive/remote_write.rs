@@ -17,21 +17,16 @@ use stint_wire::remote_write::{Version, check_encoding};
 use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited, decompressed_bytes};
 
 use self::buffers::{Buffers, Spare};
-use self::cache::{LabelKey, RefCache};
 use self::request::{LabelError, ReadError, Request};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
+use crate::receive::cache::{LabelKey, RefCache};
 use crate::receive::in_flight::{Full, Held, InFlight};
 
 mod buffers;
-mod cache;
 mod request;
 
 /// Largest compressed body; no block that is longer can be valid.
 pub const BODY_BYTES_MAX: usize = DECOMPRESSED_BYTES_MAX;
-/// Memory for all requests that are being received: the largest one always fits.
-pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
-/// When a sender that was refused for want of room may try again, in seconds.
-pub const RETRY_AFTER_SECONDS: u64 = 5;
 /// Series of one generation of the handle cache, about 30 MB of memory.
 const CACHED_SERIES_MAX: usize = 1 << 20;
 /// Refusals of one kind that an answer names; the others are counted.
@@ -74,18 +69,18 @@ pub struct RemoteWrite {
 
 impl RemoteWrite {
     /// A receiver that stores through `appender`, samples late by at most `out_of_order_window`
-    /// among them, and takes `in_flight_bytes_max` of memory at most.
+    /// among them, and takes its memory from `in_flight`.
     pub fn new(
         appender: Arc<dyn Appender>,
         out_of_order_window: Span,
-        in_flight_bytes_max: usize,
+        in_flight: Arc<InFlight>,
         metrics: &Metrics,
     ) -> Self {
         let registry = metrics.registry();
         Self {
             appender,
             out_of_order_window: AtomicI64::new(out_of_order_window.0),
-            in_flight: InFlight::new(in_flight_bytes_max, metrics),
+            in_flight,
             cache: RefCache::new(CACHED_SERIES_MAX),
             spare: Spare::default(),
             requests: counter_vec(

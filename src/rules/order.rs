@@ -64,8 +64,8 @@ fn metrics_read<'a>(expr: &'a Expr, names: &mut Vec<&'a str>) -> bool {
 }
 
 fn metric_of(selector: &VectorSelector) -> Option<&str> {
-    if !selector.name.is_empty() {
-        return Some(&selector.name);
+    if let Some(name) = selector.name.as_deref().filter(|name| !name.is_empty()) {
+        return Some(name);
     }
     let mut names = selector.matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME);
     let matcher = names.next()?;

@@ -12,9 +12,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
@@ -31,6 +31,20 @@ pub struct HttpOptions {
     pub read_timeout: Duration,
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    Http1,
+    /// HTTP/2 without TLS and from the first byte on, as gRPC speaks it.
+    Http2,
+}
+
+/// Requests at the same time on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 32;
+/// How long the other side of a silent connection of HTTP/2 may take to show that it is there.
+const PING_WITHIN: Duration = Duration::from_secs(20);
+
 /// Sockets that are listened on and not served yet.
 pub struct Listeners {
     listeners: Vec<TcpListener>,
@@ -38,11 +52,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on all `addresses` (`host:port`, port 0 for any).
+    /// Listens on all `addresses` (`host:port`, port 0 for any), which the flag `flag` gives.
     ///
     /// # Errors
     /// Names the address that cannot be listened on.
-    pub async fn bind(addresses: &[String]) -> anyhow::Result<Self> {
+    pub async fn bind(addresses: &[String], flag: &str) -> anyhow::Result<Self> {
         let mut bound = Self { listeners: Vec::new(), addresses: Vec::new() };
         for address in addresses {
             let listener = TcpListener::bind(address.as_str()).await.map_err(|error| {
@@ -52,7 +66,7 @@ impl Listeners {
                 };
                 anyhow::anyhow!(
                     "cannot listen on {address}: {error}; {hint} choose another address with \
-                     --web.listen-address"
+                     --{flag}"
                 )
             })?;
             let address = listener.local_addr().context("cannot read the address listened on")?;
@@ -68,13 +82,14 @@ impl Listeners {
     }
 
     /// Serves `router` on all of them.
-    pub fn serve(self, options: HttpOptions, router: &Router) -> HttpServer {
+    pub fn serve(self, options: HttpOptions, protocol: Protocol, router: &Router) -> HttpServer {
         let slots = Arc::new(Semaphore::new(options.connections_max as usize));
         let (stopping, stopped) = watch::channel(false);
         for listener in self.listeners {
             let acceptor = Acceptor {
                 slots: Arc::clone(&slots),
                 read_timeout: options.read_timeout,
+                protocol,
                 router: router.clone(),
                 stopped: stopped.clone(),
             };
@@ -112,6 +127,7 @@ impl HttpServer {
 struct Acceptor {
     slots: Arc<Semaphore>,
     read_timeout: Duration,
+    protocol: Protocol,
     router: Router,
     stopped: watch::Receiver<bool>,
 }
@@ -138,21 +154,48 @@ impl Acceptor {
     fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
         let router = self.router.clone();
         let read_timeout = self.read_timeout;
+        let protocol = self.protocol;
         let mut stopped = self.stopped.clone();
         tokio::spawn(async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot switch off delays on a connection");
             }
             let service = service_fn(move |request| answer(router.clone(), request));
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(read_timeout);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            let outcome = tokio::select! {
-                outcome = connection.as_mut() => outcome,
-                () = raised(&mut stopped) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let outcome = match protocol {
+                Protocol::Http1 => {
+                    let mut builder = http1::Builder::new();
+                    builder.timer(TokioTimer::new()).header_read_timeout(read_timeout);
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    let mut connection = std::pin::pin!(connection);
+                    tokio::select! {
+                        outcome = connection.as_mut() => outcome,
+                        () = raised(&mut stopped) => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    }
+                }
+                Protocol::Http2 => {
+                    // One that says nothing at all takes no place for long.
+                    let speaks = tokio::time::timeout(read_timeout, stream.readable()).await;
+                    if !matches!(speaks, Ok(Ok(()))) {
+                        return;
+                    }
+                    let mut builder = http2::Builder::new(TokioExecutor::new());
+                    builder
+                        .timer(TokioTimer::new())
+                        .max_concurrent_streams(STREAMS_MAX)
+                        .keep_alive_interval(read_timeout)
+                        .keep_alive_timeout(PING_WITHIN);
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    let mut connection = std::pin::pin!(connection);
+                    tokio::select! {
+                        outcome = connection.as_mut() => outcome,
+                        () = raised(&mut stopped) => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    }
                 }
             };
             if let Err(error) = outcome {

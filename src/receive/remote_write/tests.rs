@@ -4,6 +4,7 @@ use stint_wire::remote_write::{v1, v2};
 use stint_wire::snappy::compress_into;
 
 use super::*;
+use crate::receive::in_flight::IN_FLIGHT_BYTES_MAX;
 
 /// Numbers series by their labels, can forget them, and rejects values below zero.
 #[derive(Default)]
@@ -51,7 +52,8 @@ const ROOM: usize = 1 << 20;
 fn receiver() -> (Arc<Store>, RemoteWrite, Metrics) {
     let store = Arc::new(Store::default());
     let metrics = Metrics::new();
-    let receiver = RemoteWrite::new(store.clone(), Span(7), ROOM, &metrics);
+    let receiver =
+        RemoteWrite::new(store.clone(), Span(7), InFlight::new(ROOM, &metrics), &metrics);
     (store, receiver, metrics)
 }
 
@@ -282,7 +284,8 @@ fn a_small_message_that_stands_for_very_much_is_refused() {
     let store = Arc::new(Store::default());
     let metrics = Metrics::new();
     let room = IN_FLIGHT_BYTES_MAX;
-    let receiver = RemoteWrite::new(store.clone(), Span(7), room, &metrics);
+    let receiver =
+        RemoteWrite::new(store.clone(), Span(7), InFlight::new(room, &metrics), &metrics);
     // Longer than anything that is stored: each series is left out by itself.
     let answer = receive(&receiver, V2, "snappy", &body_of_one_symbol(1 << 18, 100));
     assert_eq!(answer.status, 400);

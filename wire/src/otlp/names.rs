@@ -41,7 +41,7 @@ pub(super) enum Kind {
 #[error("the name {0:?} has no letter or digit that a name can be made of")]
 pub(super) struct EmptyName(String);
 
-const UNITS: [(&str, &str); 29] = [
+const UNITS: [(&str, &str); 25] = [
     ("d", "days"),
     ("h", "hours"),
     ("min", "minutes"),
@@ -58,10 +58,6 @@ const UNITS: [(&str, &str); 29] = [
     ("MBy", "megabytes"),
     ("GBy", "gigabytes"),
     ("TBy", "terabytes"),
-    ("KB", "kilobytes"),
-    ("MB", "megabytes"),
-    ("GB", "gigabytes"),
-    ("TB", "terabytes"),
     ("m", "meters"),
     ("V", "volts"),
     ("A", "amperes"),
@@ -128,7 +124,10 @@ pub(super) fn unit_name(unit: &str, strategy: Strategy) -> String {
     } else {
         (main.into_owned(), per)
     };
-    if main.is_empty() || per.is_empty() { main + &per } else { format!("{main}_{per}") }
+    let both =
+        if main.is_empty() || per.is_empty() { main + &per } else { format!("{main}_{per}") };
+    let both = both.strip_prefix('_').unwrap_or(&both);
+    both.strip_suffix('_').unwrap_or(both).to_owned()
 }
 
 /// The name of a metric.
@@ -150,9 +149,7 @@ pub(super) fn metric_name<'n>(
         }
         Strategy::None => Cow::Borrowed(name),
     };
-    let nothing =
-        if strategy.escapes() { made.bytes().all(|byte| byte == b'_') } else { made.is_empty() };
-    if nothing {
+    if is_nothing(&made, name, strategy.escapes()) {
         return Err(EmptyName(name.to_owned()));
     }
     if strategy.escapes() && made.starts_with(|c: char| c.is_ascii_digit()) {
@@ -161,18 +158,27 @@ pub(super) fn metric_name<'n>(
     Ok(made)
 }
 
+/// Whether escaping has left nothing of a name that was more before.
+fn is_nothing(made: &str, name: &str, escapes: bool) -> bool {
+    made.is_empty() || escapes && made != name && made.bytes().all(|byte| byte == b'_')
+}
+
 fn words_and_suffixes(name: &str, unit: &str, kind: Kind) -> String {
     let mut words: Vec<&str> =
         name.split(|c| !is_plain(c)).filter(|word| !word.is_empty()).collect();
     let (main, per) = unit_words(unit);
     let (main, per) = (clean_unit(&main), clean_unit(&per));
+    let is_new = |word: &&str| !word.is_empty() && !words.contains(word);
+    let main = Some(&*main).filter(is_new);
+    let per =
+        Some(per.strip_suffix('_').unwrap_or(&per)).filter(|word| *word != "per").filter(is_new);
     // Without the underscore at its end where something follows.
-    let main = if per.is_empty() { &*main } else { main.trim_end_matches('_') };
-    let mut units = [main, &per].into_iter().filter(|word| !word.is_empty());
-    let first = units.next().filter(|word| !words.contains(word));
-    let second = units.next().filter(|word| !words.contains(word));
-    words.extend(first);
-    words.extend(second);
+    let main = main.map(|main| match per {
+        Some(_) => main.strip_suffix('_').unwrap_or(main),
+        None => main,
+    });
+    words.extend(main.filter(|word| !word.is_empty()));
+    words.extend(per);
     let suffix = match kind {
         Kind::Counter => Some("total"),
         Kind::Gauge if unit == "1" => Some("ratio"),
@@ -258,7 +264,7 @@ pub(super) fn label_name(key: &str, style: LabelStyle) -> Result<Cow<'_, str>, E
     if reserved {
         made = format!("__{made}__");
     }
-    if made.bytes().all(|byte| byte == b'_') {
+    if is_nothing(&made, key, true) {
         return Err(EmptyName(key.to_owned()));
     }
     if made.starts_with(|c: char| c.is_ascii_digit()) {
@@ -293,7 +299,9 @@ mod tests {
             ("total.of.bytes", "By", Kind::Counter, "of_bytes_total"),
             ("__a..b__", "", Kind::Other, "a_b"),
             ("5xx", "", Kind::Counter, "_5xx_total"),
-            ("speed", "m/s²", Kind::Gauge, "speed_meters_per_s_"),
+            ("speed", "m/s²", Kind::Gauge, "speed_meters_per_s"),
+            ("angle", "°/°", Kind::Gauge, "angle"),
+            ("size", "KB", Kind::Gauge, "size_KB"),
             ("x", "ms", Kind::Other, "x_milliseconds"),
         ] {
             assert_eq!(name(text, unit, kind), expected);
@@ -318,7 +326,7 @@ mod tests {
     fn of_some_names_nothing_is_left() {
         for (text, strategy) in [
             ("...", Strategy::UnderscoresAndSuffixes),
-            ("___", Strategy::Underscores),
+            ("-_-", Strategy::Underscores),
             ("", Strategy::Suffixes),
             ("", Strategy::None),
         ] {

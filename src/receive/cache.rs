@@ -104,7 +104,7 @@ impl RefCache {
         LabelKey::of(xxhash_rust::xxh3::xxh3_128_with_seed(label_bytes, self.seed))
     }
 
-    /// The key of labels given as text, for version 2.0, whose encoding differs between requests.
+    /// The key of labels given as text, for what is not encoded alike in each request.
     pub(super) fn key_of_labels(&self, labels: &[(&str, &str)]) -> LabelKey {
         let mut hasher = Xxh3::with_seed(self.seed);
         for (name, value) in labels {

@@ -1,0 +1,390 @@
+//! The receiver of OTLP metrics.
+//!
+//! Data points that cannot be stored never take the others with them: the sender is told how many
+//! were rejected and why, as the protocol has it, and does not send them again. Only what may
+//! succeed later is answered so that it is sent again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use stint_model::{
+    AppendError, Appender, Batch, Clock, Exemplars, RejectReason, Row, SeriesKey, Span,
+};
+use stint_wire::otlp::answer::{Code, Encoding, Partial};
+use stint_wire::otlp::{self, Options, TranslateError, Warning};
+
+use self::compression::{Compression, DecompressError};
+use self::delta::Streams;
+use self::gather::{Gather, Pending};
+use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
+use crate::receive::cache::{LabelKey, RefCache};
+use crate::receive::in_flight::{Held, InFlight, RETRY_AFTER_SECONDS};
+use crate::receive::meter::{Meter, MeterError};
+
+pub mod compression;
+mod delta;
+mod gather;
+
+#[cfg(test)]
+mod tests;
+
+/// Largest message, before and after decompression.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Largest message in JSON, which takes many times its size while it is read.
+const JSON_BYTES_MAX: usize = 6 << 20;
+/// Series of one generation of the handle cache, about 8 MB of memory.
+const CACHED_SERIES_MAX: usize = 1 << 18;
+/// Reasons that an answer names.
+const NAMED_MAX: usize = 5;
+
+/// How the body of a request is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Of the message.
+    pub encoding: Encoding,
+    /// Of the bytes.
+    pub compression: Compression,
+}
+
+/// What a sender is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Everything is stored, but for what is told.
+    Stored(Option<Partial>),
+    /// Nothing is stored, nor would it be next time.
+    Refused {
+        /// Why, in a word.
+        code: Code,
+        /// Why.
+        message: String,
+    },
+    /// Nothing is stored; it may be sent again after so many seconds.
+    Later {
+        /// Why.
+        message: String,
+        /// When.
+        seconds: u64,
+    },
+}
+
+impl Answer {
+    fn refused(code: Code, message: &dyn std::fmt::Display) -> Self {
+        Self::Refused { code, message: message.to_string() }
+    }
+
+    /// Nothing was stored, which may be otherwise soon.
+    pub fn later(message: &dyn std::fmt::Display) -> Self {
+        Self::Later { message: message.to_string(), seconds: RETRY_AFTER_SECONDS }
+    }
+
+    /// For counters.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Stored(None) => "stored",
+            Self::Stored(Some(_)) => "partial",
+            Self::Refused { .. } => "refused",
+            Self::Later { .. } => "later",
+        }
+    }
+}
+
+/// The receiver.
+pub struct OtlpReceiver {
+    appender: Arc<dyn Appender>,
+    clock: Arc<dyn Clock>,
+    options: RwLock<Arc<Options>>,
+    /// In milliseconds; replaced by a reload.
+    out_of_order_window: AtomicI64,
+    in_flight: Arc<InFlight>,
+    cache: RefCache,
+    streams: Mutex<Streams>,
+    requests: IntCounterVec,
+    warnings: IntCounterVec,
+    rejected: IntCounter,
+    shown_streams: IntGauge,
+}
+
+impl OtlpReceiver {
+    /// A receiver that stores through `appender`, samples late by at most `out_of_order_window`
+    /// among them, and takes its memory from `in_flight`.
+    pub fn new(
+        appender: Arc<dyn Appender>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        out_of_order_window: Span,
+        in_flight: Arc<InFlight>,
+        metrics: &Metrics,
+    ) -> Self {
+        let registry = metrics.registry();
+        Self {
+            appender,
+            clock,
+            options: RwLock::new(Arc::new(options)),
+            out_of_order_window: AtomicI64::new(out_of_order_window.0),
+            in_flight,
+            cache: RefCache::new(CACHED_SERIES_MAX),
+            streams: Mutex::default(),
+            requests: counter_vec(
+                registry,
+                "stint_receive_otlp_requests_total",
+                "Received OTLP requests by what became of them.",
+                &["outcome"],
+            ),
+            warnings: counter_vec(
+                registry,
+                "prometheus_api_otlp_translation_warnings_total",
+                "Oddities in received OTLP metrics that cost nothing.",
+                &["category"],
+            ),
+            rejected: counter(
+                registry,
+                "stint_receive_otlp_rejected_points_total",
+                "Received OTLP data points that were not stored.",
+            ),
+            shown_streams: int_gauge(
+                registry,
+                "stint_receive_otlp_delta_streams",
+                "Series whose differences are summed up.",
+            ),
+        }
+    }
+
+    /// Takes what a reload changed.
+    pub fn set_options(&self, options: Options, out_of_order_window: Span) {
+        *self.options.write() = Arc::new(options);
+        self.out_of_order_window.store(out_of_order_window.0, Ordering::Relaxed);
+    }
+
+    /// A place for one more request, to be grown by the bytes of its body as they come.
+    pub fn enter(&self) -> Held {
+        self.in_flight.enter()
+    }
+
+    /// Counts an answer that was found without the body.
+    pub fn count(&self, answer: Answer) -> Answer {
+        self.requests.with_label_values(&[answer.outcome()]).inc();
+        answer
+    }
+
+    /// Stores what a request holds, whose body is accounted for in `held`. Blocks while it is
+    /// written.
+    pub fn receive(&self, content: Content, body: &[u8], mut held: Held) -> Answer {
+        let answer = self.message(content, body, &mut held).unwrap_or_else(|answer| answer);
+        if let Answer::Stored(Some(partial)) = &answer {
+            self.rejected.inc_by(partial.rejected_points);
+            tracing::debug!(
+                points = partial.rejected_points,
+                reason = partial.message,
+                "some data points were not stored"
+            );
+        }
+        self.count(answer)
+    }
+
+    fn message(&self, content: Content, body: &[u8], held: &mut Held) -> Result<Answer, Answer> {
+        let largest = match content.encoding {
+            Encoding::Protobuf => MESSAGE_BYTES_MAX,
+            Encoding::Json => JSON_BYTES_MAX,
+        };
+        let message =
+            compression::decompress(content.compression, body, largest, held).map_err(|error| {
+                match error {
+                    DecompressError::Full(full) => Answer::later(&full),
+                    DecompressError::TooLarge(_) => {
+                        Answer::refused(Code::ResourceExhausted, &error)
+                    }
+                    DecompressError::Damaged(..) => Answer::refused(Code::InvalidArgument, &error),
+                }
+            })?;
+        match content.encoding {
+            Encoding::Protobuf => self.store(&message, held),
+            Encoding::Json => {
+                let room = message.len().saturating_mul(otlp::json::EXPANSION);
+                held.grow(room).map_err(|full| Answer::later(&full))?;
+                let message = otlp::json::to_protobuf(&message)
+                    .map_err(|error| Answer::refused(Code::InvalidArgument, &error))?;
+                self.store(&message, held)
+            }
+        }
+    }
+
+    fn store(&self, message: &[u8], held: &mut Held) -> Result<Answer, Answer> {
+        let options = Arc::clone(&self.options.read());
+        let mut meter = Meter::new(held);
+        let mut gathered = self.gather(message, &options, &mut meter, None)?;
+        for (warning, count) in &gathered.warnings {
+            self.warnings.with_label_values(&[warning.as_str()]).inc_by(*count);
+        }
+        let mut tally = Tally::new(&mut gathered);
+        // Held until the sums are stored, so that two requests cannot both add to the same ones.
+        let mut streams = gathered.has_deltas().then(|| self.streams.lock());
+        let mut sums = delta::Sums::default();
+        let forgotten = self.append(gathered, streams.as_deref(), &mut sums, &mut tally)?;
+        if !forgotten.is_empty() {
+            // Handles may become unknown at any time: the same series again, with labels.
+            let again = self.gather(message, &options, &mut meter, Some(forgotten))?;
+            let mut same = delta::Sums::default();
+            let left = self.append(again, streams.as_deref(), &mut same, &mut tally)?;
+            if !left.is_empty() {
+                return Err(Answer::refused(Code::Internal, &"a series vanished twice"));
+            }
+        }
+        if let Some(streams) = &mut streams {
+            streams.commit(sums, self.clock.now());
+            self.shown_streams.set(streams.len() as i64);
+        }
+        Ok(tally.answer())
+    }
+
+    /// Translates a message; series other than those `wanted`, where it is given, are left out.
+    fn gather<'g>(
+        &'g self,
+        message: &[u8],
+        options: &Options,
+        meter: &'g mut Meter<'_>,
+        wanted: Option<HashSet<LabelKey>>,
+    ) -> Result<Gathered, Answer> {
+        let mut gather = Gather::new(&self.cache, meter, wanted);
+        match otlp::translate(message, options, &mut gather) {
+            Ok(()) => Ok(Gathered::new(gather)),
+            Err(TranslateError::Sink(MeterError::Full(full))) => Err(Answer::later(&full)),
+            Err(TranslateError::Sink(MeterError::TooLarge(error))) => {
+                Err(Answer::refused(Code::ResourceExhausted, &error))
+            }
+            Err(TranslateError::Decode(_)) if message.is_empty() => Ok(Gathered::new(gather)),
+            Err(error @ TranslateError::Decode(_)) => {
+                Err(Answer::refused(Code::InvalidArgument, &error))
+            }
+        }
+    }
+
+    /// Appends what was gathered. Returns the series whose handles mean nothing any more.
+    fn append(
+        &self,
+        mut gathered: Gathered,
+        streams: Option<&Streams>,
+        sums: &mut delta::Sums,
+        tally: &mut Tally,
+    ) -> Result<HashSet<LabelKey>, Answer> {
+        if let Some(streams) = streams {
+            gathered.rows.retain_mut(|row| match sums.add(streams, row) {
+                Ok(()) => true,
+                Err(reason) => {
+                    tally.refused(row.point, || reason.to_string());
+                    false
+                }
+            });
+        }
+        let mut batch = Batch {
+            rows: Vec::with_capacity(gathered.rows.len()),
+            exemplars: Vec::new(),
+            metadata: gathered.metadata,
+            out_of_order_window: Span(self.out_of_order_window.load(Ordering::Relaxed)),
+        };
+        let mut origins = Vec::with_capacity(gathered.rows.len());
+        for (at, row) in gathered.rows.into_iter().enumerate() {
+            if !row.exemplars.is_empty() {
+                batch.exemplars.push(Exemplars { row: at, exemplars: row.exemplars });
+            }
+            origins.push((row.key, row.point));
+            batch.rows.push(Row { series: row.series, sample: row.sample });
+        }
+        if batch.rows.is_empty() && batch.metadata.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let outcome = self.appender.append(&batch).map_err(|error| failed(&error))?;
+        let mut forgotten = HashSet::new();
+        for rejected in &outcome.rejected {
+            let Some((key, point)) = origins.get(rejected.row) else { continue };
+            if rejected.reason == RejectReason::UnknownSeries {
+                forgotten.insert(*key);
+                continue;
+            }
+            tally.refused(*point, || {
+                let row = batch.rows.get(rejected.row);
+                let at = row.map(|row| row.sample.at).unwrap_or_default();
+                match row.map(|row| &row.series) {
+                    Some(SeriesKey::Labels(labels)) => {
+                        format!("{}: series {labels} at {at}", rejected.reason)
+                    }
+                    Some(SeriesKey::Known(_)) | None => format!("{} at {at}", rejected.reason),
+                }
+            });
+        }
+        for ((key, _), reference) in origins.iter().zip(&outcome.refs) {
+            if let Some(reference) = reference
+                && !forgotten.contains(key)
+            {
+                self.cache.put(*key, *reference);
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+/// The batch as a whole was not stored; all of it may be sent again.
+fn failed(error: &AppendError) -> Answer {
+    Answer::later(error)
+}
+
+/// What a message becomes, in order of time.
+struct Gathered {
+    rows: Vec<Pending>,
+    metadata: Vec<(String, stint_model::Metadata)>,
+    warnings: Vec<(Warning, u64)>,
+    refused_points: u64,
+    reasons: Vec<String>,
+}
+
+impl Gathered {
+    fn new(gather: Gather<'_, '_>) -> Self {
+        let Gather { mut rows, metadata, warnings, refused_points, reasons, .. } = gather;
+        // Points of one series may stand in any order.
+        if !rows.is_sorted_by_key(|row| row.sample.at) {
+            rows.sort_by_key(|row| row.sample.at);
+        }
+        Self { rows, metadata, warnings, refused_points, reasons }
+    }
+
+    fn has_deltas(&self) -> bool {
+        self.rows.iter().any(|row| row.is_delta)
+    }
+}
+
+/// What became of a message's data points.
+struct Tally {
+    /// Points that were refused as a whole while they were translated.
+    untranslated: u64,
+    /// Points of which a row was refused later.
+    points: HashSet<u32>,
+    reasons: Vec<String>,
+}
+
+impl Tally {
+    fn new(gathered: &mut Gathered) -> Self {
+        Self {
+            untranslated: gathered.refused_points,
+            points: HashSet::new(),
+            reasons: std::mem::take(&mut gathered.reasons),
+        }
+    }
+
+    /// A row of `point` was refused; `None` is no data point, and nobody misses it.
+    fn refused(&mut self, point: Option<u32>, reason: impl FnOnce() -> String) {
+        let Some(point) = point else { return };
+        if self.points.insert(point) && self.reasons.len() < NAMED_MAX {
+            self.reasons.push(reason());
+        }
+    }
+
+    fn answer(self) -> Answer {
+        let rejected_points = self.untranslated + self.points.len() as u64;
+        if rejected_points == 0 {
+            return Answer::Stored(None);
+        }
+        Answer::Stored(Some(Partial { rejected_points, message: self.reasons.join("; ") }))
+    }
+}

@@ -1,0 +1,135 @@
+//! Compressed bodies, within bounds.
+
+use std::io::Read;
+
+use crate::receive::in_flight::{Full, Held};
+
+/// How the bytes of a body are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950, which HTTP calls `deflate`.
+    Deflate,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// By its name in `Content-Encoding` or `grpc-encoding`.
+    pub fn of(name: &str) -> Option<Self> {
+        match name {
+            "" | "identity" => Some(Self::Identity),
+            "gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
+            "zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// The names that [`Compression::of`] knows.
+pub const NAMES: &str = "gzip, deflate, zstd";
+
+/// Why a body cannot be decompressed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecompressError {
+    #[error(transparent)]
+    Full(#[from] Full),
+    #[error("the message is longer than {0} bytes; send fewer data points at once")]
+    TooLarge(usize),
+    #[error("the body is not valid {0:?}: {1}")]
+    Damaged(Compression, std::io::Error),
+}
+
+/// Output is gathered in pieces of this, each with room for it.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What a body of at most `bytes_max` holds; takes room in `held` for what is longer than the body.
+pub(super) fn decompress<'b>(
+    compression: Compression,
+    body: &'b [u8],
+    bytes_max: usize,
+    held: &mut Held,
+) -> Result<std::borrow::Cow<'b, [u8]>, DecompressError> {
+    let source: Box<dyn Read + 'b> = match compression {
+        Compression::Identity if body.len() > bytes_max => {
+            return Err(DecompressError::TooLarge(bytes_max));
+        }
+        Compression::Identity => return Ok(body.into()),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
+        Compression::Deflate => Box::new(flate2::read::ZlibDecoder::new(body)),
+        Compression::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(body);
+            Box::new(decoder.map_err(|error| DecompressError::Damaged(compression, error))?)
+        }
+    };
+    read(source, bytes_max, held)
+        .map(Into::into)
+        .map_err(|error| error.unwrap_or_else(|error| DecompressError::Damaged(compression, error)))
+}
+
+/// Reads to the end. The inner error is one of reading.
+fn read(
+    mut source: impl Read,
+    bytes_max: usize,
+    held: &mut Held,
+) -> Result<Vec<u8>, Result<DecompressError, std::io::Error>> {
+    let mut message = Vec::new();
+    loop {
+        held.grow(PIECE_BYTES).map_err(|full| Ok(full.into()))?;
+        let piece = source.by_ref().take(PIECE_BYTES as u64);
+        let mut piece = piece;
+        let bytes = piece.read_to_end(&mut message).map_err(Err)?;
+        if message.len() > bytes_max {
+            return Err(Ok(DecompressError::TooLarge(bytes_max)));
+        }
+        if bytes < PIECE_BYTES {
+            return Ok(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::receive::in_flight::InFlight;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn every_compression_comes_back_within_bounds() {
+        let room = InFlight::new(4 << 20, &Metrics::new());
+        let bytes = vec![7; 300_000];
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&bytes).unwrap();
+        let bodies = [
+            (Compression::Identity, bytes.clone()),
+            (Compression::Gzip, gzip(&bytes)),
+            (Compression::Deflate, zlib.finish().unwrap()),
+            (Compression::Zstd, zstd::encode_all(&*bytes, 1).unwrap()),
+        ];
+        for (compression, body) in bodies {
+            let read =
+                |max| decompress(compression, &body, max, &mut room.enter()).map(|m| m.len());
+            assert_eq!(read(bytes.len()).unwrap(), bytes.len(), "{compression:?}");
+            assert!(matches!(read(bytes.len() - 1), Err(DecompressError::TooLarge(_))));
+        }
+        let bomb = gzip(&vec![0; 8 << 20]);
+        let outcome = decompress(Compression::Gzip, &bomb, 32 << 20, &mut room.enter());
+        assert!(matches!(outcome, Err(DecompressError::Full(_))), "bounded by the room there is");
+        for compression in [Compression::Gzip, Compression::Deflate, Compression::Zstd] {
+            let outcome = decompress(compression, b"no such thing", 1 << 20, &mut room.enter());
+            assert!(matches!(outcome, Err(DecompressError::Damaged(..))), "{compression:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Rows of a message, gathered before they are stored.
+
+use std::collections::HashSet;
+
+use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesKey};
+use stint_wire::otlp::{Row, Sink, Warning};
+
+use super::NAMED_MAX;
+use crate::receive::cache::{LabelKey, RefCache};
+use crate::receive::meter::{LABEL_BYTES_MAX, Meter, MeterError, text_bytes};
+
+/// A row that is to be stored.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) key: LabelKey,
+    pub(super) series: SeriesKey,
+    pub(super) point: Option<u32>,
+    pub(super) sample: Sample,
+    pub(super) is_delta: bool,
+    pub(super) exemplars: Vec<Exemplar>,
+}
+
+/// Gathers rows, within the room that a request has.
+pub(super) struct Gather<'g, 'h> {
+    cache: &'g RefCache,
+    meter: &'g mut Meter<'h>,
+    /// The only series that count, and none of which has a handle.
+    wanted: Option<HashSet<LabelKey>>,
+    families: HashSet<String>,
+    pub(super) rows: Vec<Pending>,
+    pub(super) metadata: Vec<(String, Metadata)>,
+    pub(super) warnings: Vec<(Warning, u64)>,
+    pub(super) refused_points: u64,
+    pub(super) reasons: Vec<String>,
+}
+
+impl<'g, 'h> Gather<'g, 'h> {
+    pub(super) fn new(
+        cache: &'g RefCache,
+        meter: &'g mut Meter<'h>,
+        wanted: Option<HashSet<LabelKey>>,
+    ) -> Self {
+        Self {
+            cache,
+            meter,
+            wanted,
+            families: HashSet::new(),
+            rows: Vec::new(),
+            metadata: Vec::new(),
+            warnings: Vec::new(),
+            refused_points: 0,
+            reasons: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Gather<'_, '_> {
+    type Error = MeterError;
+
+    fn family(&mut self, name: &str, metadata: Metadata) -> Result<(), MeterError> {
+        if self.wanted.is_some() || self.families.contains(name) {
+            return Ok(());
+        }
+        let text = name.len() + metadata.help.len() + metadata.unit.len();
+        self.meter.count(2 * (size_of::<(String, Metadata)>() + text) + name.len())?;
+        self.families.insert(name.to_owned());
+        self.metadata.push((name.to_owned(), metadata));
+        Ok(())
+    }
+
+    fn row(&mut self, row: Row<'_>) -> Result<(), MeterError> {
+        let bytes = text_bytes(row.labels);
+        if bytes > LABEL_BYTES_MAX {
+            // A point with several rows counts once all the same: the others are as long.
+            let points = u64::from(row.point.is_some());
+            self.refused(points, &format!("labels of {bytes} bytes, more than {LABEL_BYTES_MAX}"));
+            return Ok(());
+        }
+        let exemplars = row.exemplars.iter().map(|exemplar| exemplar.labels.size_bytes());
+        let exemplars: usize = exemplars.map(|text| 2 * (size_of::<Exemplar>() + text)).sum();
+        self.meter.count(size_of::<Pending>() + bytes + exemplars)?;
+        self.meter.sample(&row.sample)?;
+        let key = self.cache.key_of_labels(row.labels);
+        let known = match &self.wanted {
+            Some(wanted) if !wanted.contains(&key) => return Ok(()),
+            Some(_) => None,
+            None => self.cache.get(&key),
+        };
+        let series = match known {
+            Some(reference) => SeriesKey::Known(reference),
+            None => SeriesKey::Labels(Labels::from_pairs(row.labels.iter().copied())),
+        };
+        self.rows.push(Pending {
+            key,
+            series,
+            point: row.point,
+            sample: row.sample,
+            is_delta: row.is_delta,
+            exemplars: row.exemplars,
+        });
+        Ok(())
+    }
+
+    fn refused(&mut self, points: u64, reason: &str) {
+        self.refused_points += points;
+        if points > 0 && self.reasons.len() < NAMED_MAX {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+
+    fn warning(&mut self, warning: Warning) {
+        match self.warnings.iter_mut().find(|(known, _)| *known == warning) {
+            Some((_, count)) => *count += 1,
+            None => self.warnings.push((warning, 1)),
+        }
+    }
+}
