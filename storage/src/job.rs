@@ -170,6 +170,8 @@ pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
         .or_else(write_chunks)
         .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
         .or_else(|| expired(db, now))
+        // Behind what makes room, which it may lack.
+        .or_else(|| checkpoint_is_due(db, jobs.flushed).then_some(Kind::Checkpoint))
         .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))
         .or_else(|| db.blocks.needs_sweep().then_some(Kind::Sweep))?;
     Some(Job { db: Arc::clone(db), kind })
@@ -183,8 +185,12 @@ fn next_for_head(db: &Inner, flushed: Option<Flushed>) -> Option<Kind> {
         let oldest = db.head.pins().oldest();
         return oldest.is_none_or(|pin| pin >= flushed.pin).then_some(Kind::Truncate(flushed));
     }
-    let cut = db.head.due_cut().map(|before| Kind::Flush { before });
-    cut.or_else(|| checkpoint::is_due(db).then_some(Kind::Checkpoint))
+    db.head.due_cut().map(|before| Kind::Flush { before })
+}
+
+/// A flush that is not finished ends with a checkpoint of its own.
+fn checkpoint_is_due(db: &Inner, flushed: Option<Flushed>) -> bool {
+    flushed.is_none() && db.log.read_only_reason().is_none() && checkpoint::is_due(db)
 }
 
 /// Blocks that are older than the retention, or too many bytes.

@@ -46,6 +46,8 @@ impl Begun {
         db.head.turn_chunks();
         while db.head.write_chunks(&*db.disk).is_ok_and(|more| more) {}
         db.disk.sync_dir(Path::new(arena::DIR))?;
+        // So that appends do not wait for much of it when the segment is closed.
+        db.log.sync()?;
         let (number, next_id, flushed) = {
             // Between two batches: each is in a segment before, or not at all in a state so far.
             let _writer = db.writer();

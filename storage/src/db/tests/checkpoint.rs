@@ -118,3 +118,20 @@ fn a_damaged_file_of_the_head_costs_the_chunks_that_it_hits() {
     let (_, report) = open(&disk);
     assert_eq!(report.damage, [], "nothing refers to that file any more");
 }
+
+#[test]
+fn what_makes_room_comes_before_a_checkpoint() {
+    let disk = SimDisk::new();
+    let options = Options { checkpoint_bytes: 1, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    for at in 0..60 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    run_jobs(&db, 6000);
+    assert!(db.stats().blocks > 1);
+    for at in 600..640 {
+        db.append(&batch(at * 10, 0..3)).unwrap();
+    }
+    db.set_limits(Limits { retention_bytes: Some(1), ..db.options().limits() });
+    assert_eq!(run_jobs(&db, 6400)[..2], ["retain", "checkpoint"]);
+}
