@@ -13,6 +13,7 @@ use crate::block::BlockError;
 use crate::codec::varint::{self, Reader};
 use crate::codec::{Corruption, crc};
 use crate::disk::{self, Disk, DiskResult};
+use crate::query::columns::forget_reset;
 
 /// Name of the file inside a block's directory.
 pub const TOMBSTONES_FILE: &str = "tombstones";
@@ -136,7 +137,8 @@ impl Tombstones {
     }
 }
 
-/// Removes the samples inside `ranges`, which are in order, from row `first` on.
+/// Removes the samples inside `ranges`, which are in order, from row `first` on. Nothing is known
+/// about resets of what follows a removed sample.
 pub fn remove_ranges(ranges: &[TimeRange], first: usize, columns: &mut Columns) {
     let deleted = |time: Timestamp| {
         let next = ranges.partition_point(|range| range.end <= time);
@@ -147,15 +149,21 @@ pub fn remove_ranges(ranges: &[TimeRange], first: usize, columns: &mut Columns) 
         return;
     }
     let mut kept = first;
+    let mut follows_removed = false;
     let mut histograms = std::mem::take(&mut columns.histograms).into_iter().peekable();
     for row in 0..columns.times.len() {
         let histogram = histograms.next_if(|(at, _)| *at == row);
         let Some(time) = columns.times.get(row).copied() else { break };
         if row >= first && deleted(time) {
+            follows_removed = true;
             continue;
         }
         let target = if row < first { row } else { kept };
+        let joint = columns.histograms.len();
         columns.histograms.extend(histogram.map(|(_, histogram)| (target, histogram)));
+        if std::mem::take(&mut follows_removed) {
+            forget_reset(columns, joint);
+        }
         if row >= first {
             columns.times.swap(kept, row);
             columns.values.swap(kept, row);
@@ -176,6 +184,8 @@ mod tests {
     use crate::codec::chunk::tests::{assert_same, columns};
     use crate::disk::sim::SimDisk;
     use proptest::prelude::*;
+    use std::sync::Arc;
+    use stint_model::histogram::ResetHint;
 
     fn range(start: i64, end: i64) -> TimeRange {
         TimeRange::new(Timestamp(start), Timestamp(end))
@@ -225,6 +235,7 @@ mod tests {
             }
             let mut expected = Columns::default();
             let mut histograms = columns.histograms.iter();
+            let mut follows_removed = false;
             for (row, time) in columns.times.iter().enumerate() {
                 let histogram =
                     histograms.as_slice().first().filter(|(at, _)| *at == row).cloned();
@@ -232,10 +243,17 @@ mod tests {
                     histograms.next();
                 }
                 if row >= first && tombstones.of(1).iter().any(|range| range.contains(*time)) {
+                    follows_removed = true;
                     continue;
                 }
+                let is_known = !std::mem::take(&mut follows_removed);
                 match histogram {
-                    Some((_, histogram)) => expected.push_histogram(*time, histogram),
+                    Some((_, mut histogram)) => {
+                        if !is_known && histogram.reset_hint() != ResetHint::Gauge {
+                            Arc::make_mut(&mut histogram).set_reset_hint(ResetHint::Unknown);
+                        }
+                        expected.push_histogram(*time, histogram);
+                    }
                     None => expected.push_float(*time, columns.values[row]),
                 }
                 if let Some(start) = columns.starts.get(row) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stint_model::histogram::ResetHint;
 use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
 
 use super::arena::{Arena, Bytes, Place};
@@ -261,9 +262,18 @@ impl MemSeries {
             snapshot.open = Some((self.open.copy(), open));
         }
         if let Some(all) = self.late() {
-            let late = all.inside(range);
-            let late = late.filter(|late| late.commit <= commit && !self.is_deleted(late, commit));
-            snapshot.late = late.map(|late| all.sample(late)).collect();
+            let mut follows_deleted = false;
+            for late in all.inside(range).filter(|late| late.commit <= commit) {
+                if self.is_deleted(late, commit) {
+                    follows_deleted = true;
+                    continue;
+                }
+                let mut sample = all.sample(late);
+                if std::mem::take(&mut follows_deleted) {
+                    forget_reset(&mut sample);
+                }
+                snapshot.late.push(sample);
+            }
         }
         let deleted = self.deleted().iter();
         let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
@@ -302,6 +312,15 @@ impl MemSeries {
         } else {
             rare.deleted.shrink_to_fit();
         }
+    }
+}
+
+/// Forgets what is known about resets of a sample whose predecessor is gone.
+fn forget_reset(sample: &mut Sample) {
+    if let Value::Histogram(histogram) = &mut sample.value
+        && histogram.reset_hint() == ResetHint::Reset
+    {
+        Arc::make_mut(histogram).set_reset_hint(ResetHint::Unknown);
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn append(to: &mut Columns, from: &Columns) {
 
 /// Forgets what is known about resets of histogram number `number`, if there is one, since the sample
 /// before it is not the one that it was compared with. A gauge stays one.
-fn forget_reset(columns: &mut Columns, number: usize) {
+pub(crate) fn forget_reset(columns: &mut Columns, number: usize) {
     if let Some((_, histogram)) = columns.histograms.get_mut(number)
         && matches!(histogram.reset_hint(), ResetHint::Reset | ResetHint::NotReset)
     {

@@ -97,3 +97,38 @@ fn values_are_the_same_by_their_bits() {
     twice.rows.extend(row(600, sum(f64::NAN)).rows);
     assert_eq!(rejected(&db, &twice), None);
 }
+
+#[test]
+fn nothing_is_known_about_resets_after_a_deleted_sample() {
+    use ResetHint::{Gauge, Reset, Unknown};
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let hints = |db: &Db| stored(db).iter().map(Histogram::reset_hint).collect::<Vec<_>>();
+    for (at, hint) in [
+        (10, ResetHint::Unknown),
+        (20, ResetHint::Reset),
+        (30, ResetHint::Reset),
+        (40, ResetHint::Reset),
+        (50, ResetHint::Gauge),
+    ] {
+        assert_eq!(rejected(&db, &row(at, counted(100, hint))), None);
+    }
+    // Late, and judged by their own.
+    assert_eq!(rejected(&db, &row(2, counted(100, ResetHint::Reset))), None);
+    assert_eq!(rejected(&db, &row(4, counted(100, ResetHint::Reset))), None);
+    let delete = |db: &Db, at: i64| {
+        let range = TimeRange::new(Timestamp(at), Timestamp(at + 1));
+        db.delete_series(&[Selector::default()], range).unwrap();
+    };
+    for at in [2, 20] {
+        delete(&db, at);
+    }
+    assert_eq!(hints(&db), [Unknown, Unknown, Unknown, Reset, Gauge], "in the head");
+    assert_eq!(append_one(&db, 3000, 0.0, 0), None);
+    run_jobs(&db, 3000);
+    delete(&db, 30);
+    let all = [Unknown, Unknown, Unknown, Gauge];
+    assert_eq!(hints(&db), all, "in a block");
+    db.clean_tombstones().unwrap();
+    assert_eq!(hints(&db), all, "rewritten");
+}
