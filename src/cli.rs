@@ -40,6 +40,8 @@ enum Command {
     Check(check::CheckArgs),
     Inspect(inspect::InspectArgs),
     Query(query::QueryArgs),
+    /// Works with rules: computes recording rules over stored history.
+    Rules(rules::RulesArgs),
     /// Runs unit tests.
     Test(rules::TestArgs),
 }
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Inspect(args)) => return inspect::run(args),
+        Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Test(args)) => return rules::test(args),
     };
     match outcome {

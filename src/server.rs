@@ -149,17 +149,13 @@ impl Server {
         let metrics = Metrics::new();
         let (api, reloads) =
             Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
-        let options = HttpOptions {
-            connections_max: flags.web_max_connections,
-            read_timeout: flags.web_read_timeout.to_std(),
-        };
         // Before anybody is answered: without a folder there will be no server.
         let disk = store::folder(flags).await?;
-        let http = listeners.serve(options, Protocol::Http1, &api::router(&api));
+        let http = listeners.serve(http_options(flags), Protocol::Http1, &api::router(&api));
         for address in http.addresses() {
             tracing::info!(%address, "listening");
         }
-        let otlp_servers = otlp_ports.serve(options, &api);
+        let otlp_servers = otlp_ports.serve(http_options(flags), &api);
 
         let (db, report) = store::open(flags, &config, &disk).await?;
         let pipeline = Pipeline::new(
@@ -234,9 +230,7 @@ impl Server {
             corruptions: (report.damage.len() + report.quarantined.len()) as u64,
             flags: flags.to_map(),
         });
-        let auto_reload = flags
-            .config_auto_reload
-            .then(|| Watch::new(&files, flags.config_auto_reload_interval.to_std()));
+        let auto_reload = watch(flags, &files);
         let flags = flags.clone();
         let otlp = otlp_servers;
         let mut server =
@@ -453,6 +447,20 @@ fn log_reload(outcome: &Result<(), String>) {
 
 fn received_late_max(config: &Config) -> Span {
     config.storage.out_of_order_time_window.unwrap_or(RECEIVED_LATE_MAX)
+}
+
+/// How many clients there may be, and how patient the server is with them.
+fn http_options(flags: &Flags) -> HttpOptions {
+    HttpOptions {
+        connections_max: flags.web_max_connections,
+        read_timeout: flags.web_read_timeout.to_std(),
+    }
+}
+
+/// Who notices changes of the files, where that is wanted.
+fn watch(flags: &Flags, files: &Files) -> Option<Watch> {
+    let every = flags.config_auto_reload_interval.to_std();
+    flags.config_auto_reload.then(|| Watch::new(files, every))
 }
 
 fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::Options> {

@@ -7,15 +7,43 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use regex::Regex;
-use stint_model::Span;
 use stint_model::labels::NameScheme;
+use stint_model::{Span, Timestamp};
 use stint_promql::parse;
 
 use crate::rules::spec::{self, GroupSpec, Reading};
 use crate::rules::unit;
 
+mod backfill;
+
 /// Exit code of what is allowed and yet looks wrong, where that is to count.
 const EXIT_LINT: u8 = 3;
+
+/// Works with rules.
+#[derive(Debug, Args)]
+pub(super) struct RulesArgs {
+    #[command(subcommand)]
+    what: RulesWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum RulesWhat {
+    /// Computes recording rules over stored history.
+    Backfill(backfill::BackfillArgs),
+}
+
+/// Runs the command.
+pub(super) fn run(args: &RulesArgs) -> anyhow::Result<()> {
+    match &args.what {
+        RulesWhat::Backfill(args) => backfill::run(args),
+    }
+}
+
+/// A time for people.
+fn shown(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.as_ms())
+        .map_or_else(|_| at.to_string(), |time| time.to_string())
+}
 
 /// Which rule files to check, and how.
 #[derive(Debug, Args)]
