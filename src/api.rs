@@ -21,6 +21,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 
 use self::error::ApiError;
+use self::notifications::Notifications;
 use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
 use crate::config::Config;
@@ -37,10 +38,12 @@ mod budget;
 pub mod error;
 mod exemplars;
 pub mod extract;
+mod features;
 mod federate;
 pub mod forward_metrics;
 pub mod json;
 pub mod layers;
+pub mod notifications;
 pub mod number;
 pub mod otlp;
 mod page;
@@ -167,6 +170,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// When the server was started.
     pub started_at: Timestamp,
+    /// What the operator should know.
+    pub notifications: Notifications,
     phase: AtomicU8,
     parts: OnceLock<Arc<Parts>>,
     reload: mpsc::Sender<Reload>,
@@ -185,7 +190,10 @@ impl Api {
         let started_at = clock.now();
         let phase = AtomicU8::new(Phase::Starting as u8);
         let parts = OnceLock::new();
-        let api = Self { options, clock, metrics, started_at, phase, parts, reload, quit };
+        let notifications = Notifications::default();
+        notifications.begin(notifications::STARTING, started_at);
+        let api =
+            Self { options, clock, metrics, started_at, notifications, phase, parts, reload, quit };
         (Arc::new(api), reloads)
     }
 
@@ -209,6 +217,7 @@ impl Api {
         let is_starting = self.parts.set(parts).is_ok()
             && self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if is_starting {
+            self.notifications.end(notifications::STARTING);
             self.metrics.ready.set(1);
         }
     }
@@ -224,6 +233,7 @@ impl Api {
     pub fn set_stopping(&self) {
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
         self.metrics.ready.set(0);
+        self.notifications.begin(notifications::STOPPING, self.clock.now());
     }
 }
 
@@ -242,6 +252,9 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/alerts", get(rules::alerts))
         .route("/api/v1/alertmanagers", get(rules::alertmanagers))
         .route("/api/v1/status/budget", get(budget::budget))
+        .route("/api/v1/features", get(features::features))
+        .route("/api/v1/notifications", get(notifications::notifications))
+        .route("/api/v1/notifications/live", get(notifications::live))
         .route("/api/v1/status/buildinfo", get(status::build_info))
         .route("/api/v1/status/config", get(status::config))
         .route("/api/v1/status/flags", get(status::flags))
@@ -251,6 +264,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/targets", get(targets::targets))
         .route("/api/v1/targets/metadata", get(targets::target_metadata))
         .route("/api/v1/scrape_pools", get(targets::scrape_pools))
+        .route("/api/v1/scrape_pools/config", get(targets::scrape_pool_config))
         .route("/api/v1/metadata", get(targets::metadata))
         .route("/api/v1/admin/tsdb/snapshot", order(admin::snapshot))
         .route("/api/v1/admin/tsdb/delete_series", order(admin::delete_series))

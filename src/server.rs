@@ -12,6 +12,7 @@ use stint_promql::Engine;
 use tokio::sync::mpsc;
 
 use crate::api::forward_metrics;
+use crate::api::notifications::RELOAD_FAILED;
 use crate::api::store_metrics::StoreMetrics;
 use crate::api::work::Workers;
 use crate::api::{self, Api, Parts, Reload};
@@ -346,6 +347,7 @@ impl Server {
             }
             Err(errors) => {
                 self.api.metrics.config_reload_successful.set(0);
+                self.api.notifications.begin(RELOAD_FAILED, self.api.clock.now());
                 Err(errors.join("\n"))
             }
         }
@@ -359,6 +361,7 @@ impl Server {
         let now = self.api.clock.now();
         *self.parts.config_loaded_at.write() = now;
         self.api.metrics.config_reload_successful.set(1);
+        self.api.notifications.end(RELOAD_FAILED);
         self.api.metrics.config_reload_success_seconds.set(now.as_secs_f64());
     }
 

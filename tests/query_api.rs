@@ -160,6 +160,16 @@ async fn the_configuration_is_reloaded_as_a_whole_or_not_at_all() {
     assert_eq!(server.get("/api/v1/status/config").await.data(), shown);
     let info: Json = server.get("/api/v1/status/runtimeinfo").await.data();
     assert_eq!(info["reloadConfigSuccess"], json!(false));
+    let told = server.get("/api/v1/notifications").await.data();
+    assert_eq!(told[0]["text"], "Configuration reload has failed.", "{told}");
+    assert_eq!(told[0]["active"], json!(true));
+    std::fs::write(&file, "scrape_configs:\n- job_name: x\n").unwrap();
+    assert_eq!(server.post("/-/reload", &[]).await.status, 200);
+    assert_eq!(server.get("/api/v1/notifications").await.data(), json!([]));
+    let pool = server.get("/api/v1/scrape_pools/config?scrapePool=x").await.data();
+    assert_eq!(pool["yaml"], "job_name: x\n");
+    assert_eq!(server.get("/api/v1/scrape_pools/config?scrapePool=y").await.status, 400);
+    assert_eq!(server.get("/api/v1/scrape_pools/config").await.status, 400);
     server.stop().await;
 }
 
@@ -170,6 +180,10 @@ async fn flags_are_shown_by_name() {
     let flags = server.get("/api/v1/status/flags").await.data();
     assert_eq!(flags["query.timeout"], "1m30s");
     assert_eq!(flags["web.enable-admin-api"], "false");
+    let features = server.get("/api/v1/features").await.data();
+    assert_eq!(features["api"]["admin"], json!(false));
+    assert_eq!(features["promql_functions"]["rate"], json!(true));
+    assert_eq!(features["promql_functions"]["info"], json!(false));
     server.stop().await;
 }
 

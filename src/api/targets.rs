@@ -36,6 +36,26 @@ pub(super) async fn scrape_pools(Ready(parts): Ready) -> Reply {
 }
 
 #[derive(Serialize)]
+struct PoolConfigJson {
+    yaml: String,
+}
+
+/// The part of the configuration in force that makes a pool, without its secrets.
+pub(super) async fn scrape_pool_config(
+    Ready(parts): Ready,
+    params: Params,
+) -> Result<Reply, ApiError> {
+    let Some(pool) = params.get("scrapePool") else {
+        return Err(ApiError::bad_data("no scrapePool parameter provided"));
+    };
+    let config = Arc::clone(&parts.config.read());
+    let yaml = config.shown_job(pool).ok_or_else(|| {
+        ApiError::invalid_parameter("scrapePool", format!("unknown scrape pool {pool:?}"))
+    })?;
+    Ok(Reply::json(&PoolConfigJson { yaml }))
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TargetsJson<'a> {
     active_targets: Vec<ActiveJson<'a>>,

@@ -25,6 +25,30 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The part of `prometheus.yml` that is the scrape job of this name, in the same style.
+    pub fn shown_job(&self, name: &str) -> Option<String> {
+        job(&self.text, name)
+    }
+}
+
+fn job(text: &str, name: &str) -> Option<String> {
+    let root = yaml::parse(text).ok()?;
+    let Kind::List(jobs) = &entry(&root, "scrape_configs")?.kind else { return None };
+    let is_name = |job: &&Node| {
+        let found = entry(job, "job_name").map(|node| &node.kind);
+        matches!(found, Some(Kind::Scalar(text)) if text == name)
+    };
+    let mut out = String::new();
+    write_node(&mut out, jobs.iter().find(is_name)?, 0);
+    Some(out)
+}
+
+fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let Kind::Map(entries) = &node.kind else { return None };
+    entries.iter().find(|(found, _)| found.text == key).map(|(_, value)| value)
+}
+
 /// Writes a value at the beginning of a line.
 fn write_node(out: &mut String, node: &Node, indent: usize) {
     match &node.kind {
@@ -133,6 +157,14 @@ mod tests {
         let mut out = String::new();
         write_node(&mut out, &yaml::parse(text).unwrap(), 0);
         out
+    }
+
+    #[test]
+    fn a_job_is_shown_by_its_name() {
+        let text = "scrape_configs:\n- job_name: a\n- {job_name: b, basic_auth: {password: p}}\n";
+        let expected = "job_name: b\nbasic_auth:\n  password: <secret>\n";
+        assert_eq!(job(text, "b").as_deref(), Some(expected));
+        assert_eq!(job(text, "c"), None);
     }
 
     #[test]

@@ -257,7 +257,9 @@ impl Evaluator<'_> {
         };
         match question {
             Question::Quantile(quantile) => {
-                if let Some(forced) = forced {
+                // Quantiles outside have an answer before the buckets are looked at.
+                let is_inside = (0.0..=1.0).contains(&quantile.at(at));
+                if let Some(forced) = forced.filter(|_| is_inside) {
                     let time = self.steps.at(at);
                     let known = forcings.entry(name.to_owned()).or_insert(Forcing {
                         forced,
