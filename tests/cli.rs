@@ -64,19 +64,18 @@ async fn inspect_verifies_what_a_server_left_and_names_what_was_damaged_since() 
     let report: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(report["verified"]["findings"], serde_json::json!([]));
 
-    // A clean stop leaves nothing in the log that would be read: all is in a block.
-    let blocks = std::fs::read_dir(dir.path().join("data/blocks")).unwrap();
-    let block = blocks.map(|entry| entry.unwrap().path()).min().unwrap();
-    let files = std::fs::read_dir(&block).unwrap().map(|entry| entry.unwrap().path());
-    let largest = |path: &std::path::PathBuf| std::fs::metadata(path).unwrap().len();
-    let file = files.max_by_key(largest).unwrap();
+    // A clean stop leaves nothing in the log that would be read: all is in its checkpoint.
+    let files = std::fs::read_dir(dir.path().join("data/wal")).unwrap();
+    let mut files = files.map(|entry| entry.unwrap().path());
+    let is_checkpoint = |path: &std::path::PathBuf| path.to_string_lossy().contains("checkpoint.");
+    let file = files.find(is_checkpoint).unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let (code, told) = inspect(&["--verify"]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("damaged: blocks/"), "{told}");
+    assert!(told.contains("damaged: wal/checkpoint."), "{told}");
 }
 
 #[test]
