@@ -38,6 +38,9 @@ pub struct Budget {
     pub points_per_minute: Option<u64>,
     /// One scrape of each target is forwarded per this interval; `None` = every scrape.
     pub interval: Option<Span>,
+    /// Whether the limits are written for this endpoint alone. Others that send to the same account
+    /// share what is written for all.
+    pub is_own: bool,
     /// Part of `series`, from 0 to 1, that only the first class may use.
     pub reserve: f64,
     /// In order of importance; a series belongs to the first class that selects it, and to an
@@ -158,6 +161,10 @@ impl RetentionFile {
                 None => self.budget.clone(),
             };
             remote.budget = keys.resolve(is_grafana_cloud(&remote.url));
+            let is_own = |own: &Endpoint| {
+                own.budget.series.is_some() || own.budget.points_per_minute.is_some()
+            };
+            remote.budget.is_own = remote.budget.is_limited() && own.is_some_and(is_own);
         }
     }
 }
@@ -231,6 +238,7 @@ impl BudgetKeys {
             series,
             points_per_minute: points,
             interval: interval.filter(|interval| *interval > Span::ZERO),
+            is_own: false,
             reserve: self.reserve.unwrap_or(free.reserve),
             classes: self.classes.unwrap_or_default(),
             quotas: self.quotas.unwrap_or_default(),

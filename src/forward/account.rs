@@ -84,6 +84,34 @@ impl Account {
     }
 }
 
+/// The endpoints, with what is written for all divided among those that send to the same account:
+/// together they have one budget. What is written for one of them alone is its own, and the others
+/// have the rest.
+pub fn divided(endpoints: &[RemoteWrite]) -> Vec<RemoteWrite> {
+    let mut accounts: BTreeMap<Account, Vec<&RemoteWrite>> = BTreeMap::new();
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.budget.is_limited()) {
+        accounts.entry(Account::of(endpoint)).or_default().push(endpoint);
+    }
+    let mut all = endpoints.to_vec();
+    for endpoint in all.iter_mut().filter(|it| it.budget.is_limited() && !it.budget.is_own) {
+        let Some(peers) = accounts.get(&Account::of(endpoint)) else { continue };
+        let (own, sharing): (Vec<&RemoteWrite>, Vec<_>) =
+            peers.iter().copied().partition(|peer| peer.budget.is_own);
+        if peers.len() < 2 {
+            continue;
+        }
+        let part = |whole: Option<u64>, of: fn(&RemoteWrite) -> Option<u64>| {
+            let taken = own.iter().filter_map(|peer| of(peer)).fold(0, u64::saturating_add);
+            whole.map(|whole| (whole.saturating_sub(taken) / sharing.len().max(1) as u64).max(1))
+        };
+        let budget = &endpoint.budget;
+        let series = part(budget.series, |peer| peer.budget.series);
+        let points = part(budget.points_per_minute, |peer| peer.budget.points_per_minute);
+        (endpoint.budget.series, endpoint.budget.points_per_minute) = (series, points);
+    }
+    all
+}
+
 /// The names of endpoints that have budgets and share an account, by account.
 pub fn shared(endpoints: &[RemoteWrite]) -> Vec<Vec<&str>> {
     let mut names: BTreeMap<Account, Vec<&str>> = BTreeMap::new();
@@ -108,6 +136,8 @@ pub enum Past {
     Own,
     /// Nothing: its directory belonged to another account.
     New,
+    /// Nothing, but others that send to its account have, and may have used its part.
+    Others,
 }
 
 /// Sees to it that the directory of `config` holds the state of its account, as far as there is
@@ -163,6 +193,24 @@ pub fn claim(
     account.write(disk, &dir)?;
     disk.sync_dir(above)?;
     Ok(past)
+}
+
+/// Whether one of `peers` has a ledger.
+///
+/// # Errors
+/// The disk failed.
+pub fn has_ledger(disk: &dyn Disk, peers: &[String]) -> Result<bool, DiskError> {
+    for peer in peers {
+        let entries = match disk.list(&directory(peer)) {
+            Ok(entries) => entries,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        if entries.iter().any(|entry| LEDGER.first() == Some(&entry.name.as_str())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn has_state(disk: &dyn Disk, dir: &Path) -> Result<bool, DiskError> {
@@ -240,6 +288,32 @@ mod tests {
         let all =
             [budgeted("a", "1"), budgeted("b", "2"), budgeted("c", "1"), config("d", URL, "1")];
         assert_eq!(shared(&all), [["a", "c"]]);
+    }
+
+    #[test]
+    fn endpoints_for_one_account_divide_what_is_written_for_all() {
+        let of = |name: &str, user: &str, budget: &Budget| RemoteWrite {
+            budget: budget.clone(),
+            ..config(name, URL, user)
+        };
+        let free = Budget::free_tier();
+        let series = |all: &[RemoteWrite]| -> Vec<(Option<u64>, Option<u64>)> {
+            let divided = divided(all);
+            divided.iter().map(|it| (it.budget.series, it.budget.points_per_minute)).collect()
+        };
+        let (all, half) = ((Some(10_000), Some(10_000)), (Some(5_000), Some(5_000)));
+        let pair = [of("a", "1", &free), of("b", "1", &free), of("c", "2", &free)];
+        assert_eq!(series(&pair), [half, half, all]);
+        let own = Budget { series: Some(4_000), is_own: true, ..free.clone() };
+        let own = Budget { points_per_minute: Some(7_000), ..own };
+        let three = [of("a", "1", &free), of("b", "1", &own), of("c", "1", &free)];
+        let rest = (Some(3_000), Some(1_500));
+        assert_eq!(series(&three), [rest, (Some(4_000), Some(7_000)), rest]);
+        let greedy = Budget { series: Some(20_000), ..own };
+        let none = (Some(1), Some(3_000));
+        assert_eq!(series(&[of("a", "1", &free), of("b", "1", &greedy)])[0], none);
+        let open = of("d", "1", &Budget::default());
+        assert_eq!(series(&[of("a", "1", &free), open])[0], all, "what has no budget takes none");
     }
 
     fn put(disk: &Arc<dyn Disk>, name: &str, file: &str, text: &str) {

@@ -81,6 +81,8 @@ struct Running {
 pub struct Prepared {
     endpoints: Vec<(Arc<RemoteWrite>, Arc<dyn Transport>)>,
     names: Vec<String>,
+    /// Names of those that share an account.
+    shared: Vec<Vec<String>>,
     external_labels: Labels,
 }
 
@@ -106,7 +108,7 @@ impl Manager {
         let external_labels = config.global.external_labels.clone();
         let mut endpoints = Vec::new();
         let mut errors = Vec::new();
-        for endpoint in &config.remote_write {
+        for endpoint in &account::divided(&config.remote_write) {
             let same = running.get(&endpoint.name).is_some_and(|running| {
                 *running.config == *endpoint && running.external_labels == external_labels
             });
@@ -125,14 +127,17 @@ impl Manager {
         }
         let names = config.remote_write.iter().map(|endpoint| endpoint.name.clone()).collect();
         for names in account::shared(&config.remote_write) {
-            tracing::warn!(
+            tracing::info!(
                 endpoints = names.join(", "),
-                "these endpoints send to one account, each within a budget of its own: divide \
-                 budget.series among them in retention.toml"
+                "these endpoints send to one account and share its budget; budget.series under \
+                 [endpoint.NAME] in retention.toml gives one of them another part"
             );
         }
         if errors.is_empty() {
-            Ok(Prepared { endpoints, names, external_labels })
+            let shared = account::shared(&config.remote_write).into_iter();
+            let shared =
+                shared.map(|names| names.into_iter().map(str::to_owned).collect()).collect();
+            Ok(Prepared { endpoints, names, shared, external_labels })
         } else {
             Err(errors)
         }
@@ -155,9 +160,14 @@ impl Manager {
         let mut seats: BTreeMap<String, Arc<Seat>> =
             ending.iter().map(|old| (old.seat.name.clone(), Arc::clone(&old.seat))).collect();
         join_all(ending.into_iter().map(|old| old.stop(self.sources.flush_deadline))).await;
+        let used = self.used(&prepared).await;
         for (config, transport) in prepared.endpoints {
             let name = config.name.clone();
-            let past = self.claim(&config, &prepared.names).await;
+            let past = match self.claim(&config, &prepared.names).await {
+                // A ledger of its own counts more; where there is none, others have used its part.
+                _ if used.contains(&name) => Past::Others,
+                past => past,
+            };
             let seat = match seats.remove(&name) {
                 Some(seat) => seat,
                 None => self.seat(&name).await,
@@ -166,6 +176,29 @@ impl Manager {
             running.insert(name, self.start(config, labels, transport, seat, past).await);
         }
         *self.seats.write() = running.values().map(|one| Arc::clone(&one.seat)).collect();
+    }
+
+    /// New endpoints for accounts that others have been sending to.
+    async fn used(&self, prepared: &Prepared) -> Vec<String> {
+        let (disk, shared) = (Arc::clone(&self.sources.disk), prepared.shared.clone());
+        let look = move || {
+            let mut used = Vec::new();
+            for names in shared {
+                for name in &names {
+                    let peers: Vec<String> =
+                        names.iter().filter(|it| *it != name).cloned().collect();
+                    // What cannot be read may be there.
+                    if account::has_ledger(&*disk, &peers).unwrap_or(true) {
+                        used.push(name.clone());
+                    }
+                }
+            }
+            used
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot look for state of the account");
+            prepared.shared.concat()
+        })
     }
 
     /// Brings the state of the endpoint's account to where it is looked for.

@@ -81,7 +81,11 @@ impl Begun {
             policy: Policy::of(&config.budget),
             disk: Arc::clone(&setup.disk),
             path: &directory.join("ledger"),
-            ran_before: saved != Saved::Nothing && setup.past == Past::Own,
+            ran_before: match setup.past {
+                Past::Own => saved != Saved::Nothing,
+                Past::New => false,
+                Past::Others => true,
+            },
             now: setup.clock.monotonic(),
         });
         announce(config, &admission);

@@ -3,6 +3,7 @@ use stint_model::{Appender as _, Batch, Sample, Timestamp};
 use stint_storage::{Options, SimDisk};
 
 use super::*;
+use crate::budget::admission::Admission;
 use crate::config::{Files, load};
 use crate::forward::sim::endpoint;
 
@@ -110,4 +111,35 @@ async fn endpoints_that_stay_the_same_go_on_undisturbed() {
     assert_eq!((status(&manager).counters.read, status(&manager).restarts), (5, 0));
     manager.stop().await;
     assert!(manager.handles().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_endpoint_for_an_account_waits_for_what_the_first_one_used() {
+    let disk = SimDisk::new();
+    let db = Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0;
+    let manager = manager(&db, &disk);
+    let budgeted = |names: &[&str]| {
+        let mut config = config(names);
+        for endpoint in &mut config.remote_write {
+            endpoint.url = "http://127.0.0.1:1/write".into();
+            endpoint.budget.series = Some(100);
+        }
+        config
+    };
+    let allowed = |manager: &Manager| -> Vec<u64> {
+        let of = |handle: &Handle| handle.with_budget(Admission::slots_at_start);
+        manager.handles().iter().map(of).collect()
+    };
+    let prepared = manager.prepare(&budgeted(&["a"])).await.unwrap();
+    manager.apply(prepared).await;
+    assert_eq!(allowed(&manager), [50], "a first start");
+    let prepared = manager.prepare(&budgeted(&["a", "b"])).await.unwrap();
+    manager.apply(prepared).await;
+    let series = |manager: &Manager| -> Vec<u64> {
+        let of = |handle: &Handle| handle.with_budget(|it| it.limits().unwrap().target);
+        manager.handles().iter().map(of).collect()
+    };
+    assert_eq!(series(&manager), [50, 50]);
+    assert_eq!(allowed(&manager)[1], 0, "the first one may have used everything");
+    manager.stop().await;
 }
