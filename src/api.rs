@@ -27,6 +27,7 @@ use self::work::{Spent, Workers};
 use crate::config::Config;
 use crate::forward;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::receive::otlp::OtlpReceiver;
 use crate::receive::remote_write::RemoteWrite;
 use crate::rules as rule;
@@ -117,6 +118,8 @@ pub struct Parts {
     pub rules: Arc<rule::Manager>,
     /// What is forwarded.
     pub forwarding: Arc<forward::Manager>,
+    /// Who is told of alerts.
+    pub notifier: Arc<Notifier>,
     /// The remote write receiver, where it is enabled.
     pub receiver: Option<Arc<RemoteWrite>>,
     /// What is asked and shown, here and elsewhere.

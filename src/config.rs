@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use stint_model::Labels;
 use stint_model::labels::Quoted;
 
+pub mod alerting;
 mod decode;
 pub mod discovery;
 pub mod error;
@@ -19,6 +20,7 @@ mod files;
 pub mod global;
 pub mod http;
 mod node;
+pub mod notify;
 pub mod policy;
 mod relabel;
 pub mod remote_write;
@@ -32,12 +34,14 @@ pub mod storage;
 pub mod unit_test;
 mod usage;
 
+pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
 pub use error::{ConfigError, ConfigErrors};
 pub use expressions::{RuleExpression, rule_expressions};
 pub use files::files_matching;
 pub use global::Global;
 pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
+pub use notify::Webhook;
 pub use policy::{Aggregate, Class, Fold, HistogramRule, Level, Quota};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use retention::{Budget, Retention, is_grafana_cloud};
@@ -62,6 +66,10 @@ pub struct Config {
     pub rule_files: Vec<PathBuf>,
     /// Endpoints in order of the file; names are unique and never empty.
     pub remote_write: Vec<RemoteWrite>,
+    /// Alertmanagers and what is changed on the way to them.
+    pub alerting: Alerting,
+    /// Who is told of alerts directly (from `retention.toml`); names are unique.
+    pub webhooks: Vec<Webhook>,
     /// Options of the store and of exemplars.
     pub storage: Storage,
     /// How OTLP metrics become series.
@@ -144,6 +152,8 @@ fn parse(
         scrape_configs: Vec::new(),
         rule_files: Vec::new(),
         remote_write: Vec::new(),
+        alerting: Alerting::default(),
+        webhooks: Vec::new(),
         storage: Storage::default(),
         otlp: Otlp::default(),
         retention: Retention::default(),
@@ -188,6 +198,7 @@ fn parse(
     if endpoints_are_known {
         retention.join(&cx, &mut config.remote_write);
     }
+    config.webhooks = retention.webhooks;
     config.usage = retention.usage.clone();
     config.usage.rules.extend(config.rule_files.iter().cloned());
     config.retention = config.storage.retention.or(retention.retention).unwrap_or_default();
@@ -257,24 +268,12 @@ fn read_prometheus(
             cx.error(at, format!("invalid rule file path {}", Quoted(pattern)));
         }
     }
-    let hint = "alerts are not sent yet, so remove it and keep alerting where it is";
-    root.unsupported("alerting", no_alertmanagers, hint);
+    if let Some(section) = root.section("alerting") {
+        config.alerting = Alerting::read(section, config.global.name_scheme);
+    }
     root.unsupported("remote_read", decode::is_off, "remove it");
     root.unsupported("tracing", decode::is_off, "remove it");
     root.finish();
-}
-
-/// Whether an `alerting` section says nothing.
-fn no_alertmanagers(node: &Node) -> bool {
-    match &node.kind {
-        node::Kind::Map(entries) => {
-            let known = ["alertmanagers", "alert_relabel_configs"];
-            entries
-                .iter()
-                .all(|(key, value)| known.contains(&key.text.as_str()) && decode::is_off(value))
-        }
-        _ => decode::is_off(node),
-    }
 }
 
 fn read_scrape_configs(root: &mut Section<'_>, config: &mut Config) {
@@ -357,6 +356,20 @@ pub(crate) mod tests_support {
         let texts = Texts { prometheus: Some(yaml), retention: Some(toml) };
         let config = super::parse(Files::default(), texts, &|_| None);
         config.unwrap_or_else(|errors| panic!("{errors} in {toml}")).remote_write.remove(0)
+    }
+
+    /// What is wrong with `yaml`, without the file's name.
+    pub(crate) fn mistakes(yaml: &str) -> String {
+        let texts = Texts { prometheus: Some(yaml), retention: None };
+        let errors = super::parse(Files::default(), texts, &|_| None).unwrap_err();
+        errors.to_string().replace("prometheus.yml:", "")
+    }
+
+    /// The webhooks in `toml`.
+    pub(crate) fn webhooks(toml: &str) -> Vec<super::Webhook> {
+        let texts = Texts { prometheus: None, retention: Some(toml) };
+        let read = super::parse(Files::default(), texts, &|_| None);
+        read.unwrap_or_else(|errors| panic!("{errors}")).webhooks
     }
 
     /// The scrape job named `j` with these further keys, one per line.

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod http;
 pub mod ingest;
 pub mod metrics;
+pub mod notify;
 pub mod receive;
 pub mod rules;
 pub mod scrape;

@@ -21,6 +21,7 @@ use crate::config::{self, Config};
 use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::receive::in_flight::{IN_FLIGHT_BYTES_MAX, InFlight};
 use crate::receive::otlp::OtlpReceiver;
 use crate::receive::remote_write::RemoteWrite;
@@ -52,6 +53,8 @@ const RELOAD_FINISHES_WITHIN: Duration = Duration::from_secs(5);
 const SCRAPES_FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// How long evaluations of rules that are running may go on when the server stops.
 const RULES_FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long the alerts that wait may take to be sent when the server stops.
+const ALERTS_FINISH_WITHIN: Duration = Duration::from_secs(20);
 /// How long a job of the store may go on when the server stops. One that is cut off leaves
 /// nothing behind but unfinished files, which the next start removes.
 const JOBS_FINISH_WITHIN: Duration = Duration::from_secs(30);
@@ -86,6 +89,7 @@ struct Ready {
     config: Arc<Config>,
     rules: rules::Prepared,
     endpoints: Prepared,
+    notified: notify::Prepared,
 }
 
 /// Where the configuration is read from.
@@ -165,24 +169,9 @@ impl Server {
             Limits::default(),
             &metrics,
         );
-        let in_flight = InFlight::new(IN_FLIGHT_BYTES_MAX, &metrics);
-        let receiver = flags.web_enable_remote_write_receiver.then(|| {
-            Arc::new(RemoteWrite::new(
-                pipeline.source("remote_write"),
-                received_late_max(&config),
-                Arc::clone(&in_flight),
-                &metrics,
-            ))
-        });
+        let (receiver, otlp) = receivers(flags, &config, &pipeline, &clock, &metrics);
+        let notifier = evaluation::notifier(flags, &api, &disk);
         let usage = Keeper::start(Arc::clone(&disk), &clock).await;
-        let otlp = Arc::new(OtlpReceiver::new(
-            pipeline.source("otlp"),
-            Arc::clone(&clock),
-            otlp::options(&config.otlp),
-            received_late_max(&config),
-            in_flight,
-            &metrics,
-        ));
         let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
             disk,
@@ -191,6 +180,7 @@ impl Server {
             flush_deadline: flags.storage_remote_flush_deadline.to_std(),
         }));
         let endpoints = forwarding.prepare(&config).await.map_err(refused)?;
+        let notified = notifier.prepare(&config).map_err(refused)?;
         let scrape = Arc::new(scrape::Manager::new(scrape::Parts::http(
             pipeline.source("scrape"),
             Arc::clone(&clock),
@@ -205,7 +195,9 @@ impl Server {
         let store = Arc::new(db.clone()) as Arc<dyn Queryable>;
         let timeout = flags.query_timeout;
         let engine = Arc::new(Engine::new(engine_options));
-        let rules = evaluation::manager(flags, &api, &store, &engine, &pipeline);
+        notifier.apply(notified).await;
+        let sink = Arc::clone(&notifier) as Arc<dyn rules::AlertSink>;
+        let rules = evaluation::manager(flags, &api, &store, &engine, &pipeline, sink);
         rules.apply(groups).await;
         let store_metrics = StoreMetrics::new(&metrics);
         forward_metrics::register(&metrics, &forwarding, Arc::clone(&clock));
@@ -222,6 +214,7 @@ impl Server {
             store_metrics,
             scrape,
             rules,
+            notifier,
             forwarding,
             receiver,
             usage: usage.observer(),
@@ -320,13 +313,16 @@ impl Server {
             Err(error) => return Err(vec![format!("reading ended unexpectedly: {error}")]),
         };
         let endpoints = self.parts.forwarding.prepare(&config).await?;
-        Ok(Ready { config, rules, endpoints })
+        let notified = self.parts.notifier.prepare(&config)?;
+        Ok(Ready { config, rules, endpoints, notified })
     }
 
     /// Puts what was prepared in force. All of it is applied, or nothing.
     async fn apply(&self, ready: Ready) -> Result<(), Vec<String>> {
-        let Ready { config, rules, endpoints } = ready;
+        let Ready { config, rules, endpoints, notified } = ready;
         self.parts.scrape.apply(&config).await?;
+        // Before the rules, so that nobody gets new alerts by old routes.
+        self.parts.notifier.apply(notified).await;
         self.parts.rules.apply(rules).await;
         self.parts.forwarding.apply(endpoints).await;
         if let Some(receiver) = &self.parts.receiver {
@@ -387,6 +383,9 @@ impl Server {
             self.parts.rules.cancel();
             tracing::warn!("some rules were not evaluated to the end");
         }
+        if tokio::time::timeout(ALERTS_FINISH_WITHIN, self.parts.notifier.stop()).await.is_err() {
+            tracing::warn!("some alerts could not be sent in time");
+        }
         self.parts.forwarding.stop().await;
         self.usage.stop().await;
         if tokio::time::timeout(JOBS_FINISH_WITHIN, self.jobs.stop()).await.is_err() {
@@ -446,6 +445,34 @@ fn log_reload(outcome: &Result<(), String>) {
             }
         }
     }
+}
+
+/// What takes remote write, where it is enabled, and OTLP; both share the bytes in flight.
+fn receivers(
+    flags: &Flags,
+    config: &Config,
+    pipeline: &Pipeline,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> (Option<Arc<RemoteWrite>>, Arc<OtlpReceiver>) {
+    let in_flight = InFlight::new(IN_FLIGHT_BYTES_MAX, metrics);
+    let remote_write = flags.web_enable_remote_write_receiver.then(|| {
+        Arc::new(RemoteWrite::new(
+            pipeline.source("remote_write"),
+            received_late_max(config),
+            Arc::clone(&in_flight),
+            metrics,
+        ))
+    });
+    let otlp = Arc::new(OtlpReceiver::new(
+        pipeline.source("otlp"),
+        Arc::clone(clock),
+        otlp::options(&config.otlp),
+        received_late_max(config),
+        in_flight,
+        metrics,
+    ));
+    (remote_write, otlp)
 }
 
 fn received_late_max(config: &Config) -> Span {

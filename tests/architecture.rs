@@ -9,8 +9,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "budget", "config", "forward", "ingest", "metrics", "receive", "rules", "scrape",
-            "usage",
+            "budget", "config", "forward", "ingest", "metrics", "notify", "receive", "rules",
+            "scrape", "usage",
         ],
     ),
     ("budget", &["config", "usage"]),
@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["config"]),
     ("ingest", &["metrics"]),
     ("metrics", &[]),
+    ("notify", &["config", "discovery", "http", "metrics", "rules"]),
     ("receive", &["ingest", "metrics"]),
     ("rules", &["config", "metrics", "template"]),
     ("scrape", &["config", "discovery", "http", "metrics"]),

@@ -7,6 +7,7 @@ mod crash;
 mod deploy;
 mod forward;
 mod lifecycle;
+mod notify;
 mod otlp;
 mod peers;
 mod process;

@@ -118,7 +118,7 @@ async fn ask(server: &str, query: &str) -> Option<Value> {
     serde_json::from_str(&answer.text().await.ok()?).ok()
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

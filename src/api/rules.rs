@@ -7,7 +7,7 @@ use stint_model::{Labels, Selector};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::error::ApiError;
-use super::extract::{Gate, Ready};
+use super::extract::Ready;
 use super::json::Reply;
 use super::number::push_exponent;
 use super::params::Params;
@@ -342,9 +342,16 @@ pub(super) async fn alerts(Ready(parts): Ready) -> Reply {
     Reply::json(&AlertsJson { alerts })
 }
 
-/// As a Prometheus answers that has no Alertmanager.
-pub(super) async fn alertmanagers(_gate: Gate) -> Reply {
-    Reply::raw(b"{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}".to_vec())
+/// Whom alerts are sent to, and who was left out.
+pub(super) async fn alertmanagers(Ready(parts): Ready) -> Reply {
+    let status = parts.notifier.status();
+    let urls = |urls: &[String]| -> Vec<_> {
+        urls.iter().map(|url| serde_json::json!({ "url": url })).collect()
+    };
+    Reply::json(&serde_json::json!({
+        "activeAlertmanagers": urls(&status.active),
+        "droppedAlertmanagers": urls(&status.dropped),
+    }))
 }
 
 #[cfg(test)]

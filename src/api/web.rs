@@ -74,6 +74,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
         if let Some(parts) = api.parts() {
             parts.store_metrics.refresh(&parts.db);
             parts.scrape.refresh_metrics();
+            parts.notifier.refresh_metrics();
         }
         api.metrics.render()
     });

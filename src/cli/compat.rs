@@ -14,14 +14,13 @@ enum Fate {
 
 use Fate::{Idle, Refused, Renamed};
 
-const NO_RULES: &str = "alerts are not sent by this server yet";
 const NO_AGENT: &str = "there is no agent mode: the server always keeps what it forwards";
 const OWN_FORMAT: &str = "storage has its own format, which does not have this setting";
 const NO_CONSOLES: &str = "console templates are not served";
 const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 
 /// Foreign flags with the number of values they take on the command line (0 for switches).
-const FOREIGN: [(&str, usize, Fate); 44] = [
+const FOREIGN: [(&str, usize, Fate); 41] = [
     ("web.config.file", 1, Refused("TLS and authentication of the server are not supported yet")),
     (
         "web.remote-write-receiver.accepted-protobuf-messages",
@@ -77,9 +76,6 @@ const FOREIGN: [(&str, usize, Fate); 44] = [
         1,
         Idle("remote read answers with samples, which have no frames"),
     ),
-    ("alertmanager.notification-queue-capacity", 1, Refused(NO_RULES)),
-    ("alertmanager.notification-batch-size", 1, Refused(NO_RULES)),
-    ("alertmanager.drain-notification-queue-on-shutdown", 0, Refused(NO_RULES)),
     ("alertmanager.timeout", 1, Idle("it was removed from Prometheus, too")),
     (
         "scrape.timestamp-tolerance",

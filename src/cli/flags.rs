@@ -132,6 +132,27 @@ pub struct Flags {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub rules_max_concurrent_evals: u32,
 
+    /// How many alerts may wait for each Alertmanager.
+    #[arg(long = "alertmanager.notification-queue-capacity", value_name = "COUNT",
+          default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub alertmanager_queue_capacity: u32,
+
+    /// How many alerts one request to an Alertmanager may hold.
+    #[arg(long = "alertmanager.notification-batch-size", value_name = "COUNT",
+          default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub alertmanager_batch_size: u32,
+
+    /// Send the alerts that wait before stopping; the default.
+    #[arg(
+        long = "alertmanager.drain-notification-queue-on-shutdown",
+        overrides_with = "alertmanager_no_drain"
+    )]
+    pub alertmanager_drain: bool,
+
+    /// Drop the alerts that wait when stopping.
+    #[arg(long = "no-alertmanager.drain-notification-queue-on-shutdown")]
+    pub alertmanager_no_drain: bool,
+
     /// How far an instant selector looks back for a sample.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m",
           value_parser = parse_positive)]
@@ -221,6 +242,15 @@ impl Flags {
             ("rules.alert.for-grace-period", self.rules_alert_for_grace_period.to_string()),
             ("rules.alert.resend-delay", self.rules_alert_resend_delay.to_string()),
             ("rules.max-concurrent-evals", self.rules_max_concurrent_evals.to_string()),
+            (
+                "alertmanager.notification-queue-capacity",
+                self.alertmanager_queue_capacity.to_string(),
+            ),
+            ("alertmanager.notification-batch-size", self.alertmanager_batch_size.to_string()),
+            (
+                "alertmanager.drain-notification-queue-on-shutdown",
+                (!self.alertmanager_no_drain).to_string(),
+            ),
             ("query.lookback-delta", self.query_lookback_delta.to_string()),
             ("query.timeout", self.query_timeout.to_string()),
             ("query.max-concurrency", self.query_max_concurrency.to_string()),

@@ -6,6 +6,7 @@ use stint_model::{Labels, Span};
 use super::decode::{Context, Section};
 use super::global::Environment;
 use super::node::{Node, Position};
+use super::notify::{self, Webhook};
 use super::policy::{
     Aggregate, Class, HistogramRule, Quota, interval, read_aggregates, read_classes,
     read_histograms, read_quotas,
@@ -79,6 +80,7 @@ pub(super) struct RetentionFile {
     pub(super) usage: Usage,
     /// Set on what every OTLP resource tells of itself.
     pub(super) resource_attributes: Vec<(String, String)>,
+    pub(super) webhooks: Vec<Webhook>,
     budget: BudgetKeys,
     endpoints: Vec<Endpoint>,
 }
@@ -125,6 +127,7 @@ impl RetentionFile {
             retention
         });
         let usage = root.section("usage").map(Usage::read).unwrap_or_default();
+        let webhooks = root.section("notify").map(notify::read).unwrap_or_default();
         let budget = root.section("budget").map(BudgetKeys::read).unwrap_or_default();
         let mut endpoints = Vec::new();
         for (key, mut section) in root.map_of_sections("endpoint") {
@@ -137,7 +140,7 @@ impl RetentionFile {
             section.finish();
         }
         root.finish();
-        Self { retention, usage, resource_attributes, budget, endpoints }
+        Self { retention, usage, resource_attributes, webhooks, budget, endpoints }
     }
 
     /// Gives each endpoint its labels and its budget; an endpoint named here must exist.

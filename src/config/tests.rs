@@ -154,7 +154,6 @@ alerting:
         20:3: url for remote_write is empty
         22:3: at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured
         23:14: invalid rule file path "a*/b.yml"
-        24:1: `alerting` is not supported yet; alerts are not sent yet, so remove it and keep alerting where it is
         "##
     );
 }

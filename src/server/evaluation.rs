@@ -1,16 +1,18 @@
-//! What the evaluation of rules is made of.
+//! What the evaluation of rules is made of, and who is told of their alerts.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use stint_model::Queryable;
 use stint_promql::{Cancel, Engine};
+use stint_storage::Disk;
 
 use super::features;
 use crate::api::Api;
 use crate::cli::flags::Flags;
 use crate::ingest::Pipeline;
-use crate::rules::{Env, Manager, NoSink, RuleMetrics, Slots};
+use crate::notify::{self, Notifier, NotifyMetrics};
+use crate::rules::{AlertSink, Env, Manager, RuleMetrics, Slots};
 
 /// A manager that reads from `store` and writes through `pipeline`.
 pub(super) fn manager(
@@ -19,13 +21,14 @@ pub(super) fn manager(
     store: &Arc<dyn Queryable>,
     engine: &Arc<Engine>,
     pipeline: &Pipeline,
+    sink: Arc<dyn AlertSink>,
 ) -> Arc<Manager> {
     let clock = &api.clock;
     Arc::new(Manager::new(Env {
         store: Arc::clone(store),
         engine: Arc::clone(engine),
         appender: pipeline.source("rules"),
-        sink: Arc::new(NoSink),
+        sink,
         clock: Arc::clone(clock),
         metrics: RuleMetrics::new(&api.metrics, clock),
         cancel: Cancel::new(Arc::clone(clock)),
@@ -36,4 +39,20 @@ pub(super) fn manager(
         grace_period: flags.rules_alert_for_grace_period,
         external_labels: RwLock::default(),
     }))
+}
+
+/// A notifier that keeps what it has to remember on `disk`.
+pub(super) fn notifier(flags: &Flags, api: &Api, disk: &Arc<dyn Disk>) -> Arc<Notifier> {
+    let options = notify::Options {
+        capacity: flags.alertmanager_queue_capacity as usize,
+        batch: flags.alertmanager_batch_size as usize,
+        drain: !flags.alertmanager_no_drain,
+    };
+    let parts = notify::Parts {
+        clock: Arc::clone(&api.clock),
+        metrics: NotifyMetrics::new(&api.metrics, &api.clock),
+        disk: Arc::clone(disk),
+        external_url: api.options.external_url.clone(),
+    };
+    Arc::new(Notifier::new(options, parts))
 }

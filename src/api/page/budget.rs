@@ -77,20 +77,12 @@ fn endpoint(out: &mut String, report: &EndpointReport) {
             let _ = write!(out, "<p>{} series in use, no budget.</p>", Number(report.live));
         }
     }
-    match report.points.per_minute {
-        Some(most) => {
-            bar(
-                out,
-                "Points in the last minute",
-                report.points.last_minute,
-                most,
-                "of those included",
-            );
-        }
-        None => {
-            let sent = Number(report.points.last_minute);
-            let _ = write!(out, "<p>{sent} points in the last minute.</p>");
-        }
+    if let Some(most) = report.points.per_minute {
+        let points = report.points.last_minute;
+        bar(out, "Points in the last minute", points, most, "of those included");
+    } else {
+        let sent = Number(report.points.last_minute);
+        let _ = write!(out, "<p>{sent} points in the last minute.</p>");
     }
     trend(out, report);
     samples(out, report);

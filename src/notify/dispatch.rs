@@ -1,0 +1,249 @@
+//! The one place that alerts come to: labels are attached, and everybody is told.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use stint_model::relabel::Rule;
+use stint_model::{Clock, Labels};
+use stint_storage::Disk;
+
+use super::alertmanager::{Set, Shared, relabelled};
+use super::metrics::NotifyMetrics;
+use super::transport::{HttpTransport, Transport};
+use super::webhook::{self, Hook};
+use crate::config::{Alertmanager, Config, HttpConfig, Webhook};
+use crate::http::ClientError;
+use crate::rules::{Alert, AlertSink};
+
+/// What the flags say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Most alerts that wait for one Alertmanager.
+    pub capacity: usize,
+    /// Most alerts in one request.
+    pub batch: usize,
+    /// Whether what waits is sent before a stop.
+    pub drain: bool,
+}
+
+/// What a notifier is made of.
+pub struct Parts {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where it is counted how it goes.
+    pub metrics: NotifyMetrics,
+    /// The data folder, where it is kept what webhooks were told.
+    pub disk: Arc<dyn Disk>,
+    /// The URL under which others reach this server.
+    pub external_url: String,
+}
+
+/// Makes the way to a receiver.
+pub type MakeTransport = Box<
+    dyn Fn(&HttpConfig, stint_model::Span) -> Result<Arc<dyn Transport>, ClientError> + Send + Sync,
+>;
+
+/// Takes alerts to everybody that the configuration names.
+pub struct Notifier {
+    shared: Shared,
+    hooks: webhook::Shared,
+    make_transport: MakeTransport,
+    /// Held while a configuration is applied.
+    applying: tokio::sync::Mutex<()>,
+    current: RwLock<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    external_labels: Labels,
+    relabel_configs: Vec<Rule>,
+    sets: Vec<Set>,
+    hooks: Vec<Hook>,
+}
+
+/// A configuration whose clients are made.
+pub struct Prepared {
+    external_labels: Labels,
+    relabel_configs: Vec<Rule>,
+    sets: Vec<(Arc<Alertmanager>, Arc<dyn Transport>)>,
+    hooks: Vec<(Arc<Webhook>, Arc<dyn Transport>)>,
+}
+
+/// The Alertmanagers as they are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// URLs that alerts are posted to.
+    pub active: Vec<String>,
+    /// URLs that relabelling dropped.
+    pub dropped: Vec<String>,
+}
+
+impl Notifier {
+    /// A notifier that knows nobody yet and posts over HTTP.
+    pub fn new(options: Options, parts: Parts) -> Self {
+        let make: MakeTransport = Box::new(|config, timeout| {
+            let made = HttpTransport::new(config, timeout)?;
+            Ok(Arc::new(made) as Arc<dyn Transport>)
+        });
+        Self::with(options, parts, make)
+    }
+
+    /// The same with another way to receivers.
+    pub fn with(options: Options, parts: Parts, make_transport: MakeTransport) -> Self {
+        let Options { capacity, batch, drain } = options;
+        let Parts { clock, metrics, disk, external_url } = parts;
+        metrics.queue_capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        let hooks = webhook::Shared {
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+            disk,
+            external_url: Arc::from(external_url),
+        };
+        let shared = Shared { clock, metrics, capacity, batch: batch.max(1), drain };
+        let (applying, current) = (tokio::sync::Mutex::default(), RwLock::default());
+        Self { shared, hooks, make_transport, applying, current }
+    }
+
+    /// Makes what can fail, but changes nothing.
+    ///
+    /// # Errors
+    /// Every client that cannot be made, and why.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<String>> {
+        let mut sets = Vec::new();
+        let mut errors = Vec::new();
+        for (at, set) in config.alerting.alertmanagers.iter().enumerate() {
+            match (self.make_transport)(&set.http, set.timeout) {
+                Ok(transport) => sets.push((Arc::new(set.clone()), transport)),
+                Err(error) => errors.push(format!("alertmanagers[{at}]: {error}")),
+            }
+        }
+        let mut hooks = Vec::new();
+        for hook in &config.webhooks {
+            match (self.make_transport)(&hook.http, hook.timeout) {
+                Ok(transport) => hooks.push((Arc::new(hook.clone()), transport)),
+                Err(error) => errors.push(format!("webhook {:?}: {error}", hook.name)),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Prepared {
+            external_labels: config.global.external_labels.clone(),
+            relabel_configs: config.alerting.relabel_configs.clone(),
+            sets,
+            hooks,
+        })
+    }
+
+    /// Puts what was prepared in force. Entries that are the same keep what they found and what waits.
+    pub async fn apply(&self, prepared: Prepared) {
+        let _applying = self.applying.lock().await;
+        let (mut before, hooks) = self.take();
+        let mut sets = Vec::new();
+        for (config, transport) in prepared.sets {
+            let same = before.iter().position(|set| *set.config == *config);
+            sets.push(match same {
+                Some(at) => before.swap_remove(at),
+                None => Set::start(config, transport, self.shared.clone()),
+            });
+        }
+        let hooks = self.replace_hooks(hooks, prepared.hooks).await;
+        let current = Current {
+            external_labels: prepared.external_labels,
+            relabel_configs: prepared.relabel_configs,
+            sets,
+            hooks,
+        };
+        *self.current.write() = current;
+        for set in before {
+            set.stop().await;
+        }
+    }
+
+    fn take(&self) -> (Vec<Set>, Vec<Hook>) {
+        let mut current = self.current.write();
+        (std::mem::take(&mut current.sets), std::mem::take(&mut current.hooks))
+    }
+
+    /// The webhooks of the new configuration. Those of a name keep their groups.
+    async fn replace_hooks(
+        &self,
+        mut before: Vec<Hook>,
+        wanted: Vec<(Arc<Webhook>, Arc<dyn Transport>)>,
+    ) -> Vec<Hook> {
+        let mut hooks = Vec::new();
+        for (config, transport) in wanted {
+            let known = before.iter().position(|hook| hook.config.name == config.name);
+            let groups = match known.map(|at| before.swap_remove(at)) {
+                Some(hook) if *hook.config == *config => {
+                    hooks.push(hook);
+                    continue;
+                }
+                Some(hook) => Some(hook.stop().await),
+                None => None,
+            };
+            hooks.push(Hook::start(config, transport, self.hooks.clone(), groups).await);
+        }
+        for hook in before {
+            let name = hook.config.name.clone();
+            hook.stop().await;
+            self.shared.metrics.remove_webhook(&name);
+        }
+        hooks
+    }
+
+    /// Stops everything; call it after the rules have stopped.
+    pub async fn stop(&self) {
+        let _applying = self.applying.lock().await;
+        let (sets, hooks) = self.take();
+        futures_util::future::join_all(sets.into_iter().map(Set::stop)).await;
+        futures_util::future::join_all(hooks.into_iter().map(Hook::stop)).await;
+    }
+
+    /// Whom alerts are sent to.
+    pub fn status(&self) -> Status {
+        let mut status = Status::default();
+        for set in &self.current.read().sets {
+            let targets = set.targets();
+            status.active.extend(targets.active);
+            status.dropped.extend(targets.dropped);
+        }
+        status
+    }
+
+    /// Brings the gauges up to date that are counted only when they are asked for.
+    pub fn refresh_metrics(&self) {
+        self.shared.metrics.discovered.set(self.status().active.len() as i64);
+    }
+}
+
+impl AlertSink for Notifier {
+    fn send(&self, alerts: Vec<Alert>) {
+        let current = self.current.read();
+        let alerts: Vec<Alert> = alerts
+            .into_iter()
+            .filter_map(|mut alert| {
+                let mut labels = alert.labels.to_builder();
+                for (name, value) in &current.external_labels {
+                    if labels.get(name).is_none_or(str::is_empty) {
+                        labels.set(name, value);
+                    }
+                }
+                alert.labels = labels.build();
+                relabelled(&alert, &current.relabel_configs)
+            })
+            .collect();
+        if alerts.is_empty() {
+            return;
+        }
+        for set in &current.sets {
+            set.send(&alerts);
+        }
+        for hook in &current.hooks {
+            hook.send(&alerts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

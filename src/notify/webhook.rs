@@ -1,0 +1,220 @@
+//! One webhook: its groups, and a task that tells of them.
+
+mod fingerprint;
+mod groups;
+mod message;
+#[cfg(test)]
+mod testing;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use stint_model::{Clock, Labels};
+use stint_storage::Disk;
+use stint_storage::disk::{read_all, write_atomically};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::metrics::NotifyMetrics;
+use super::transport::{Post, Transport};
+use crate::config::Webhook;
+use crate::rules::Alert;
+use groups::{Groups, Message, Outcome, Told};
+
+/// How many messages of one webhook are on their way at a time.
+const PARALLEL: usize = 8;
+/// The folder of what was told, in the data folder.
+const FOLDER: &str = "notify";
+/// The largest file of it that is read.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What all webhooks share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: NotifyMetrics,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) external_url: Arc<str>,
+}
+
+/// A running webhook.
+pub(super) struct Hook {
+    pub(super) config: Arc<Webhook>,
+    state: Arc<State>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    shared: Shared,
+    transport: Arc<dyn Transport>,
+    groups: Mutex<Groups>,
+    changed: Notify,
+}
+
+impl Hook {
+    /// Starts telling. Without groups of an earlier configuration, what an earlier run told is read.
+    pub(super) async fn start(
+        config: Arc<Webhook>,
+        transport: Arc<dyn Transport>,
+        shared: Shared,
+        before: Option<Groups>,
+    ) -> Self {
+        shared.metrics.add_webhook(&config.name);
+        let now = shared.clock.now();
+        let groups = match before {
+            Some(before) => before.regrouped(&config, now),
+            None => Groups::new(load(&shared, &config.name).await),
+        };
+        let state = State { shared, transport, groups: Mutex::new(groups), changed: Notify::new() };
+        let state = Arc::new(state);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(tell(Arc::clone(&config), Arc::clone(&state), stopped));
+        Self { config, state, stop, task }
+    }
+
+    /// Takes in what concerns this webhook.
+    pub(super) fn send(&self, alerts: &[Alert]) {
+        let now = self.state.shared.clock.now();
+        let selectors = &self.config.selectors;
+        let wanted = |labels: &Labels| {
+            selectors.is_empty() || selectors.iter().any(|selector| selector.matches(labels))
+        };
+        let mut dropped = 0_u64;
+        let mut groups = self.state.groups.lock();
+        for alert in alerts.iter().filter(|alert| wanted(&alert.labels)) {
+            if !groups.receive(&self.config, alert.clone(), now) {
+                dropped += 1;
+            }
+        }
+        let held = groups.len();
+        drop(groups);
+        let (name, metrics) = (&*self.config.name, &self.state.shared.metrics);
+        metrics.webhook_alerts.with_label_values(&[name]).set(held as i64);
+        if dropped > 0 {
+            metrics.webhook_dropped.with_label_values(&[name]).inc_by(dropped);
+            tracing::warn!(webhook = name, dropped, "too many alerts at once for the webhook");
+        }
+        self.state.changed.notify_one();
+    }
+
+    /// Ends telling, and hands the groups over.
+    pub(super) async fn stop(self) -> Groups {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(webhook = self.config.name, %error, "a webhook did not end in good order");
+        }
+        std::mem::take(&mut *self.state.groups.lock())
+    }
+}
+
+/// Tells of groups as they become due, until stopped.
+async fn tell(config: Arc<Webhook>, state: Arc<State>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        let now = state.shared.clock.now();
+        let (messages, next) = {
+            let mut groups = state.groups.lock();
+            (groups.due(&config, now, PARALLEL), groups.next_due())
+        };
+        if !messages.is_empty() {
+            join_all(messages.into_iter().map(|message| deliver(&config, &state, message))).await;
+            save(&config, &state).await;
+            continue;
+        }
+        let held = state.groups.lock().len();
+        let metrics = &state.shared.metrics;
+        metrics.webhook_alerts.with_label_values(&[&config.name]).set(held as i64);
+        let sleep = async {
+            match next {
+                Some(due) => {
+                    let wait = u64::try_from(due.0 - now.0).unwrap_or(0).max(1);
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = state.changed.notified() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+}
+
+async fn deliver(config: &Webhook, state: &State, message: Message) {
+    let body = message::body(config, &message, &state.shared.external_url);
+    let url = config.url.reveal().to_owned();
+    let answer = state.transport.post(Post { url, body }).await;
+    let (outcome, problem) = match answer {
+        Ok(200..=299) => (Outcome::Taken, String::new()),
+        // Too early, or too many; anything else that is our mistake stays one.
+        Ok(status @ (408 | 425 | 429 | 500..)) => {
+            (Outcome::Failed, format!("bad response status {status}"))
+        }
+        Ok(status) => (Outcome::Refused, format!("refused with status {status}")),
+        Err(error) => (Outcome::Failed, error),
+    };
+    let (name, metrics) = (&*config.name, &state.shared.metrics);
+    if outcome == Outcome::Taken {
+        metrics.webhook_sent.with_label_values(&[name]).inc();
+    } else {
+        metrics.webhook_failed.with_label_values(&[name]).inc();
+        tracing::error!(webhook = name, problem, "the webhook did not take a message");
+    }
+    let now = state.shared.clock.now();
+    state.groups.lock().done(config, &message, outcome, now);
+}
+
+/// Where what was told is kept; a name may hold anything.
+fn file(name: &str) -> PathBuf {
+    let identity = Labels::from_pairs([("webhook", name)]);
+    Path::new(FOLDER).join(format!("{:016x}.json", identity.stable_hash()))
+}
+
+/// What an earlier run told. Without it, what fires is told anew.
+async fn load(shared: &Shared, name: &str) -> BTreeMap<String, Told> {
+    let (disk, path) = (Arc::clone(&shared.disk), file(name));
+    let read = tokio::task::spawn_blocking(move || match disk.size(&path) {
+        Ok(size) if size > FILE_BYTES_MAX => Err(format!("{size} bytes are too many")),
+        Ok(_) => {
+            let bytes = read_all(&*disk, &path).map_err(|error| error.to_string())?;
+            serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+        }
+        Err(error) if error.is_not_found() => Ok(BTreeMap::new()),
+        Err(error) => Err(error.to_string()),
+    });
+    match read.await.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(told) => told,
+        Err(error) => {
+            tracing::warn!(webhook = name, error, "what was told before is not known");
+            BTreeMap::new()
+        }
+    }
+}
+
+async fn save(config: &Webhook, state: &State) {
+    let now = state.shared.clock.now();
+    let bytes = {
+        let mut groups = state.groups.lock();
+        groups.forget_old(config, now);
+        serde_json::to_vec(groups.told())
+    };
+    let (disk, path) = (Arc::clone(&state.shared.disk), file(&config.name));
+    let written = tokio::task::spawn_blocking(move || {
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        disk.create_dir(Path::new(FOLDER)).map_err(|error| error.to_string())?;
+        write_atomically(&*disk, &path, &bytes).map_err(|error| error.to_string())
+    });
+    if let Err(error) = written.await.unwrap_or_else(|error| Err(error.to_string())) {
+        let webhook = &config.name;
+        tracing::warn!(
+            webhook,
+            error,
+            "cannot keep what was told: after a restart it is told again"
+        );
+    }
+}
