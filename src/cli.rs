@@ -63,7 +63,10 @@ pub fn main() -> ExitCode {
     };
     let outcome = match &cli.command {
         None => return serve::run(&cli.flags, &sifted.warnings),
-        Some(Command::Budget(args)) => budget::run(args),
+        Some(Command::Budget(args)) => match budget::run(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Some(Command::Health(args)) => health::run(args),
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod architecture;
+mod budget_cli;
 mod cli;
 mod crash;
 mod deploy;

@@ -11,6 +11,10 @@ pub struct RuleExpression {
     pub name: String,
     /// The expression.
     pub expr: String,
+    /// Whether it is an alert.
+    pub is_alert: bool,
+    /// The labels that the rule sets.
+    pub labels: Vec<(String, String)>,
 }
 
 /// The expressions of a rule file in its order.
@@ -31,10 +35,25 @@ pub fn rule_expressions(text: &str) -> Result<Vec<RuleExpression>, String> {
                 group: name.clone(),
                 name: text_of(rule, &["record", "alert"]),
                 expr: text_of(rule, &["expr"]),
+                is_alert: child(rule, "alert").is_some(),
+                labels: labels(rule),
             });
         }
     }
     Ok(found)
+}
+
+fn labels(rule: &Node) -> Vec<(String, String)> {
+    match child(rule, "labels").map(|labels| &labels.kind) {
+        Some(Kind::Map(entries)) => {
+            let text = |(key, node): &(super::node::Key, Node)| match &node.kind {
+                Kind::Scalar(text) => Some((key.text.clone(), text.clone())),
+                _ => None,
+            };
+            entries.iter().filter_map(text).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {

@@ -195,3 +195,73 @@ fn the_whole_text() {
     let usage = UsageReport { dashboards: 2, conclusive: true, ..UsageReport::default() };
     insta::assert_snapshot!(Report { endpoints, usage });
 }
+
+/// On-CPU time of this thread.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// `cargo test --release -p stint --lib -- --ignored --nocapture a_report_over_200_000_series`
+#[test]
+#[ignore = "a measurement"]
+fn a_report_over_200_000_series() {
+    let series: Vec<Labels> = (0..200_000u32)
+        .map(|n| {
+            let pairs = [
+                ("__name__", format!("app_metric_{}_total", n / 500)),
+                ("job", format!("job-{}", n % 10)),
+                ("instance", format!("10.0.{}.{}:8080", n % 100 / 10, n % 10)),
+                ("environment", "prod".to_owned()),
+                ("project", "shop".to_owned()),
+                ("service", format!("service-{}", n % 10)),
+                ("method", ["GET", "PUT", "POST", "DELETE"][n as usize % 4].to_owned()),
+                ("endpoint", format!("/api/v1/things/{}", n % 500)),
+                ("status", format!("{}", 200 + n % 5 * 100)),
+                ("pod", format!("service-{}-{:x}", n % 10, n / 7)),
+            ];
+            Labels::from_pairs(pairs.iter().map(|(name, value)| (*name, value.as_str())))
+        })
+        .collect();
+    let mut admission = Admission::open(Opening {
+        limits: None,
+        policy: Policy::default(),
+        disk: Arc::new(SimDisk::new()),
+        path: Path::new("ledger"),
+        ran_before: true,
+        now: START,
+    });
+    for labels in &series {
+        let registered = admission.register(labels, Key::of(labels));
+        admission.want(registered.group, START);
+    }
+    admission.plan(START, Timestamp(0));
+    let known = (0..400).map(|n| known(&format!("sum by (job) (app_metric_{}_total)", n * 2)));
+    let catalogue = Catalogue::new(known.collect(), None);
+    let overview = Overview { catalogue, ..Overview::default() };
+    for _ in 0..3 {
+        let begun = cpu();
+        let mut look = Look::begin(&admission, START, Span::MINUTE);
+        let (mut parts, mut longest, mut last) = (0, Duration::ZERO, cpu());
+        let first = last - begun;
+        while look.go_on(&admission) {
+            let now = cpu();
+            (parts, longest, last) = (parts + 1, longest.max(now - last), now);
+        }
+        let looked = cpu();
+        let about = About {
+            name: "cloud".into(),
+            url: String::new(),
+            interval: Span::MINUTE,
+            samples: Samples::default(),
+        };
+        let report = look.finish(about, &overview, Timestamp(0));
+        let json = serde_json::to_string(&report).unwrap().len();
+        println!(
+            "{} series: numbers {first:?}, {parts} looks of at most {longest:?}, all {:?}, of CPU; {json} bytes",
+            report.live,
+            cpu() - begun,
+        );
+        println!("  of which the looks {:?}", looked - begun);
+    }
+}

@@ -1,0 +1,148 @@
+//! `stint budget plan`: what a policy, a target or rules will cost before they are deployed.
+
+mod series;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use stint_model::{Labels, Span};
+
+use super::Format;
+use crate::budget::report::EndpointReport;
+use crate::config::{self, Config, Files};
+use crate::forward::plan::plan;
+
+/// Tells which slots and points configurations, new targets and rules will take, before they are
+/// deployed. Exit code 0: everything fits; 3: something would be withheld, or more points be sent
+/// than are included; 1: it cannot be told; 2: wrong usage.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The series that are stored already are those of --server or --storage.tsdb.path, if one is named; \
+without, the plan is about the files alone. What changes is told against the same series without \
+--scrape-file and --rule-file, under --base.retention.file where that is named.")]
+pub(super) struct PlanArgs {
+    /// `prometheus.yml`, for its endpoints and external labels.
+    #[arg(long = "config.file", value_name = "FILE", default_value = "prometheus.yml")]
+    config_file: PathBuf,
+    /// The `retention.toml` that is planned; without one, its defaults.
+    #[arg(long = "retention.file", value_name = "FILE")]
+    retention_file: Option<PathBuf>,
+    /// The `retention.toml` that is in force, to compare with.
+    #[arg(long = "base.retention.file", value_name = "FILE")]
+    base_retention_file: Option<PathBuf>,
+    /// The running server whose series there are already.
+    #[arg(long, value_name = "URL", conflicts_with = "storage_path")]
+    server: Option<String>,
+    /// The data folder of a stopped server whose series there are already. It is opened as at a start.
+    #[arg(long = "storage.tsdb.path", value_name = "DIR")]
+    storage_path: Option<PathBuf>,
+    /// What a new target shows, in the text format; may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    scrape_file: Vec<PathBuf>,
+    /// How many such targets there will be.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    replicas: u32,
+    /// The job of the new targets; one of prometheus.yml lends its relabelling.
+    #[arg(long, value_name = "NAME", default_value = "planned")]
+    job: String,
+    /// New rules; may be given more than once. They are evaluated over the series there are already.
+    #[arg(long, value_name = "FILE")]
+    rule_file: Vec<PathBuf>,
+    /// The endpoint to plan for; all without.
+    #[arg(long, value_name = "NAME")]
+    endpoint: Option<String>,
+    /// How the plan is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Exit code for a plan that does not fit.
+const EXIT_OVER: u8 = 3;
+
+/// The plan of one endpoint, beside what holds without the changes.
+struct Planned {
+    before: EndpointReport,
+    after: EndpointReport,
+}
+
+/// Plans and prints.
+pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let config = load(args, args.retention_file.as_ref())?;
+    let base = match &args.base_retention_file {
+        Some(file) => load(args, Some(file))?,
+        None => config.clone(),
+    };
+    let chosen = |name: &str| args.endpoint.as_ref().is_none_or(|wanted| wanted == name);
+    if !config.remote_write.iter().any(|endpoint| chosen(&endpoint.name)) {
+        let wanted = args.endpoint.as_deref().unwrap_or("remote_write");
+        anyhow::bail!("{} has no endpoint {wanted}", args.config_file.display());
+    }
+    let source = series::Source::open(args.server.as_deref(), args.storage_path.as_deref())?;
+    let stored = source.series()?;
+    let mut all = stored.clone();
+    for file in &args.scrape_file {
+        all.extend(series::of_targets(file, &args.job, args.replicas, &config)?);
+    }
+    for file in &args.rule_file {
+        all.extend(source.of_rules(file)?);
+    }
+    let scraped = scrape_interval(&config);
+    let planned =
+        config.remote_write.iter().filter(|endpoint| chosen(&endpoint.name)).map(|after| {
+            let before = base.remote_write.iter().find(|it| it.name == after.name).unwrap_or(after);
+            let report = |endpoint, config: &Config, series: &[Labels]| {
+                plan(series, endpoint, &config.global.external_labels, scraped)
+            };
+            Planned { before: report(before, &base, &stored), after: report(after, &config, &all) }
+        });
+    let planned: Vec<Planned> = planned.collect();
+    super::print(&match args.format {
+        Format::Text => show::text(&planned),
+        Format::Json => show::json(&planned)?,
+    })?;
+    let fits = planned.iter().all(Planned::fits);
+    Ok(if fits { ExitCode::SUCCESS } else { ExitCode::from(EXIT_OVER) })
+}
+
+fn load(args: &PlanArgs, retention: Option<&PathBuf>) -> anyhow::Result<Config> {
+    let files = Files {
+        prometheus: Some(&args.config_file),
+        retention: retention.map(PathBuf::as_path),
+        own_address: "localhost:9090",
+    };
+    config::load(files).context("the configuration is wrong")
+}
+
+/// The interval of the jobs where they agree, else the shortest: what is scraped more rarely has
+/// fewer points than planned.
+fn scrape_interval(config: &Config) -> Span {
+    let jobs = config.scrape_configs.iter().map(|job| job.scrape_interval);
+    jobs.min().unwrap_or(config.global.scrape_interval)
+}
+
+/// Why series are not sent that are not meant to be.
+const CHOSEN: [&str; 4] = ["policy", "buckets", "aggregated", "targets"];
+
+impl Planned {
+    /// Series that find no room.
+    fn left_out(report: &EndpointReport) -> u64 {
+        let rows = report.withheld.iter().filter(|row| !CHOSEN.contains(&&*row.reason));
+        rows.map(|row| row.series).sum()
+    }
+
+    fn points(report: &EndpointReport) -> f64 {
+        report.jobs.iter().map(|job| job.points).sum()
+    }
+
+    fn fits(&self) -> bool {
+        let most = self.after.points.per_minute;
+        Self::left_out(&self.after) == 0
+            && most.is_none_or(|most| Self::points(&self.after).round() <= most as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests;
