@@ -243,10 +243,10 @@ fn a_report_over_200_000_series() {
         let begun = cpu();
         let mut look = Look::begin(&admission, START, Span::MINUTE);
         let (mut parts, mut longest, mut last) = (0, Duration::ZERO, cpu());
-        let first = last - begun;
+        let first = last.saturating_sub(begun);
         while look.go_on(&admission) {
             let now = cpu();
-            (parts, longest, last) = (parts + 1, longest.max(now - last), now);
+            (parts, longest, last) = (parts + 1, longest.max(now.saturating_sub(last)), now);
         }
         let looked = cpu();
         let about = About {
@@ -260,8 +260,8 @@ fn a_report_over_200_000_series() {
         println!(
             "{} series: numbers {first:?}, {parts} looks of at most {longest:?}, all {:?}, of CPU; {json} bytes",
             report.live,
-            cpu() - begun,
+            cpu().saturating_sub(begun),
         );
-        println!("  of which the looks {:?}", looked - begun);
+        println!("  of which the looks {:?}", looked.saturating_sub(begun));
     }
 }
