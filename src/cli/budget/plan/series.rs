@@ -11,7 +11,7 @@ use stint_model::clock::SystemClock;
 use stint_model::labels::{INSTANCE, JOB, METRIC_NAME};
 use stint_model::relabel::{Verdict, apply};
 use stint_model::{
-    Hints, Labels, MatchOp, Matcher, Queryable as _, Selector, Span, TimeRange, Timestamp,
+    Columns, Hints, Labels, MatchOp, Matcher, Queryable as _, Selector, Span, TimeRange, Timestamp,
 };
 use stint_promql::{Cancel, Engine, EngineOptions, InstantQuery, QueryValue};
 use stint_storage::{Db, Options, OsDisk};
@@ -40,7 +40,42 @@ const OF_SCRAPES: [&str; 5] = [
 pub(super) enum Source {
     Nowhere,
     Server(String),
-    Folder(Box<Db>, Timestamp),
+    Folder(Box<Folder>),
+}
+
+/// A data folder, looked through.
+pub(super) struct Folder {
+    db: Db,
+    /// The time of the newest sample.
+    newest: Timestamp,
+    /// The series of the five minutes before.
+    series: Vec<Labels>,
+}
+
+/// How far before the end of the newest block its newest sample may be.
+const BLOCK: Span = Span(2 * Span::HOUR.0);
+
+impl Folder {
+    fn read(db: Db) -> anyhow::Result<Self> {
+        let Some((_, end)) = db.stats().bounds else {
+            return Ok(Self { db, newest: Timestamp(0), series: Vec::new() });
+        };
+        let range = TimeRange::closed(end - BLOCK - LOOKBACK, end);
+        let named = Matcher::new(MatchOp::NotEqual, METRIC_NAME, "")?;
+        let set = db.querier(range)?.select(&Selector::new(vec![named]), &Hints::default())?;
+        let (mut ends, mut columns) = (Vec::new(), Columns::default());
+        for at in 0..set.len() {
+            columns.clear();
+            set.read(at, range, &mut columns)?;
+            ends.push(columns.times.last().copied());
+        }
+        let newest = ends.iter().flatten().max().copied().unwrap_or(end);
+        let is_recent = |at: &usize| {
+            ends.get(*at).copied().flatten().is_some_and(|last| last > newest - LOOKBACK)
+        };
+        let series = (0..set.len()).filter(is_recent).map(|at| set.labels(at)).collect();
+        Ok(Self { db, newest, series })
+    }
 }
 
 impl Source {
@@ -55,8 +90,7 @@ impl Source {
         let options = Options { retention: None, retention_bytes: None, ..Options::default() };
         let (db, _) = Db::open(disk, options)
             .with_context(|| format!("cannot open {}; is its server stopped?", folder.display()))?;
-        let newest = db.stats().bounds.map_or(Timestamp(0), |(_, newest)| newest);
-        Ok(Self::Folder(Box::new(db), newest))
+        Ok(Self::Folder(Box::new(Folder::read(db)?)))
     }
 
     /// All series of the last five minutes.
@@ -64,13 +98,7 @@ impl Source {
         match self {
             Self::Nowhere => Ok(Vec::new()),
             Self::Server(_) => self.evaluate("{__name__!=\"\"}"),
-            Self::Folder(db, newest) => {
-                let range = TimeRange::closed(*newest - LOOKBACK, *newest);
-                let named = Matcher::new(MatchOp::NotEqual, METRIC_NAME, "")?;
-                let querier = db.querier(range)?;
-                let set = querier.select(&Selector::new(vec![named]), &Hints::default())?;
-                Ok((0..set.len()).map(|at| set.labels(at)).collect())
-            }
+            Self::Folder(folder) => Ok(folder.series.clone()),
         }
     }
 
@@ -84,11 +112,11 @@ impl Source {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(ask(server, expr))
             }
-            Self::Folder(db, newest) => {
+            Self::Folder(folder) => {
                 let engine = Engine::new(EngineOptions::default());
-                let query = InstantQuery { expr, at: *newest, lookback: None };
+                let query = InstantQuery { expr, at: folder.newest, lookback: None };
                 let answer = engine.instant(
-                    db.as_ref(),
+                    &folder.db,
                     &query,
                     &Cancel::new(Arc::new(SystemClock::new())),
                 )?;
