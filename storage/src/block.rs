@@ -19,7 +19,7 @@ pub mod reader;
 pub mod writer;
 
 pub use meta::{BlockId, BlockMeta};
-pub use reader::Block;
+pub use reader::{Block, Identity, Place};
 pub use writer::BlockWriter;
 
 use crate::codec::Corruption;

@@ -20,7 +20,8 @@ use crate::head::read::HeadQuerier;
 use crate::job::{self, Job, JobReport, Jobs};
 use crate::options::{Limits, Options, SyncPolicy};
 use crate::query::block::BlockQuerier;
-use crate::query::querier::MergedQuerier;
+use crate::query::querier::{MergedQuerier, Part};
+use crate::query::selections::Selections;
 use crate::stats::Stats;
 use crate::usage::{self, Usage};
 use crate::version::Blocks;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) head: Arc<Head>,
     pub(crate) holds: Holds,
     pub(crate) blocks: Blocks,
+    /// What was selected in blocks lately.
+    selections: Arc<Selections>,
     pub(crate) jobs: Mutex<Jobs>,
     /// Held from plan to commit.
     writer: Mutex<Writer>,
@@ -374,9 +377,10 @@ impl Queryable for Db {
         let mut inside: Vec<&Block> = version.blocks.iter().filter(overlaps).collect();
         // Of two samples of one time the older block's is taken, as compaction does.
         inside.sort_by_key(|block| block.meta().age);
-        let mut parts: Vec<Box<dyn Querier>> = Vec::new();
+        let mut parts: Vec<Box<dyn Part>> = Vec::new();
         for block in inside {
-            parts.push(Box::new(BlockQuerier::new(block.clone(), range)));
+            let selections = Arc::clone(&inner.selections);
+            parts.push(Box::new(BlockQuerier::new(block.clone(), range, selections)));
         }
         parts.push(Box::new(HeadQuerier::new(Arc::clone(&inner.head), pin, range)));
         Ok(Box::new(MergedQuerier::new(parts)))

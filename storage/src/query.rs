@@ -3,3 +3,4 @@
 pub(crate) mod block;
 pub(crate) mod columns;
 pub(crate) mod querier;
+pub(crate) mod selections;

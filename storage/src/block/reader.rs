@@ -1,7 +1,8 @@
 //! A published block, mapped.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -40,6 +41,50 @@ struct Inner {
     chunks_file: String,
     meta_bytes: u64,
     slots: [Mutex<Slot>; COLUMN_SLOTS],
+    /// For each series, which of its first chunks were found intact: a published file does not
+    /// change, so once is enough.
+    intact: OnceLock<Box<[AtomicU8]>>,
+}
+
+/// Where the chunks of a series of a block are listed.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    series: u32,
+    /// In the index.
+    list: (u64, u32),
+    /// The first chunk in the chunk file.
+    first: u64,
+}
+
+impl Place {
+    /// The number of the series.
+    pub const fn series(&self) -> u32 {
+        self.series
+    }
+}
+
+/// Tells a block from all others for as long as it is held, however long the block itself lives.
+#[derive(Clone, Debug)]
+pub struct Identity(Weak<Inner>);
+
+impl Identity {
+    /// The same for all of the same block, and different from that of any other.
+    pub fn number(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// Whether the block is still in use.
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+/// When checksums of chunks are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// Until they were found to fit.
+    Once,
+    Always,
 }
 
 /// Number and column of what was wanted last among those that share the slot.
@@ -86,6 +131,7 @@ impl Block {
             chunks_file,
             meta_bytes: meta_bytes.len() as u64,
             slots: std::array::from_fn(|_| Mutex::new(None)),
+            intact: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner), tombstones })
     }
@@ -109,6 +155,11 @@ impl Block {
     pub fn size_bytes(&self) -> u64 {
         let Inner { meta, meta_bytes, .. } = &*self.inner;
         meta.chunks_bytes + meta.index_bytes + meta_bytes + self.tombstones.size_bytes()
+    }
+
+    /// What tells the block from others; the same before and after something is deleted in it.
+    pub fn identity(&self) -> Identity {
+        Identity(Arc::downgrade(&self.inner))
     }
 
     /// How many series there are; they are numbered from 0 in the order of
@@ -160,6 +211,13 @@ impl Block {
         result.map_err(|corruption| corruption.in_file(self.inner.index.file(), 0))
     }
 
+    /// Where the chunks of a series are listed.
+    pub fn place(&self, series: u32) -> Result<Place, Corruption> {
+        let (first, list) = self.in_index(self.inner.index.chunks(series))?;
+        let list = self.inner.index.place_of(list.rest());
+        Ok(Place { series, list, first })
+    }
+
     /// Appends the samples of a series inside `range` to `columns`, in order of time.
     ///
     /// # Errors
@@ -170,23 +228,35 @@ impl Block {
         range: TimeRange,
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
+        self.read_place(&self.place(series)?, range, columns)
+    }
+
+    /// As [`Self::read`], for a place of this block that was looked up before.
+    pub fn read_place(
+        &self,
+        place: &Place,
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
         let mark = chunk::Mark::of(columns);
-        let read = self.read_chunks(series, range, columns);
+        let read = self.read_chunks(place, range, Check::Once, columns);
         if read.is_err() {
             mark.restore(columns);
         } else {
-            self.tombstones.mask(series, mark.rows(), columns);
+            self.tombstones.mask(place.series, mark.rows(), columns);
         }
         read
     }
 
     fn read_chunks(
         &self,
-        series: u32,
+        place: &Place,
         range: TimeRange,
+        check: Check,
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
-        let (mut offset, mut list) = self.in_index(self.inner.index.chunks(series))?;
+        let mut list = Reader::new(self.inner.index.at_place(place.list));
+        let mut offset = place.first;
         let count = self.in_index(list.varint_up_to(list.rest().len()))?;
         for number in 0..count {
             let chunk = self.in_index(ChunkRef::take(&mut list))?;
@@ -196,8 +266,8 @@ impl Block {
                 break;
             }
             if column.info.last >= range.start {
-                let place = chunks::chunk_place(series, number);
-                let bytes = self.inner.record(offset, chunk.length, place)?;
+                let bytes =
+                    self.inner.chunk(place.series, number, (offset, chunk.length), check)?;
                 let times = self.inner.times(chunk.column, &column)?;
                 self.inner.read_chunk(bytes, offset, chunk.part, times, range, columns)?;
             }
@@ -236,7 +306,8 @@ impl Block {
         let mut columns = Columns::default();
         for series in 0..self.series_len() {
             columns.clear();
-            self.read_chunks(series, TimeRange::ALL, &mut columns)?;
+            let place = self.place(series)?;
+            self.read_chunks(&place, TimeRange::ALL, Check::Always, &mut columns)?;
             samples += columns.len() as u64;
             let rising = columns.times.windows(2).all(|pair| pair.first() < pair.get(1));
             let inside = |time: Option<&Timestamp>| {
@@ -258,14 +329,41 @@ impl Inner {
         Corruption { file: self.chunks_file.clone(), offset, what }
     }
 
-    /// The record at `offset` of the chunk file, without its checksum, which is verified.
-    fn record(&self, offset: u64, length: u32, place: u64) -> Result<&[u8], Corruption> {
+    /// The bytes and the checksum of the record at `offset` of the chunk file.
+    fn unchecked(&self, offset: u64, length: u32) -> Result<(&[u8], &[u8; 4]), Corruption> {
         let bytes = usize::try_from(offset)
             .ok()
             .and_then(|start| self.chunks.get(start..start.checked_add(length as usize)?));
-        let Some((body, checksum)) = bytes.and_then(<[u8]>::split_last_chunk::<4>) else {
-            return Err(self.corrupt(offset, "a chunk beyond its file"));
-        };
+        let parts = bytes.and_then(<[u8]>::split_last_chunk::<4>);
+        parts.ok_or_else(|| self.corrupt(offset, "a chunk beyond its file"))
+    }
+
+    /// Chunk `number` of a series, which lies at `offset` and has `length` bytes.
+    fn chunk(
+        &self,
+        series: u32,
+        number: usize,
+        (offset, length): (u64, u32),
+        check: Check,
+    ) -> Result<&[u8], Corruption> {
+        let all = || (0..self.index.series_len()).map(|_| AtomicU8::new(0)).collect();
+        let intact = self.intact.get_or_init(all).get(series as usize);
+        let bit = u32::try_from(number).ok().and_then(|number| 1_u8.checked_shl(number));
+        if let (Check::Once, Some(intact), Some(bit)) = (check, intact, bit)
+            && intact.load(Ordering::Relaxed) & bit != 0
+        {
+            return Ok(self.unchecked(offset, length)?.0);
+        }
+        let bytes = self.record(offset, length, chunks::chunk_place(series, number))?;
+        if let (Some(intact), Some(bit)) = (intact, bit) {
+            intact.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+
+    /// The record at `offset` of the chunk file, without its checksum, which is verified.
+    fn record(&self, offset: u64, length: u32, place: u64) -> Result<&[u8], Corruption> {
+        let (body, checksum) = self.unchecked(offset, length)?;
         if crc::checksum_at(place, body) != u32::from_le_bytes(*checksum) {
             return Err(self.corrupt(offset, "a chunk's checksum does not match"));
         }
@@ -325,15 +423,14 @@ impl Inner {
         if keep.is_empty() {
             return Ok(());
         }
-        let mark = chunk::Mark::of(columns);
-        columns.times.extend_from_slice(times);
         let mut reader = Reader::new(bytes);
-        chunk::take_rows(&mut reader, times.len(), columns)
-            .map_err(|corruption| corruption.in_file(&self.chunks_file, offset))?;
-        if keep.len() < times.len() {
-            mark.keep_rows(keep, columns);
-        }
-        Ok(())
+        columns.times.extend_from_slice(times.get(keep.clone()).unwrap_or_default());
+        let taken = if keep.len() < times.len() {
+            chunk::take_rows_part(&mut reader, times.len(), keep, columns)
+        } else {
+            chunk::take_rows(&mut reader, times.len(), columns)
+        };
+        taken.map_err(|corruption| corruption.in_file(&self.chunks_file, offset))
     }
 }
 

@@ -94,7 +94,7 @@ pub fn decode(bytes: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
 }
 
 /// How much columns held at some moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark {
     rows: usize,
     histograms: usize,
@@ -114,6 +114,11 @@ impl Mark {
     /// How many rows there were.
     pub const fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many histograms there were.
+    pub const fn histograms(&self) -> usize {
+        self.histograms
     }
 
     /// Removes everything added since.
@@ -241,6 +246,32 @@ pub fn take_rows(
             histograms.push((first + *row as usize, histogram));
         }
     })
+}
+
+/// Appends the rows at `keep` of `count` rows, whose times (and only theirs) are already there.
+pub fn take_rows_part(
+    reader: &mut Reader<'_>,
+    count: usize,
+    keep: Range<usize>,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
+    let mut ahead = *reader;
+    if ahead.byte()? == FLOATS && columns.starts.is_empty() {
+        return values::take_part(&mut ahead, count, keep, &mut columns.values);
+    }
+    let mut all = Columns { times: vec![Timestamp::MIN; count], ..Columns::default() };
+    take_rows(reader, count, &mut all)?;
+    Mark::default().keep_rows(keep, &mut all);
+    let first = columns.values.len();
+    columns.values.append(&mut all.values);
+    if !all.starts.is_empty() || !columns.starts.is_empty() {
+        columns.starts.resize(first, Timestamp::MIN);
+        columns.starts.append(&mut all.starts);
+        columns.starts.resize(columns.values.len(), Timestamp::MIN);
+    }
+    let histograms = all.histograms.into_iter();
+    columns.histograms.extend(histograms.map(|(row, histogram)| (first + row, histogram)));
+    Ok(())
 }
 
 /// Start times: as many as rows, or none at all when no row has one.

@@ -4,6 +4,8 @@
 //! The number of integers is not stored; whoever holds the stream knows it. Arithmetic wraps, so
 //! that any integers come back.
 
+use std::ops::Range;
+
 use super::Corruption;
 use super::bits::{self, BLOCK};
 use super::varint::{self, Reader, unzigzag, zigzag};
@@ -156,6 +158,17 @@ const fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 pub fn take(
     reader: &mut Reader<'_>,
     count: usize,
+    each: impl FnMut(&[i64]),
+) -> Result<(), Corruption> {
+    take_until(reader, count, count, each)
+}
+
+/// Reads the first `until` of `count` integers, or a few more.
+#[inline]
+fn take_until(
+    reader: &mut Reader<'_>,
+    count: usize,
+    until: usize,
     mut each: impl FnMut(&[i64]),
 ) -> Result<(), Corruption> {
     if count == 0 {
@@ -202,7 +215,7 @@ pub fn take(
     }
     let signed = head & ZIGZAG != 0;
     let mut raw = [0_u64; BLOCK];
-    while left > 0 {
+    while left > 0 && count - left < until {
         let now = left.min(BLOCK);
         let (raw, block) = (&mut raw[..now], &mut block[..now]);
         bits::take_block(reader, raw)?;
@@ -217,6 +230,22 @@ pub fn take(
         left -= now;
     }
     Ok(())
+}
+
+/// As [`take`], but hands over those at `keep` only, and leaves what is behind them unread.
+#[inline]
+pub fn take_part(
+    reader: &mut Reader<'_>,
+    count: usize,
+    keep: Range<usize>,
+    mut each: impl FnMut(&[i64]),
+) -> Result<(), Corruption> {
+    let mut at = 0;
+    take_until(reader, count, keep.end, |block| {
+        let place = |row: usize| row.saturating_sub(at).min(block.len());
+        each(block.get(place(keep.start)..place(keep.end)).unwrap_or_default());
+        at += block.len();
+    })
 }
 
 /// Residuals, as stored, to integers. `unfold` undoes zigzag and division.
@@ -307,6 +336,21 @@ mod tests {
                 values.push(value);
             }
             check(&values, usize::MAX);
+        }
+
+        #[test]
+        fn a_part_is_a_part_of_the_whole(
+            values in proptest::collection::vec(prop_oneof![-3_i64..3, 0_i64..1 << 40], 0..400),
+            from in 0_usize..400,
+            length in 0_usize..400,
+        ) {
+            let mut bytes = Vec::new();
+            put(&values, &mut bytes);
+            let keep = from.min(values.len())..(from + length).min(values.len());
+            let mut part = Vec::new();
+            let reader = &mut Reader::new(&bytes);
+            take_part(reader, values.len(), keep.clone(), |block| part.extend_from_slice(block)).unwrap();
+            prop_assert_eq!(&part, &values[keep]);
         }
 
         #[test]

@@ -11,6 +11,8 @@
 //! 4. ordered bits: the bit pattern as an integer that sorts as the float does;
 //! 5. differing bits (`codec::xor`).
 
+use std::ops::Range;
+
 use super::Corruption;
 use super::ints;
 use super::varint::{self, Reader};
@@ -260,6 +262,58 @@ pub fn take(reader: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Result
         }
         _ => return Err(reader.corrupt("an unknown form of values")),
     }
+    Ok(())
+}
+
+/// Appends the values at `keep` of `count` to `out`, and leaves what is behind them unread.
+pub fn take_part(
+    reader: &mut Reader<'_>,
+    count: usize,
+    keep: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), Corruption> {
+    if keep.is_empty() {
+        return Ok(());
+    }
+    let mut ahead = *reader;
+    match ahead.byte()? {
+        CONSTANT_BITS | CONSTANT_INTEGER => take(reader, keep.len(), out),
+        DECIMAL => {
+            let (power, has_exceptions) = take_power(&mut ahead)?;
+            if has_exceptions {
+                return take_cut(reader, count, keep, out);
+            }
+            out.reserve(keep.len());
+            let part = |out: &mut Vec<f64>, block: &[i64]| {
+                if power == 1.0 {
+                    out.extend(block.iter().map(|v| *v as f64));
+                } else {
+                    out.extend(block.iter().map(|v| *v as f64 / power));
+                }
+            };
+            ints::take_part(&mut ahead, count, keep, |block| part(out, block))
+        }
+        ORDERED_BITS => {
+            out.reserve(keep.len());
+            ints::take_part(&mut ahead, count, keep, |block| {
+                out.extend(block.iter().map(|v| from_ordered(*v)));
+            })
+        }
+        _ => take_cut(reader, count, keep, out),
+    }
+}
+
+/// As [`take_part`], by way of all values up to the last that is wanted.
+fn take_cut(
+    reader: &mut Reader<'_>,
+    count: usize,
+    keep: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), Corruption> {
+    let start = out.len();
+    take(reader, count, out)?;
+    out.truncate(start + keep.end);
+    out.drain(start..start + keep.start);
     Ok(())
 }
 

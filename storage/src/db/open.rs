@@ -12,6 +12,7 @@ use crate::error::{Damage, OpenError, OpenReport};
 use crate::head::replay::Replay;
 use crate::head::{Head, arena};
 use crate::options::Options;
+use crate::query::selections::Selections;
 use crate::version::{self, Blocks};
 use crate::wal::hold::Holds;
 use crate::wal::log::{Log, SegmentInfo};
@@ -19,6 +20,9 @@ use crate::wal::segment::{self, HEADER_BYTES, SegmentReader, Step};
 use crate::wal::{self, WalPosition, checkpoint, identity};
 
 const LOCK: &str = "lock";
+
+/// Bytes of selections in blocks that are remembered.
+const SELECTIONS_BYTES: usize = 32 << 20;
 
 pub(super) fn open(
     disk: Arc<dyn Disk>,
@@ -73,6 +77,7 @@ pub(super) fn open(
         head,
         holds: Holds::default(),
         blocks,
+        selections: Arc::new(Selections::new(SELECTIONS_BYTES)),
         jobs: Mutex::default(),
         writer: Mutex::new(Writer::default()),
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),

@@ -14,6 +14,7 @@ use super::index::{Index, Slot};
 use super::series::Snapshot;
 use super::store::Pin;
 use crate::index::order::sorted;
+use crate::query::querier::{Part, Stored};
 
 /// Series by which it is mostly found that a label name is in use.
 const PROBES: usize = 8;
@@ -100,7 +101,14 @@ impl HeadQuerier {
         slots.iter().filter_map(|(slot, _)| Some(SeriesRef(store.get(*slot)?.id))).collect()
     }
 
+    fn is_bare(&self) -> bool {
+        self.head.store.read().is_bare()
+    }
+
     fn select_slots(&self, selectors: &[Selector]) -> Vec<(Slot, u32)> {
+        if self.is_bare() {
+            return Vec::new();
+        }
         let slots = matching(&self.head.index.read(), selectors);
         self.visible(&slots)
     }
@@ -154,20 +162,30 @@ fn limited(mut texts: Vec<String>, limit: usize) -> Vec<String> {
     texts
 }
 
-impl Querier for HeadQuerier {
-    fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
+impl Part for HeadQuerier {
+    fn stored(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn Stored>, QueryError> {
         let mut series = self.select_slots(std::slice::from_ref(selector));
-        if !hints.unordered || hints.limit > 0 {
+        let sorted = !hints.unordered || hints.limit > 0;
+        if sorted {
             self.head.index.read().sort(&mut series);
         }
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
         let (head, pin) = (Arc::clone(&self.head), Arc::clone(&self.pin));
-        Ok(Box::new(HeadSet { head, pin, range: self.range, series }))
+        Ok(Box::new(HeadSet { head, pin, range: self.range, series, sorted }))
+    }
+}
+
+impl Querier for HeadQuerier {
+    fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
+        Ok(self.stored(selector, hints)?)
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
+        if self.is_bare() {
+            return Ok(Vec::new());
+        }
         let names = if selectors.is_empty() {
             let names = self.head.index.read().names(PROBES);
             self.seen(names, |name, _| self.head.index.read().with_name(name)).collect()
@@ -189,6 +207,9 @@ impl Querier for HeadQuerier {
         selectors: &[Selector],
         limit: usize,
     ) -> Result<Vec<String>, QueryError> {
+        if self.is_bare() {
+            return Ok(Vec::new());
+        }
         let values: Vec<String> = if selectors.is_empty() {
             let values = self.head.index.read().values(name);
             self.seen(values, |value, _| self.head.index.read().with_label(name, value)).collect()
@@ -209,6 +230,13 @@ struct HeadSet {
     pin: Arc<Pin>,
     range: TimeRange,
     series: Vec<(Slot, u32)>,
+    sorted: bool,
+}
+
+impl Stored for HeadSet {
+    fn is_sorted(&self) -> bool {
+        self.sorted
+    }
 }
 
 impl SeriesSet for HeadSet {

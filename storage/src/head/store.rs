@@ -87,6 +87,8 @@ pub(super) struct Store {
     pub(crate) commit: u64,
     /// First and last time of in-order samples.
     pub(crate) bounds: Option<(Timestamp, Timestamp)>,
+    /// Whether late samples ever came.
+    late_came: bool,
     /// Earlier samples are in blocks, or on the way there, and no longer taken in order.
     pub(crate) flushed: Timestamp,
     /// Behind the last record of the log that was applied to series.
@@ -107,6 +109,7 @@ impl Store {
             next_id: 1,
             commit: 0,
             bounds: None,
+            late_came: false,
             flushed: Timestamp::MIN,
             position: WalPosition::default(),
             undo: Vec::new(),
@@ -207,6 +210,7 @@ impl Store {
         series.last_segment = segment as u32;
         if late {
             series.push_late(sample, self.commit);
+            self.late_came = true;
             return;
         }
         if pinned {
@@ -239,6 +243,7 @@ impl Store {
                 last = last.max(sample.at);
             } else {
                 series.push_late(sample, self.commit);
+                self.late_came = true;
             }
         }
         self.bounds = (first <= last).then_some((first, last));
@@ -266,6 +271,7 @@ impl Store {
             lost += u64::from(place.is_none());
             place
         });
+        self.late_came |= series.has_late();
         if let Some((first, last)) = series.in_order_bounds() {
             self.bounds = Some(match self.bounds {
                 None => (first, last),
@@ -273,6 +279,11 @@ impl Store {
             });
         }
         lost
+    }
+
+    /// Whether no series can have samples, as after a start with everything in blocks.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.bounds.is_none() && !self.late_came
     }
 
     /// Hides samples of a series.

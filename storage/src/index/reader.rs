@@ -284,6 +284,18 @@ impl Index {
         Ok(&self.known_name(number)?.text)
     }
 
+    /// Where `part`, which was read from this index, lies in it.
+    pub fn place_of(&self, part: &[u8]) -> (u64, u32) {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        (start as u64, part.len() as u32)
+    }
+
+    /// The part at a place.
+    pub fn at_place(&self, (start, length): (u64, u32)) -> &[u8] {
+        let start = start as usize;
+        self.bytes.get(start..start.saturating_add(length as usize)).unwrap_or_default()
+    }
+
     /// The place of the first chunk of the series' group, and a reader of what is stored of it.
     fn item(&self, series: u32) -> Result<(u64, Reader<'_>), Corruption> {
         if series >= self.series {

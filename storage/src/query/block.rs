@@ -1,7 +1,11 @@
 //! A block as a reader among others.
 
+use std::sync::Arc;
+
 use stint_model::{Columns, Hints, Labels, Querier, QueryError, Selector, SeriesSet, TimeRange};
 
+use super::querier::{Part, Stored};
+use super::selections::{Selected, Selections};
 use crate::block::Block;
 use crate::codec::Corruption;
 
@@ -9,11 +13,12 @@ use crate::codec::Corruption;
 pub(crate) struct BlockQuerier {
     block: Block,
     range: TimeRange,
+    selections: Arc<Selections>,
 }
 
 impl BlockQuerier {
-    pub(crate) fn new(block: Block, range: TimeRange) -> Self {
-        Self { block, range }
+    pub(crate) fn new(block: Block, range: TimeRange, selections: Arc<Selections>) -> Self {
+        Self { block, range, selections }
     }
 }
 
@@ -21,49 +26,29 @@ fn damaged(error: &Corruption) -> QueryError {
     QueryError::Storage(error.to_string())
 }
 
-fn limited(mut all: Vec<String>, limit: usize) -> Vec<String> {
-    if limit > 0 {
-        all.truncate(limit);
-    }
-    all
+fn limited(all: &[String], limit: usize) -> Vec<String> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    all.iter().take(limit).cloned().collect()
 }
 
-impl BlockQuerier {
-    /// Labels and number of the series that `selector` selects, as the hints want them.
-    fn find(&self, selector: &Selector, hints: &Hints) -> Result<Vec<(Labels, u32)>, Corruption> {
-        let selected = self.block.select(selector)?;
-        let numbers: Vec<u32> = selected.iter().collect();
-        if hints.unordered && hints.limit == 0 {
-            let labels = self.block.labels_of(numbers.iter().copied())?;
-            return Ok(labels.into_iter().zip(numbers).collect());
-        }
-        let order = self.block.order_of_labels(&selected)?;
-        if hints.limit > 0 {
-            let first = order.iter().take(hints.limit);
-            let numbers: Vec<u32> =
-                first.filter_map(|at| numbers.get(*at as usize).copied()).collect();
-            let labels = self.block.labels_of(numbers.iter().copied())?;
-            return Ok(labels.into_iter().zip(numbers).collect());
-        }
-        // Neighbours share what is read.
-        let labels = self.block.labels_of(numbers.iter().copied())?;
-        let series = order.iter().filter_map(|at| {
-            let at = *at as usize;
-            Some((labels.get(at)?.clone(), *numbers.get(at)?))
-        });
-        Ok(series.collect())
+impl Part for BlockQuerier {
+    fn stored(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn Stored>, QueryError> {
+        let selected =
+            self.selections.select(&self.block, selector).map_err(|error| damaged(&error))?;
+        let limit = if hints.limit == 0 { usize::MAX } else { hints.limit };
+        let len = selected.series.len().min(limit);
+        Ok(Box::new(BlockSet { block: self.block.clone(), range: self.range, selected, len }))
     }
 }
 
 impl Querier for BlockQuerier {
     fn select(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn SeriesSet>, QueryError> {
-        let series = self.find(selector, hints).map_err(|e| damaged(&e))?;
-        Ok(Box::new(BlockSet { block: self.block.clone(), range: self.range, series }))
+        Ok(self.stored(selector, hints)?)
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
-        let names = self.block.label_names(selectors).map_err(|e| damaged(&e))?;
-        Ok(limited(names, limit))
+        let names = self.selections.label_names(&self.block, selectors).map_err(|e| damaged(&e))?;
+        Ok(limited(&names, limit))
     }
 
     fn label_values(
@@ -72,24 +57,32 @@ impl Querier for BlockQuerier {
         selectors: &[Selector],
         limit: usize,
     ) -> Result<Vec<String>, QueryError> {
-        let values = self.block.label_values(name, selectors).map_err(|e| damaged(&e))?;
-        Ok(limited(values, limit))
+        let values =
+            self.selections.label_values(&self.block, name, selectors).map_err(|e| damaged(&e))?;
+        Ok(limited(&values, limit))
     }
 }
 
 struct BlockSet {
     block: Block,
     range: TimeRange,
-    series: Vec<(Labels, u32)>,
+    selected: Arc<Selected>,
+    len: usize,
+}
+
+impl Stored for BlockSet {
+    fn is_sorted(&self) -> bool {
+        true
+    }
 }
 
 impl SeriesSet for BlockSet {
     fn len(&self) -> usize {
-        self.series.len()
+        self.len
     }
 
     fn labels(&self, index: usize) -> Labels {
-        self.series.get(index).map(|(labels, _)| labels.clone()).unwrap_or_default()
+        self.selected.series.get(index).map(|(labels, _)| labels.clone()).unwrap_or_default()
     }
 
     fn read(
@@ -100,9 +93,9 @@ impl SeriesSet for BlockSet {
     ) -> Result<(), QueryError> {
         let range =
             TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
-        let Some((_, series)) = self.series.get(index).filter(|_| !range.is_empty()) else {
+        let Some((_, place)) = self.selected.series.get(index).filter(|_| !range.is_empty()) else {
             return Ok(());
         };
-        self.block.read(*series, range, columns).map_err(|e| damaged(&e))
+        self.block.read_place(place, range, columns).map_err(|e| damaged(&e))
     }
 }

@@ -91,6 +91,28 @@ proptest! {
     }
 
     #[test]
+    fn a_part_of_the_rows_is_read_alone(
+        before in columns(),
+        columns in columns(),
+        from: prop::sample::Index,
+        to: prop::sample::Index,
+    ) {
+        let (from, to) = (from.index(columns.len() + 1), to.index(columns.len() + 1));
+        let keep = from.min(to)..from.max(to);
+        let mut bytes = Vec::new();
+        put_rows(&Rows::of(&columns), &mut bytes);
+        let mut all = before.clone();
+        let mark = Mark::of(&all);
+        all.times.extend_from_slice(&columns.times);
+        take_rows(&mut Reader::new(&bytes), columns.len(), &mut all).unwrap();
+        mark.keep_rows(keep.clone(), &mut all);
+        let mut part = before;
+        part.times.extend_from_slice(&columns.times[keep.clone()]);
+        take_rows_part(&mut Reader::new(&bytes), columns.len(), keep, &mut part).unwrap();
+        assert_same(&part, &all);
+    }
+
+    #[test]
     fn a_changed_chunk_is_found_out(columns in columns(), at: prop::sample::Index, flip in 1_u8..) {
         let mut bytes = encode(&Rows::of(&columns));
         let at = at.index(bytes.len());

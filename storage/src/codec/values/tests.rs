@@ -116,6 +116,27 @@ fn column() -> impl Strategy<Value = Vec<f64>> {
 
 proptest! {
     #[test]
+    fn a_part_is_a_part_of_the_whole(
+        values in prop_oneof![
+            proptest::collection::vec(any::<u64>().prop_map(f64::from_bits), 1..300),
+            proptest::collection::vec((0_i32..9).prop_map(|n| f64::from(n) / 10.0), 1..300),
+            proptest::collection::vec((0_i32..9).prop_map(|n| f64::from(n) + f64::EPSILON), 1..300),
+            proptest::collection::vec(prop_oneof![40 => (0_i32..9).prop_map(f64::from), 1 => Just(-0.0)], 1..300),
+            proptest::collection::vec(Just(0.25), 1..300),
+        ],
+        from: prop::sample::Index,
+        to: prop::sample::Index,
+    ) {
+        let (from, to) = (from.index(values.len() + 1), to.index(values.len() + 1));
+        let keep = from.min(to)..from.max(to);
+        let mut bytes = Vec::new();
+        put(&values, &mut bytes);
+        let mut part = vec![0.5];
+        take_part(&mut Reader::new(&bytes), values.len(), keep.clone(), &mut part).unwrap();
+        prop_assert_eq!(bits(&part[1..]), bits(&values[keep]));
+    }
+
+    #[test]
     fn any_values_come_back_to_the_bit(values in column()) {
         let mut bytes = Vec::new();
         put(&values, &mut bytes);
