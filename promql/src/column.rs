@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use stint_model::histogram::FloatHistogram;
 use stint_model::labels::METRIC_NAME;
-use stint_model::{Columns, Labels};
+use stint_model::{Columns, Labels, Timestamp};
 
 use crate::error::QueryError;
 use crate::value::SampleValue;
@@ -393,7 +393,10 @@ impl Samples {
 
     /// Takes the floats out of columns that have nothing else, no stale markers either.
     pub(crate) fn take_floats(&mut self, columns: &mut Columns) {
-        self.float_times.extend(columns.times.iter().map(|time| time.0));
+        // In place, both ways: neither copies nor allocates.
+        let empty = std::mem::take(&mut self.float_times).into_iter().map(Timestamp).collect();
+        let times = std::mem::replace(&mut columns.times, empty);
+        self.float_times = times.into_iter().map(|time| time.0).collect();
         std::mem::swap(&mut self.floats, &mut columns.values);
         let after = self.floats.get(1..).unwrap_or_default();
         let pairs = || self.floats.iter().zip(after);

@@ -1,5 +1,6 @@
 //! The engine: takes a query's text and a store, gives an answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stint_model::{Labels, Queryable, Span, TimeRange, Timestamp};
@@ -13,6 +14,7 @@ use crate::parse;
 use crate::parse::ast::{Expr, ValueType};
 use crate::rewrites::Rewrites;
 use crate::value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue};
+use crate::workers::Workers;
 
 /// The phase that limits and cancellations are reported to happen in.
 pub(crate) const PHASE: &str = "expression evaluation";
@@ -90,12 +92,19 @@ pub struct RangeQuery<'a> {
 #[derive(Clone, Debug)]
 pub struct Engine {
     options: EngineOptions,
+    workers: Option<Arc<dyn Workers>>,
 }
 
 impl Engine {
     /// An engine with these options.
     pub fn new(options: EngineOptions) -> Self {
-        Self { options }
+        Self { options, workers: None }
+    }
+
+    /// The same engine with threads that help with its queries.
+    #[must_use]
+    pub fn with_workers(self, workers: Arc<dyn Workers>) -> Self {
+        Self { workers: Some(workers), ..self }
     }
 
     /// The engine's options.
@@ -207,7 +216,8 @@ impl Engine {
         cancel: &Cancel,
         value: impl FnOnce(&Evaluator<'_>) -> Result<QueryValue, QueryError>,
     ) -> Result<Answer, QueryError> {
-        let mut shared = Shared::new(&self.options, run, cancel.with_timeout(self.options.timeout));
+        let cancel = cancel.with_timeout(self.options.timeout);
+        let mut shared = Shared::new(&self.options, self.workers.as_deref(), run, cancel);
         let steps = run.steps;
         let (first, last) = reach(&Evaluator::new(&shared, steps), run.expr)?;
         let range = TimeRange::closed(Timestamp(first), Timestamp(last));

@@ -14,6 +14,8 @@ pub(crate) mod duration;
 pub(crate) mod groups;
 pub(crate) mod info;
 pub(crate) mod join;
+pub(crate) mod produce;
+pub(crate) mod range_call;
 pub(crate) mod scalar;
 pub(crate) mod selector;
 pub(crate) mod set_ops;
@@ -35,6 +37,7 @@ use crate::error::QueryError;
 use crate::parse::ast::{Expr, PosRange};
 use crate::parse::line_and_column;
 use crate::value::{Stats, StepStats};
+use crate::workers::Workers;
 
 pub(crate) use duration::reach;
 
@@ -43,6 +46,9 @@ pub(crate) type Sink<'s> = dyn FnMut(Series) -> Result<(), QueryError> + 's;
 
 /// Longer columns are not kept to be used again: nobody is charged for them.
 const SPARE_STEPS_MAX: usize = 1 << 16;
+
+/// Most columns that are kept at the same time.
+const SPARE_MAX: usize = 64;
 
 /// How often it is asked whether to stop, for one reading of the clock.
 const CHECKS_PER_CLOCK: u32 = 8;
@@ -56,6 +62,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) query: (i64, i64, i64),
     pub(crate) is_range: bool,
     text: &'a str,
+    pub(crate) workers: Option<&'a dyn Workers>,
     cancel: Cancel,
     checks: Cell<u32>,
     held: Cell<usize>,
@@ -74,7 +81,12 @@ pub(crate) struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     /// The state of a query that begins.
-    pub(crate) fn new(options: &'a EngineOptions, run: &Run<'a>, cancel: Cancel) -> Self {
+    pub(crate) fn new(
+        options: &'a EngineOptions,
+        workers: Option<&'a dyn Workers>,
+        run: &Run<'a>,
+        cancel: Cancel,
+    ) -> Self {
         Self {
             options,
             querier: None,
@@ -82,6 +94,7 @@ impl<'a> Shared<'a> {
             query: (run.steps.start, run.end, if run.is_range { run.steps.step } else { 0 }),
             is_range: run.is_range,
             text: run.text,
+            workers,
             cancel,
             checks: Cell::default(),
             held: Cell::default(),
@@ -196,7 +209,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn recycle(&self, column: Column) {
         self.release(column.charged);
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < 16 && column.len() <= SPARE_STEPS_MAX {
+        if spare.len() < SPARE_MAX && column.len() <= SPARE_STEPS_MAX {
             spare.push(column);
         }
     }

@@ -140,6 +140,7 @@ impl Plan<'_> {
             Some(kernel) if self.is_columnar(call) => match kernel {
                 Kernel::Rate(_) => "columns, windows and reach shared by equal sample times",
                 Kernel::Summary(_) => "columns, several windows at once",
+                Kernel::Floats(_) => "columns, windows shared by equal sample times",
             },
             _ => "window by window",
         };

@@ -1,6 +1,7 @@
 //! The functions of the language: which exist is the parser's table, what they do is here.
 
 pub(crate) mod calendar;
+pub(crate) mod floats;
 pub(crate) mod histogram;
 pub(crate) mod lanes;
 pub(crate) mod math;
@@ -32,6 +33,7 @@ pub(crate) struct RangeFunction {
 pub(crate) enum Kernel {
     Rate(plain_rate::Kind),
     Summary(lanes::Summary),
+    Floats(floats::Fold),
 }
 
 /// The range function of this name.
@@ -75,6 +77,14 @@ fn kernel(name: &str) -> Option<Kernel> {
         "rate" => rate(true, true),
         "increase" => rate(true, false),
         "delta" => rate(false, false),
+        "changes" => Kernel::Floats(floats::Fold::Changes),
+        "count_over_time" => Kernel::Floats(floats::Fold::Count),
+        "first_over_time" => Kernel::Floats(floats::Fold::First),
+        "last_over_time" => Kernel::Floats(floats::Fold::Last),
+        "max_over_time" => Kernel::Floats(floats::Fold::Max),
+        "min_over_time" => Kernel::Floats(floats::Fold::Min),
+        "present_over_time" => Kernel::Floats(floats::Fold::Present),
+        "resets" => Kernel::Floats(floats::Fold::Resets),
         "sum_over_time" => Kernel::Summary(lanes::Summary::Sum),
         "avg_over_time" => Kernel::Summary(lanes::Summary::Avg),
         "stddev_over_time" => Kernel::Summary(lanes::Summary::Stddev),

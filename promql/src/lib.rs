@@ -16,6 +16,7 @@ pub mod parse;
 pub mod rewrites;
 pub mod script;
 pub mod value;
+pub mod workers;
 
 pub use annotations::Annotations;
 pub use cancel::Cancel;
@@ -23,3 +24,4 @@ pub use engine::{Engine, EngineOptions, InstantQuery, RangeQuery};
 pub use error::QueryError;
 pub use rewrites::Rewrites;
 pub use value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue, Stats, StepStats};
+pub use workers::Workers;

@@ -15,6 +15,8 @@ pub struct Rewrites {
     pub common_parts: bool,
     /// What has the same value at every step is evaluated once.
     pub step_invariant: bool,
+    /// Threads that whoever runs the engine lends it make series beside each other.
+    pub workers: bool,
 }
 
 impl Rewrites {
@@ -25,6 +27,7 @@ impl Rewrites {
         any_order: true,
         common_parts: true,
         step_invariant: true,
+        workers: true,
     };
     /// None.
     pub const NONE: Self = Self {
@@ -33,6 +36,7 @@ impl Rewrites {
         any_order: false,
         common_parts: false,
         step_invariant: false,
+        workers: false,
     };
 }
 

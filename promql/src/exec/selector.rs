@@ -8,9 +8,10 @@ use stint_model::{
     Columns, Hints, Labels, MatchOp, Selector, SeriesSet, Span, TimeRange, Timestamp, is_stale,
 };
 
-use crate::column::{Column, Samples, Series};
+use crate::column::{Column, Samples, Series, Steps};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
+use crate::exec::produce::Scratch;
 use crate::exec::{Evaluator, Sink};
 use crate::functions::rate::{Clash, interpolate};
 use crate::parse::ast::{PosRange, VectorSelector};
@@ -96,24 +97,43 @@ impl Evaluator<'_> {
         let first = reference.time(self.steps.start).saturating_sub(lookback).saturating_add(1);
         let last = reference.time(self.steps.end());
         let range = TimeRange::closed(Timestamp(first), Timestamp(last));
-        let mut columns = Columns::default();
-        for index in 0..set.len() {
-            self.shared.check()?;
-            columns.clear();
-            set.read(index, range, &mut columns)?;
-            if columns.is_empty() {
-                continue;
+        let steps = self.steps;
+        let is_simple = !self.shared.counts_steps();
+        let make = |index: usize, scratch: &mut Scratch| {
+            scratch.columns.clear();
+            set.read(index, range, &mut scratch.columns)?;
+            if scratch.columns.is_empty() {
+                return Ok(Made::Nothing);
             }
-            let mut column = self.shared.column(self.steps.count);
-            let read = self.fill(&columns, reference, take, &mut column);
+            if !is_simple || !scratch.columns.histograms.is_empty() {
+                return Ok(Made::Samples(std::mem::take(&mut scratch.columns)));
+            }
+            let mut column = scratch.column(steps.count);
+            let read =
+                fill_floats(&scratch.columns, steps, (reference, lookback), take, &mut column);
+            if read > 0 {
+                return Ok(Made::Column(column, read));
+            }
+            scratch.recycle(column);
+            Ok(Made::Nothing)
+        };
+        self.produce(set.len(), &make, &mut |index, made| {
+            let (column, read) = match made {
+                Made::Nothing => return Ok(()),
+                Made::Column(column, read) => (column, read),
+                Made::Samples(columns) => {
+                    let mut column = self.shared.column(steps.count);
+                    let read = self.fill(&columns, reference, take, &mut column);
+                    (column, read)
+                }
+            };
             self.shared.looked_at(column.weight(), read);
             if column.is_empty() {
                 self.shared.recycle(column);
-            } else {
-                self.emit(Series::new(set.labels(index), column), sink)?;
+                return Ok(());
             }
-        }
-        Ok(())
+            self.emit(Series::new(set.labels(index), column), sink)
+        })
     }
 
     /// Fills a column; how many samples it was filled with, each counted once.
@@ -192,6 +212,53 @@ impl Evaluator<'_> {
         }
         Ok(())
     }
+}
+
+/// What is made of a series.
+enum Made {
+    Nothing,
+    /// Also how many samples it was filled with.
+    Column(Column, usize),
+    Samples(Columns),
+}
+
+/// As [`Evaluator::fill`], of columns without histograms.
+fn fill_floats(
+    columns: &Columns,
+    steps: Steps,
+    (reference, lookback): (Reference, i64),
+    take: Take,
+    out: &mut Column,
+) -> usize {
+    let Columns { times, values, starts, .. } = columns;
+    let (mut next, mut read, mut newest) = (0, 0, usize::MAX);
+    // Without a pointer to move, the one sample of an instant query is found by searching.
+    if steps.count == 1 {
+        next = times.partition_point(|sampled| sampled.0 <= reference.time(steps.start));
+    }
+    for (at, time) in steps.times().enumerate() {
+        let time = reference.time(time);
+        while times.get(next).is_some_and(|sampled| sampled.0 <= time) {
+            next += 1;
+        }
+        let Some(row) = next.checked_sub(1) else { continue };
+        let (Some(sampled), Some(value)) = (times.get(row), values.get(row)) else { continue };
+        if sampled.0 <= time.saturating_sub(lookback) || is_stale(*value) {
+            continue;
+        }
+        read += usize::from(newest != row);
+        newest = row;
+        let value = match take {
+            Take::Value => *value,
+            Take::Time | Take::FloatTime => sampled.as_secs_f64(),
+            Take::StartTime => match starts.get(row) {
+                Some(start) if *start != Timestamp::MIN => start.as_secs_f64(),
+                _ => 0.0,
+            },
+        };
+        out.set_float(at, value);
+    }
+    read
 }
 
 impl Evaluator<'_> {

@@ -3,7 +3,7 @@
 //! All series of a target are sampled at the same times, so what depends on times alone is worked
 //! out once for all of them.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -27,6 +27,8 @@ pub(crate) struct Timeline {
     pub(crate) reaches: Vec<Reach>,
     /// Bitmap of the steps that have a reach.
     pub(crate) reached: Vec<u64>,
+    /// How many samples all windows have, and how many there are that any has.
+    pub(crate) counted: (usize, usize),
 }
 
 /// How far the samples of a window stand for more than themselves. Lengths are in seconds.
@@ -46,7 +48,7 @@ pub(crate) struct Reach {
 pub(crate) struct Timelines {
     shape: Shape,
     steps: Steps,
-    known: HashMap<(usize, i64, i64), Rc<Timeline>, foldhash::fast::FixedState>,
+    known: HashMap<(usize, i64, i64), Arc<Timeline>, foldhash::fast::FixedState>,
     bytes: usize,
 }
 
@@ -66,21 +68,21 @@ impl Timelines {
         &mut self,
         times: &[i64],
         prepare: impl FnOnce(&mut Timeline, &Shape, &Steps),
-    ) -> Rc<Timeline> {
+    ) -> Arc<Timeline> {
         let time = |at: usize| times.get(at).copied().unwrap_or_default();
         let key = (times.len(), time(0), time(times.len() / 2));
         if let Some(known) = self.known.get(&key).filter(|known| known.times == times) {
-            return Rc::clone(known);
+            return Arc::clone(known);
         }
         let mut timeline = Timeline::new(times, &self.shape, &self.steps);
         prepare(&mut timeline, &self.shape, &self.steps);
-        let timeline = Rc::new(timeline);
+        let timeline = Arc::new(timeline);
         if self.bytes > BYTES_MAX {
             self.known.clear();
             self.bytes = 0;
         }
         self.bytes += timeline.bytes();
-        self.known.insert(key, Rc::clone(&timeline));
+        self.known.insert(key, Arc::clone(&timeline));
         timeline
     }
 }
@@ -96,7 +98,19 @@ impl Timeline {
             let to = to.max(from);
             windows.push((from as u32, to as u32));
         }
-        Self { times: times.to_vec(), windows, reaches: Vec::new(), reached: Vec::new() }
+        let (mut samples, mut read, mut seen) = (0, 0, 0);
+        for (from, to) in &windows {
+            samples += (to - from) as usize;
+            read += to.saturating_sub(seen.max(*from)) as usize;
+            seen = seen.max(*to);
+        }
+        Self {
+            times: times.to_vec(),
+            windows,
+            reaches: Vec::new(),
+            reached: Vec::new(),
+            counted: (samples, read),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -172,9 +186,9 @@ mod tests {
     fn equal_times_share_a_timeline_and_others_do_not() {
         let mut timelines = timelines(10, Steps { start: 20, step: 10, count: 2 });
         let first = timelines.of(&[1, 12, 23], |_, _, _| {});
-        assert!(Rc::ptr_eq(&first, &timelines.of(&[1, 12, 23], |_, _, _| {})));
+        assert!(Arc::ptr_eq(&first, &timelines.of(&[1, 12, 23], |_, _, _| {})));
         // The same length, first time and time in the middle.
         let other = timelines.of(&[1, 12, 24], |_, _, _| {});
-        assert!(!Rc::ptr_eq(&first, &other));
+        assert!(!Arc::ptr_eq(&first, &other));
     }
 }

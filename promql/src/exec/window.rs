@@ -2,20 +2,20 @@
 //! of each window.
 
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use stint_model::histogram::FloatHistogram;
-use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
+use stint_model::{Labels, Selector, TimeRange, Timestamp};
 
-use crate::column::{Column, Samples, Scalar, Series};
+use crate::column::{Column, Samples};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
+use crate::exec::produce::Scratch;
 use crate::exec::selector::load;
-use crate::exec::timeline::{Bounds, Timeline, Timelines};
-use crate::exec::{Evaluator, Shared, Sink};
-use crate::functions::{Kernel, RangeFunction, lanes, over_time, plain_rate, rate};
-use crate::parse::ast::{Call, Expr, MatrixSelector, PosRange};
+use crate::exec::timeline::{Timeline, Timelines};
+use crate::exec::{Evaluator, Shared};
+use crate::functions::{Kernel, floats, lanes, plain_rate};
+use crate::parse::ast::{Expr, MatrixSelector, PosRange};
 use crate::value::RangeSeries;
 
 /// How a window treats its edges.
@@ -129,6 +129,18 @@ impl Scope<'_> {
 pub(crate) type SamplesSink<'s> =
     dyn FnMut(Labels, bool, &mut Samples) -> Result<(), QueryError> + 's;
 
+/// Takes labels and column of one series, and the timeline that the column was filled along.
+pub(crate) type ColumnsSink<'s> =
+    dyn FnMut(Labels, Column, &Timeline) -> Result<(), QueryError> + 's;
+
+/// What is made of a series.
+enum Made {
+    Nothing,
+    Samples(Samples),
+    /// Also how many samples it was made of.
+    Column(Column, Arc<Timeline>, usize),
+}
+
 impl Evaluator<'_> {
     /// The windows of a range vector.
     pub(crate) fn shape(&self, expr: &Expr) -> Result<Shape, QueryError> {
@@ -169,6 +181,22 @@ impl Evaluator<'_> {
         func: &str,
         sink: &mut SamplesSink<'_>,
     ) -> Result<(), QueryError> {
+        self.matrix_windows(matrix, func, None, sink, &mut |_, column, _| {
+            self.shared.recycle(column);
+            Ok(())
+        })
+    }
+
+    /// Hands the samples of each series to `sink`, or, where a kernel is for them, the column that
+    /// it makes of them to `columns`.
+    pub(crate) fn matrix_windows(
+        &self,
+        matrix: &MatrixSelector,
+        func: &str,
+        kernel: Option<Kernel>,
+        sink: &mut SamplesSink<'_>,
+        columns: &mut ColumnsSink<'_>,
+    ) -> Result<(), QueryError> {
         let shape = self.matrix_shape(matrix)?;
         let selector = Selector::new(matrix.selector.matchers.clone());
         let set = self.select(&selector, shape.range, func)?;
@@ -182,138 +210,45 @@ impl Evaluator<'_> {
         let first = first.saturating_sub(back).saturating_add(1);
         let last = shape.reference.time(self.steps.end()).saturating_add(ahead);
         let range = TimeRange::closed(Timestamp(first), Timestamp(last));
-        let mut columns = Columns::default();
-        let mut samples = Samples::default();
-        for index in 0..set.len() {
-            self.shared.check()?;
-            columns.clear();
-            set.read(index, range, &mut columns)?;
-            samples.clear();
-            load(&mut columns, &mut samples, self.shared.detects_resets.get());
-            let weight = samples.weight();
+        let (steps, detects_resets) = (self.steps, self.shared.detects_resets.get());
+        let set = &*set;
+        let make = |index: usize, scratch: &mut Scratch| {
+            scratch.columns.clear();
+            set.read(index, range, &mut scratch.columns)?;
+            scratch.samples.clear();
+            load(&mut scratch.columns, &mut scratch.samples, detects_resets);
+            let weight = scratch.samples.weight();
             if weight == 0 {
-                continue;
+                return Ok(Made::Nothing);
             }
-            self.shared.hold(weight)?;
-            sink(set.labels(index), false, &mut samples)?;
-            self.shared.release(weight);
-        }
-        Ok(())
-    }
-
-    /// Applies a range function to every window of every series.
-    pub(crate) fn range_call(
-        &self,
-        call: &Call,
-        function: RangeFunction,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), QueryError> {
-        let mut args = [Scalar::Constant(0.0), Scalar::Constant(0.0)];
-        let mut arg_pos = None;
-        let mut matrix = None;
-        let mut slots = args.iter_mut();
-        for arg in &call.args {
-            if arg.value_type() == crate::parse::ast::ValueType::Matrix {
-                matrix = Some(arg);
-            } else if let Some(slot) = slots.next() {
-                *slot = self.scalar(arg)?;
-                arg_pos.get_or_insert(arg.pos());
-            }
-        }
-        let Some(matrix) = matrix else {
-            return Err(QueryError::execution("the function needs a range vector"));
-        };
-        let shape = self.shape(matrix)?;
-        check_edges(call.function.name, shape.edges)?;
-        let has_factors = call.function.name == "double_exponential_smoothing";
-        let is_rate = matches!(call.function.name, "rate" | "increase");
-        let is_columnar = self.shared.options.rewrites.columnar_windows;
-        let kernel = function.kernel.filter(|_| is_columnar && shape.edges == Edges::Plain);
-        let mut timelines = Timelines::new(shape, self.steps);
-        self.stream_samples(matrix, call.function.name, &mut |labels, drop_name, samples| {
-            let mut column = self.shared.column(self.steps.count);
-            let mut scope = Scope {
-                shared: self.shared,
-                labels: &labels,
-                shape,
-                time: 0,
-                args: [0.0; 2],
-                pos: matrix.pos(),
-                arg_pos: arg_pos.unwrap_or_default(),
-                use_starts: self.shared.options.use_start_timestamps,
+            let Some(kernel) = kernel.filter(|_| scratch.samples.is_plain()) else {
+                return Ok(Made::Samples(std::mem::take(&mut scratch.samples)));
             };
-            if let Some(kernel) = kernel.filter(|_| samples.is_plain()) {
-                let timeline = apply_kernel(kernel, samples, &mut timelines, &mut column);
-                self.count_windows(&timeline.windows);
-                if is_rate && !column.is_empty() {
-                    rate::remark_on_name(&scope);
-                }
-                return self.emit_called(labels, drop_name, column, function, sink);
+            let mut column = scratch.column(steps.count);
+            let mut timelines =
+                scratch.timelines.take().unwrap_or_else(|| Timelines::new(shape, steps));
+            let check = || scratch.check();
+            let made = apply_kernel(kernel, &scratch.samples, &mut timelines, &mut column, &check);
+            let timeline = made?;
+            scratch.timelines = Some(timelines);
+            Ok(Made::Column(column, timeline, weight))
+        };
+        self.produce(set.len(), &make, &mut |index, made| match made {
+            Made::Nothing => Ok(()),
+            Made::Samples(mut samples) => {
+                let weight = samples.weight();
+                self.shared.hold(weight)?;
+                sink(set.labels(index), false, &mut samples)?;
+                self.shared.release(weight);
+                Ok(())
             }
-            let mut slide = Slide::default();
-            let mut counted = Counted::default();
-            for (at, time) in self.steps.times().enumerate() {
-                let end = shape.reference.time(time);
-                let window = slide.to(
-                    samples,
-                    end.saturating_sub(shape.range),
-                    end,
-                    shape.edges,
-                    self.shared.lookback,
-                );
-                if window.len() == 0 {
-                    continue;
-                }
-                let (len, fresh) = counted.add(&window);
-                if self.shared.counts_steps() {
-                    self.shared.looked_at_step(time, len, fresh);
-                }
-                scope.time = time;
-                scope.args = [args[0].at(at), args[1].at(at)];
-                if has_factors {
-                    over_time::check_factors(scope.args)?;
-                }
-                if let Some(value) = (function.eval)(&window, &scope) {
-                    column.set(at, value);
-                }
+            Made::Column(column, timeline, weight) => {
+                self.shared.hold(weight)?;
+                columns(set.labels(index), column, &timeline)?;
+                self.shared.release(weight);
+                Ok(())
             }
-            self.shared.looked_at(counted.samples, counted.read);
-            if is_rate && column.floats().next().is_some() {
-                rate::remark_on_name(&scope);
-            }
-            self.emit_called(labels, drop_name, column, function, sink)
         })
-    }
-
-    /// Counts the samples of the windows of all steps.
-    fn count_windows(&self, windows: &[Bounds]) {
-        let (mut samples, mut read, mut seen) = (0, 0, 0);
-        for (at, (from, to)) in windows.iter().enumerate() {
-            let len = (to - from) as usize;
-            let fresh = to.saturating_sub(seen.max(*from)) as usize;
-            seen = seen.max(*to);
-            samples += len;
-            read += fresh;
-            if len > 0 && self.shared.counts_steps() {
-                self.shared.looked_at_step(self.steps.at(at), len, fresh);
-            }
-        }
-        self.shared.looked_at(samples, read);
-    }
-
-    fn emit_called(
-        &self,
-        labels: Labels,
-        drop_name: bool,
-        column: Column,
-        function: RangeFunction,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), QueryError> {
-        let mut series = Series { labels, drop_name, column };
-        if function.drops_name {
-            self.drop_name(&mut series);
-        }
-        self.emit(series, sink)
     }
 
     /// The samples of a range vector themselves, for an instant query that asks for them.
@@ -352,38 +287,15 @@ impl Evaluator<'_> {
     }
 }
 
-/// How many samples windows had, and how many of them were new.
-#[derive(Default)]
-struct Counted {
-    samples: usize,
-    read: usize,
-    floats: usize,
-    histograms: usize,
-}
-
-impl Counted {
-    /// Adds a window that lies behind those before: its samples, and the new ones among them.
-    fn add(&mut self, window: &Window<'_>) -> (usize, usize) {
-        let fresh = |range: &Range<usize>, seen: &mut usize| {
-            let fresh = range.end.saturating_sub((*seen).max(range.start));
-            *seen = (*seen).max(range.end);
-            fresh
-        };
-        let fresh = fresh(&window.float_range, &mut self.floats)
-            + fresh(&window.histogram_range, &mut self.histograms);
-        self.samples += window.len();
-        self.read += fresh;
-        (window.len(), fresh)
-    }
-}
-
-/// Fills a column, and gives the timeline it was filled along.
-fn apply_kernel(
+/// Fills a column, and gives the timeline it was filled along. `check` is asked now and then
+/// whether to go on.
+pub(crate) fn apply_kernel(
     kernel: Kernel,
     samples: &Samples,
     timelines: &mut Timelines,
     column: &mut Column,
-) -> Rc<Timeline> {
+    check: &dyn Fn() -> Result<(), QueryError>,
+) -> Result<Arc<Timeline>, QueryError> {
     let range = timelines.range();
     let timeline = timelines.of(&samples.float_times, |timeline, shape, steps| {
         if let Kernel::Rate(kind) = kernel {
@@ -393,25 +305,13 @@ fn apply_kernel(
     match kernel {
         Kernel::Rate(kind) => plain_rate::column(kind, samples, &timeline, range, column),
         Kernel::Summary(summary) => {
-            lanes::column(summary, &samples.floats, &timeline.windows, column);
+            lanes::column(summary, &samples.floats, &timeline.windows, column, check)?;
+        }
+        Kernel::Floats(function) => {
+            floats::column(function, &samples.floats, &timeline.windows, column, check)?;
         }
     }
-    timeline
-}
-
-fn check_edges(function: &str, edges: Edges) -> Result<(), QueryError> {
-    let (modifier, allowed): (_, &[&str]) = match edges {
-        Edges::Plain => return Ok(()),
-        Edges::Anchored => ("anchored", &["changes", "delta", "increase", "rate", "resets"]),
-        Edges::Smoothed => ("smoothed", &["delta", "increase", "rate"]),
-    };
-    if allowed.contains(&function) {
-        return Ok(());
-    }
-    Err(QueryError::Execution(format!(
-        "{modifier} modifier can only be used with: {} - not with {function}",
-        allowed.join(", ")
-    )))
+    Ok(timeline)
 }
 
 /// Two pointers into the samples that only move forward while windows do.

@@ -4,6 +4,7 @@
 //! every addition waits for the one before. Windows do not wait for each other.
 
 use crate::column::Column;
+use crate::error::QueryError;
 use crate::exec::timeline::Bounds;
 use crate::functions::over_time;
 
@@ -16,13 +17,28 @@ pub(crate) enum Summary {
     Stdvar,
 }
 
+/// Samples of windows between two questions whether to go on.
+const SAMPLES_PER_CHECK: usize = 1 << 16;
+
 /// How many windows are summed up at once.
 const LANES: usize = 4;
 
 /// Fills the steps whose windows are not empty.
-pub(crate) fn column(summary: Summary, floats: &[f64], windows: &[Bounds], out: &mut Column) {
-    let mut at = 0;
+pub(crate) fn column(
+    summary: Summary,
+    floats: &[f64],
+    windows: &[Bounds],
+    out: &mut Column,
+    check: &dyn Fn() -> Result<(), QueryError>,
+) -> Result<(), QueryError> {
+    let (mut at, mut unchecked) = (0, 0);
     while at < windows.len() {
+        let (from, to) = windows.get(at).copied().unwrap_or_default();
+        unchecked += (to - from) as usize;
+        if unchecked > SAMPLES_PER_CHECK {
+            unchecked = 0;
+            check()?;
+        }
         if let Some(lanes) = lanes(floats, windows, at) {
             for (lane, value) in of_lanes(summary, &lanes).into_iter().enumerate() {
                 out.set_float(at + lane, value);
@@ -30,13 +46,13 @@ pub(crate) fn column(summary: Summary, floats: &[f64], windows: &[Bounds], out: 
             at += LANES;
             continue;
         }
-        let (from, to) = windows.get(at).copied().unwrap_or_default();
         let window = floats.get(from as usize..to as usize).unwrap_or_default();
         if let Some(value) = of_one(summary, window) {
             out.set_float(at, value);
         }
         at += 1;
     }
+    Ok(())
 }
 
 /// The samples of the windows from `at` on, if they are equally many.
@@ -201,7 +217,7 @@ mod tests {
             let windows: Vec<Bounds> = (0..steps).map(|at| (at, (at + length).min(30))).collect();
             for summary in ALL {
                 let mut column = Column::new(windows.len());
-                super::column(summary, &floats, &windows, &mut column);
+                super::column(summary, &floats, &windows, &mut column, &|| Ok(())).unwrap();
                 for (at, (from, to)) in windows.iter().enumerate() {
                     let window = floats.get(*from as usize..*to as usize).unwrap_or_default();
                     // Which of the bits a NaN has is not defined.
