@@ -15,7 +15,7 @@ COPY retention.toml /etc/prometheus/retention.toml
 USER 65532
 WORKDIR /stint
 VOLUME /stint/data
-EXPOSE 9090
+EXPOSE 9090 4317 4318
 HEALTHCHECK --interval=30s --timeout=5s CMD ["stint", "health"]
 ENTRYPOINT ["/usr/local/bin/stint"]
 CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/stint/data"]
