@@ -143,18 +143,20 @@ impl WalHold {
     /// The next batch. Records that hold nothing for a reader are passed over.
     pub fn next_event(&mut self) -> Result<CursorEvent, HoldError> {
         loop {
-            let segments = self.db.log.segments();
+            // In this order: a segment that begins meanwhile is seen, rather than missed.
             let end = self.db.log.end();
-            let Some((number, info)) = segments.range(self.position.segment..).next() else {
-                return Ok(CursorEvent::CaughtUp);
-            };
-            if *number > self.position.segment {
+            let segments = self.db.log.segments();
+            let next = segments.range(self.position.segment..).next();
+            // Nothing may be left at all: then what comes next begins at the end.
+            let number = next.map_or(end.segment, |(number, _)| *number);
+            if number > self.position.segment {
                 let from = self.position;
-                self.position = WalPosition { segment: *number, offset: 0 };
+                self.position = WalPosition { segment: number, offset: 0 };
                 self.reader = None;
                 let reason = "removed: the hold fell back too far".to_owned();
                 return Ok(CursorEvent::Lost { from, to: self.position, reason });
             }
+            let Some((_, info)) = next else { return Ok(CursorEvent::CaughtUp) };
             if let Some(event) = self.read(info.bytes, end)? {
                 return Ok(event);
             }
