@@ -179,7 +179,8 @@ impl Plan<'_> {
                 | AggregateOp::LimitRatio
                 | AggregateOp::Quantile
         );
-        let how = if folds { "folded while reading" } else { "all series held" };
+        let is_folded = folds && !decide::orders_input(aggregate);
+        let how = if is_folded { "folded while reading" } else { "all series held" };
         self.line(depth, &what, &[how]);
         if let Some(param) = &aggregate.param {
             self.part(param, depth + 1, Care { names: true, unordered: false });

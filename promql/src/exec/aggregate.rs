@@ -6,7 +6,7 @@ use stint_model::histogram::{Combined, FloatHistogram, ResetHint};
 use crate::column::{Column, Point, Series, is_metadata};
 use crate::error::QueryError;
 use crate::exec::accumulate::{DROPPED, Group, HISTOGRAM, NOT_RESET, RESET};
-use crate::exec::decide::{Care, care};
+use crate::exec::decide::{Care, care, orders_input};
 use crate::exec::groups::GroupIndex;
 use crate::exec::{Evaluator, Sink};
 use crate::kahan;
@@ -35,7 +35,7 @@ impl Evaluator<'_> {
         let mut groups: Vec<Group> = Vec::new();
         let Care { names, unordered } = care(aggregate, self.shared.options);
         let input = Evaluator { names, unordered, ..*self };
-        input.stream(&aggregate.expr, &mut |series| {
+        let mut take = |series: Series| {
             let (slot, new) = index.number(&series.labels, |name| is_kept(aggregate, name));
             if let Some(labels) = new {
                 self.shared.hold(self.steps.count)?;
@@ -47,7 +47,14 @@ impl Evaluator<'_> {
             }
             self.shared.recycle(series.column);
             Ok(())
-        })?;
+        };
+        if orders_input(aggregate) {
+            let mut all = input.vector(&aggregate.expr)?;
+            all.sort_by(|a, b| a.labels.cmp(&b.labels));
+            all.into_iter().try_for_each(take)?;
+        } else {
+            input.stream(&aggregate.expr, &mut take)?;
+        }
         if input.unordered {
             groups.sort_by(|a, b| a.labels.cmp(&b.labels));
         }

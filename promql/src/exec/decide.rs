@@ -121,6 +121,13 @@ pub(crate) struct Care {
     pub(crate) unordered: bool,
 }
 
+/// Whether an aggregation that folds has to put its input in order first: the order shows in the last
+/// digits of a deviation, and what another aggregation makes comes in an order of its own.
+pub(crate) fn orders_input(aggregate: &Aggregate) -> bool {
+    matches!(aggregate.op, AggregateOp::Stddev | AggregateOp::Stdvar)
+        && !only_passes_labels_on(&aggregate.expr)
+}
+
 /// How carefully the input of an aggregation that folds has to be read.
 pub(crate) fn care(aggregate: &Aggregate, options: &EngineOptions) -> Care {
     let rewrites = &options.rewrites;

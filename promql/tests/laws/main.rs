@@ -128,6 +128,26 @@ fn at(value: &QueryValue, time: i64) -> Vec<(String, String)> {
     all
 }
 
+#[test]
+fn the_order_of_groups_shows_in_no_digit_of_a_deviation() {
+    let one = |labels: [(&str, &str); 4], value| {
+        (Labels::from_pairs(labels), vec![Sample::float(Timestamp(1), value)])
+    };
+    let data = vec![
+        one([("__name__", "a_total"), ("le", "1"), ("x", "1"), ("y", "p")], 13.625),
+        one([("__name__", "a_total"), ("le", "2"), ("x", "2"), ("y", "q")], 4.625),
+        one([("__name__", "b"), ("le", "2"), ("x", "1"), ("y", "q")], 11.125),
+    ];
+    let (quick, store) = (engine(false), store(&data));
+    let plain = Engine::new(EngineOptions { rewrites: Rewrites::NONE, ..quick.options().clone() });
+    let expr = "stddev(max without (y) ({__name__=~\"a_total|b\"}))";
+    let answers = [quick, plain].map(|engine| {
+        let answer = instant(&engine, &store, expr, 1).unwrap();
+        at(&answer.value, 1)
+    });
+    assert_eq!(answers[0], answers[1]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
