@@ -42,6 +42,7 @@ pub mod extract;
 mod features;
 mod federate;
 pub mod forward_metrics;
+pub mod helpers;
 pub mod json;
 pub mod layers;
 pub mod notifications;
@@ -260,6 +261,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/notifications/live", get(notifications::live))
         .route("/api/v1/status/buildinfo", get(status::build_info))
         .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/explain", form(query::explain))
         .route("/api/v1/status/flags", get(status::flags))
         .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
         .route("/api/v1/status/tsdb", get(tsdb::tsdb))

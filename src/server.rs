@@ -12,6 +12,7 @@ use stint_promql::Engine;
 use tokio::sync::mpsc;
 
 use crate::api::forward_metrics;
+use crate::api::helpers::Helpers;
 use crate::api::notifications::RELOAD_FAILED;
 use crate::api::store_metrics::StoreMetrics;
 use crate::api::work::Workers;
@@ -193,8 +194,11 @@ impl Server {
         let jobs = Jobs::start(&db, &clock, &metrics);
         scrape.apply(&config).await.map_err(refused)?;
         let store = Arc::new(db.clone()) as Arc<dyn Queryable>;
+        let helpers = Helpers::of_machine();
         let timeout = flags.query_timeout;
-        let engine = Arc::new(Engine::new(engine_options));
+        let engine = Engine::new(engine_options);
+        let engine = engine.with_workers(Arc::clone(&helpers) as Arc<dyn stint_promql::Workers>);
+        let engine = Arc::new(engine);
         notifier.apply(notified).await;
         let sink = Arc::clone(&notifier) as Arc<dyn rules::AlertSink>;
         let rules = evaluation::manager(flags, &api, &store, &engine, &pipeline, sink);
@@ -207,6 +211,7 @@ impl Server {
             engine,
             workers: Workers::new(
                 Arc::clone(&clock),
+                helpers,
                 flags.query_max_concurrency,
                 timeout,
                 &metrics,

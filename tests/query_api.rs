@@ -272,3 +272,19 @@ async fn the_newest_samples_can_be_federated() {
     assert_eq!((refused.status, refused.text.lines().count()), (400, 1), "{refused:?}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn plans_are_shown() {
+    let dir = TestDir::new();
+    let server = TestServer::start(&dir, "", &[]).await;
+    let answer = server.get("/api/v1/status/explain?query=sum(up%40end())").await;
+    let plan = "sum  [folded while reading]\n";
+    assert_eq!(answer.status, 200);
+    assert!(answer.text.contains("once for all steps"), "{}", answer.text);
+    let answer = server.get("/api/v1/status/explain?type=instant&query=sum(up)").await;
+    assert_eq!(answer.json()["data"]["plan"].as_str().unwrap().lines().next(), plan.lines().next());
+    let wrong = server.get("/api/v1/status/explain?type=rule&query=up").await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text.contains("is neither"), "{}", wrong.text);
+    server.stop().await;
+}

@@ -12,6 +12,7 @@ use crate::exec::{Evaluator, Shared, reach};
 use crate::explain::explain;
 use crate::parse;
 use crate::parse::ast::{Expr, ValueType};
+use crate::parsed::Parsed;
 use crate::rewrites::Rewrites;
 use crate::value::{Answer, InstantSample, QueryValue, RangeSeries, SampleValue};
 use crate::workers::Workers;
@@ -88,17 +89,18 @@ pub struct RangeQuery<'a> {
     pub lookback: Option<Span>,
 }
 
-/// Evaluates queries. Cheap to share; holds nothing between queries.
+/// Evaluates queries. Cheap to share; holds nothing between queries but how their texts read.
 #[derive(Clone, Debug)]
 pub struct Engine {
     options: EngineOptions,
     workers: Option<Arc<dyn Workers>>,
+    parsed: Arc<Parsed>,
 }
 
 impl Engine {
     /// An engine with these options.
     pub fn new(options: EngineOptions) -> Self {
-        Self { options, workers: None }
+        Self { options, workers: None, parsed: Arc::default() }
     }
 
     /// The same engine with threads that help with its queries.
@@ -201,11 +203,13 @@ impl Engine {
     /// # Errors
     /// The query cannot be read.
     pub fn explain(&self, expr: &str, is_range: bool) -> Result<String, QueryError> {
-        Ok(explain(&self.parse(expr)?, &self.options, is_range))
+        let expr = self.parse(expr)?;
+        Ok(explain(&expr, &self.options, is_range))
     }
 
-    fn parse(&self, text: &str) -> Result<Expr, QueryError> {
-        parse::parse(text, &self.options.features)
+    fn parse(&self, text: &str) -> Result<Arc<Expr>, QueryError> {
+        self.parsed
+            .get(text, |text| parse::parse(text, &self.options.features))
             .map_err(|error| QueryError::Parse(error.to_string()))
     }
 

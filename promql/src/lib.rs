@@ -13,6 +13,7 @@ mod explain;
 mod functions;
 mod kahan;
 pub mod parse;
+mod parsed;
 pub mod rewrites;
 pub mod script;
 pub mod value;

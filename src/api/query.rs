@@ -70,6 +70,26 @@ pub(super) async fn range(
     Ok(common.reply(answer, spent))
 }
 
+/// How a query would be evaluated: one line for each part, those it is made of indented below it.
+#[derive(Serialize)]
+struct PlanJson {
+    plan: String,
+}
+
+/// Tells how an expression would be evaluated, at many times or, with `type=instant`, at one.
+pub(super) async fn explain(Ready(parts): Ready, params: Params) -> Result<Reply, ApiError> {
+    let is_range = match params.get("type") {
+        None | Some("range") => true,
+        Some("instant") => false,
+        Some(other) => {
+            let cause = format!("{other:?} is neither \"range\" nor \"instant\"");
+            return Err(ApiError::invalid_parameter("type", cause));
+        }
+    };
+    let plan = parts.engine.explain(params.get("query").unwrap_or_default(), is_range)?;
+    Ok(Reply::json(&PlanJson { plan }))
+}
+
 fn check_step(start: Timestamp, end: Timestamp, step: Span) -> Result<(), ApiError> {
     if step <= Span::ZERO {
         let cause = "zero or negative query resolution step widths are not accepted. Try a \

@@ -9,6 +9,7 @@ use stint_promql::Cancel;
 use tokio::sync::Semaphore;
 
 use super::error::{ApiError, ErrorKind};
+use super::helpers::Helpers;
 use crate::metrics::summary::SummaryVec;
 use crate::metrics::{Metrics, histogram_vec, int_gauge};
 
@@ -19,6 +20,7 @@ const DURATION_BOUNDS: [f64; 9] = [0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 
 pub struct Workers {
     clock: Arc<dyn Clock>,
     slots: Arc<Semaphore>,
+    helpers: Arc<Helpers>,
     timeout: Span,
     running: IntGauge,
     queue_time: Histogram,
@@ -45,9 +47,11 @@ impl Drop for StopOnDrop {
 }
 
 impl Workers {
-    /// Room for `concurrency_max` queries of at most `timeout`, waiting included.
+    /// Room for `concurrency_max` queries of at most `timeout`, waiting included. `helpers` learn
+    /// which cores queries leave free.
     pub fn new(
         clock: Arc<dyn Clock>,
+        helpers: Arc<Helpers>,
         concurrency_max: u32,
         timeout: Span,
         metrics: &Metrics,
@@ -77,6 +81,7 @@ impl Workers {
         Self {
             clock,
             slots: Arc::new(Semaphore::new(concurrency_max as usize)),
+            helpers,
             timeout,
             running: int_gauge(
                 registry,
@@ -111,8 +116,10 @@ impl Workers {
             return Err(ApiError::new(ErrorKind::Timeout, message));
         };
         let started_at = self.clock.monotonic();
+        let helpers = Arc::clone(&self.helpers);
         let outcome = tokio::task::spawn_blocking(move || {
             let (_slot, _running) = (slot, running);
+            let _core = helpers.enter();
             work(&cancel)
         });
         let outcome = outcome.await;
@@ -149,7 +156,8 @@ mod tests {
     use super::*;
 
     fn workers(slots: u32, timeout: Span) -> Workers {
-        Workers::new(Arc::new(SimClock::at(Timestamp(0))), slots, timeout, &Metrics::new())
+        let clock = Arc::new(SimClock::at(Timestamp(0)));
+        Workers::new(clock, Helpers::new(1), slots, timeout, &Metrics::new())
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@
 //!
 //! A block is written beside its final place and published by one rename after everything was
 //! synced, so it is there whole or not at all. Opening one maps the files and reads neither chunks
-//! nor postings; every piece has a checksum that is verified when it is read. See
+//! nor postings; every piece has a checksum that is verified when it is read, that of a chunk when it
+//! is read first. See
 //! `docs/formats/block.md` and `docs/formats/chunk.md`.
 
 pub mod chunks;
