@@ -21,10 +21,11 @@ use crate::scrape::target::{Built, Target};
 pub struct CheckArgs {
     #[command(subcommand)]
     what: Option<CheckWhat>,
-    /// `prometheus.yml`; without one, the built-in configuration is checked.
+    /// `prometheus.yml`; without the flag the one in the working directory, where there is one, else
+    /// the built-in configuration.
     #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
-    /// `retention.toml`; without one, its defaults are.
+    /// `retention.toml`; without the flag the one beside `prometheus.yml`, where there is one.
     #[arg(long = "retention.file", value_name = "FILE")]
     retention_file: Option<PathBuf>,
 }
@@ -41,7 +42,13 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     if let Some(CheckWhat::Rules(args)) = &args.what {
         return super::rules::check(args);
     }
-    let checked = check(args.config_file.as_deref(), args.retention_file.as_deref());
+    let (prometheus, retention) = found(args, Path::new(""));
+    let mut checked = check(prometheus.as_deref(), retention.as_deref());
+    let mut files = String::new();
+    for path in [prometheus, retention].into_iter().flatten() {
+        line(&mut files, &format!("checking {}", path.display()));
+    }
+    checked.report.insert_str(0, &files);
     // Where the report cannot be written, the exit code still tells.
     let _ = if checked.is_valid {
         std::io::stdout().write_all(checked.report.as_bytes())
@@ -49,6 +56,16 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         std::io::stderr().write_all(checked.report.as_bytes())
     };
     ExitCode::from(checked.exit_code())
+}
+
+/// The files that the server would read, seen from `directory`.
+fn found(args: &CheckArgs, directory: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
+    let usual = |path: PathBuf| path.exists().then_some(path);
+    let given = args.config_file.clone();
+    let prometheus = given.or_else(|| usual(directory.join("prometheus.yml")));
+    let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(directory);
+    let retention = args.retention_file.clone().or_else(|| usual(beside.join("retention.toml")));
+    (prometheus, retention)
 }
 
 /// What a check found.
@@ -213,6 +230,28 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         checked.report = checked.report.replace(&format!("{}/", directory.display()), "");
         checked
+    }
+
+    #[test]
+    fn without_flags_the_files_are_those_of_the_server() {
+        let directory = std::env::temp_dir().join(format!("stint-found-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("other")).unwrap();
+        let args = |config: Option<&str>| CheckArgs {
+            what: None,
+            config_file: config.map(|name| directory.join(name)),
+            retention_file: None,
+        };
+        assert_eq!(found(&args(None), &directory), (None, None));
+        for name in ["prometheus.yml", "retention.toml", "other/retention.toml"] {
+            std::fs::write(directory.join(name), "").unwrap();
+        }
+        let both = |yml, toml| (Some(directory.join(yml)), Some(directory.join(toml)));
+        assert_eq!(found(&args(None), &directory), both("prometheus.yml", "retention.toml"));
+        assert_eq!(
+            found(&args(Some("other/a.yml")), &directory),
+            both("other/a.yml", "other/retention.toml")
+        );
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
