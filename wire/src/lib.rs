@@ -5,12 +5,13 @@
 //! input, or allocates more than a small multiple of it.
 //!
 //! In reading order: [`exposition`], then [`remote_write`], [`remote_read`] and the [`snappy`]
-//! blocks around both.
+//! blocks around both; [`tsdb`] reads the files of a Prometheus data folder.
 
 pub mod exposition;
 pub mod otlp;
 pub mod remote_read;
 pub mod remote_write;
 pub mod snappy;
+pub mod tsdb;
 
 mod proto;
