@@ -213,7 +213,7 @@ fn check_head(
             if referred > entry.size {
                 report.found(&path, "shorter than the checkpoint says");
             }
-            if !arena::is_whole(&disk.map(&path)?) {
+            if !arena::is_whole(&**disk, &path, 1 << 20)? {
                 report.found(&path, "checksum mismatch");
             }
         } else if !arena::is_unfinished(&entry.name) {

@@ -78,26 +78,40 @@ pub struct JobReport {
     pub segments_removed: u64,
 }
 
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Flush { .. } => "flush",
+            Self::Truncate(_) => "truncate",
+            Self::WriteChunks => "write_chunks",
+            Self::Checkpoint => "checkpoint",
+            Self::TrimLog => "trim_log",
+            Self::Remove { .. } => "retain",
+            Self::Compact(_) => "compact",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
 impl Job {
     /// A short name for logs and metrics.
     pub fn name(&self) -> &'static str {
-        match &self.kind {
-            Kind::Flush { .. } => "flush",
-            Kind::Truncate(_) => "truncate",
-            Kind::WriteChunks => "write_chunks",
-            Kind::Checkpoint => "checkpoint",
-            Kind::TrimLog => "trim_log",
-            Kind::Remove { .. } => "retain",
-            Kind::Compact(_) => "compact",
-            Kind::Sweep => "sweep",
-        }
+        self.kind.name()
     }
 
     /// Does the work. Appends and queries go on meanwhile. After an error, or when the job is
-    /// never run, [`crate::Db::next_job`] hands the work out again.
+    /// never run, [`crate::Db::next_job`] hands the work out again: after an error behind other
+    /// work, which may be what makes room on the disk.
     pub fn run(self) -> Result<JobReport, JobError> {
         let mut jobs = self.db.jobs.lock();
         self.db.check_open()?;
+        jobs.failed = Some(self.name());
+        let report = self.work(&mut jobs)?;
+        jobs.failed = None;
+        Ok(report)
+    }
+
+    fn work(&self, jobs: &mut Jobs) -> Result<JobReport, JobError> {
         let mut report = JobReport { job: self.name(), ..JobReport::default() };
         match &self.kind {
             Kind::Flush { before } => {
@@ -154,6 +168,8 @@ pub(crate) struct Jobs {
     pub(crate) unmergeable: Vec<BlockId>,
     /// Whether sealed chunks stay in memory until the next truncation, because the disk refused.
     pub(crate) chunks_stay: bool,
+    /// Name of the last job, if it failed.
+    failed: Option<&'static str>,
 }
 
 pub(crate) use compaction::clean_tombstones;
@@ -166,14 +182,27 @@ pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
     let jobs = db.jobs.try_lock()?;
     let write_chunks =
         || (!jobs.chunks_stay && db.head.has_unwritten()).then_some(Kind::WriteChunks);
-    let kind = next_for_head(db, jobs.flushed)
-        .or_else(write_chunks)
-        .or_else(|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog))
-        .or_else(|| expired(db, now))
+    let due: [&dyn Fn() -> Option<Kind>; 7] = [
+        &|| next_for_head(db, jobs.flushed),
+        &write_chunks,
+        &|| truncate::log_can_be_trimmed(db).then_some(Kind::TrimLog),
+        &|| expired(db, now),
         // Behind what makes room, which it may lack.
-        .or_else(|| checkpoint_is_due(db, jobs.flushed).then_some(Kind::Checkpoint))
-        .or_else(|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact))
-        .or_else(|| db.blocks.needs_sweep().then_some(Kind::Sweep))?;
+        &|| checkpoint_is_due(db, jobs.flushed).then_some(Kind::Checkpoint),
+        &|| compaction::next(db, &jobs.unmergeable).map(Kind::Compact),
+        &|| db.blocks.needs_sweep().then_some(Kind::Sweep),
+    ];
+    let mut again = None;
+    let mut due = due.iter().filter_map(|due| due());
+    let kind = due.find_map(|kind| {
+        let failed = jobs.failed == Some(kind.name());
+        if failed {
+            again = Some(kind);
+            return None;
+        }
+        Some(kind)
+    });
+    let kind = kind.or(again)?;
     Some(Job { db: Arc::clone(db), kind })
 }
 

@@ -46,8 +46,12 @@ pub(super) fn open(
     let wal_id = identity::open(&*disk, &mut report.damage)?;
     let next_file = chunk_files.iter().max().map_or(0, |last| last.saturating_add(1));
     let mut replay = Replay::new(&head, &*disk, next_file);
-    let replay_from = files.checkpoints.last().copied().unwrap_or(0);
-    let checkpoint_size = read_checkpoints(&disk, &files.checkpoints, &mut replay, &mut report)?;
+    let checkpoint = choose_checkpoint(&disk, &files.checkpoints, &mut report)?;
+    let replay_from = checkpoint.unwrap_or(0);
+    let checkpoint_size = match checkpoint {
+        Some(number) => read_checkpoint(&disk, number, &mut replay, &mut report)?,
+        None => 0,
+    };
     let mut segments = BTreeMap::new();
     for (number, bytes) in &files.segments {
         let mut bytes = *bytes;
@@ -64,7 +68,9 @@ pub(super) fn open(
     let (gone, damage) = replay.finish(chunk_files);
     report.damage.extend(damage);
     head.remove_files(&*disk, gone)?;
-    remove_older(&disk, &files.checkpoints)?;
+    for other in files.checkpoints.iter().filter(|number| checkpoint != Some(**number)) {
+        disk.remove(&checkpoint::path(*other))?;
+    }
     report.series = head.stats().series;
     let next = files.segments.last_key_value().map_or(0, |(last, _)| last + 1).max(replay_from);
     let log = Log::new(Arc::clone(&disk), options.segment_bytes, segments, next);
@@ -131,39 +137,55 @@ impl Files {
     }
 }
 
-/// Reads the newest checkpoint; its length. What damage costs, the one before makes up for where it
-/// is still there; otherwise samples of the series that are missing are counted as orphaned.
-fn read_checkpoints(
+/// The checkpoint that a start reads: the newest. Where the one before is still there too, so is the
+/// log behind it: that one, if the newest is damaged and it is not.
+fn choose_checkpoint(
     disk: &Arc<dyn Disk>,
     numbers: &[u64],
-    replay: &mut Replay<'_>,
     report: &mut OpenReport,
-) -> Result<u64, OpenError> {
-    let mut whole = false;
-    for number in numbers.iter().rev() {
-        whole = whole || read_checkpoint(disk, *number, replay, report)?;
+) -> Result<Option<u64>, OpenError> {
+    let Some((newest, older)) = numbers.split_last() else { return Ok(None) };
+    if older.is_empty() {
+        return Ok(Some(*newest));
     }
-    Ok(numbers.last().map_or(Ok(0), |newest| disk.size(&checkpoint::path(*newest)))?)
+    let (_, damage) = walk_checkpoint(disk, *newest, |_| Ok(Ok(())))?;
+    if damage.is_empty() {
+        return Ok(Some(*newest));
+    }
+    for number in older.iter().rev() {
+        if walk_checkpoint(disk, *number, |_| Ok(Ok(())))?.1.is_empty() {
+            report.damage.extend(damage);
+            return Ok(Some(*number));
+        }
+    }
+    Ok(Some(*newest))
 }
 
-/// Removes the checkpoints before the newest.
-fn remove_older(disk: &Arc<dyn Disk>, checkpoints: &[u64]) -> DiskResult<()> {
-    checkpoints.iter().rev().skip(1).try_for_each(|number| disk.remove(&checkpoint::path(*number)))
-}
-
-/// Applies what can be read of a checkpoint; whether that was all of it.
+/// Applies what can be read of a checkpoint; its length. Samples of series that damage costs are
+/// counted as orphaned.
 fn read_checkpoint(
     disk: &Arc<dyn Disk>,
     number: u64,
     replay: &mut Replay<'_>,
     report: &mut OpenReport,
-) -> Result<bool, OpenError> {
+) -> Result<u64, OpenError> {
+    let (size, damage) = walk_checkpoint(disk, number, |payload| replay.checkpoint(payload))?;
+    report.damage.extend(damage);
+    Ok(size)
+}
+
+/// Hands over the records of a checkpoint; its length, and what is damaged.
+fn walk_checkpoint(
+    disk: &Arc<dyn Disk>,
+    number: u64,
+    mut record: impl FnMut(&[u8]) -> DiskResult<Result<(), &'static str>>,
+) -> Result<(u64, Vec<Damage>), OpenError> {
     let path = checkpoint::path(number);
     let size = disk.size(&path)?;
-    let found = report.damage.len();
+    let mut damage = Vec::new();
     let mut damaged = |offset, bytes, reason: &str| {
         let (path, reason) = (path.clone(), reason.to_owned());
-        report.damage.push(Damage { path, offset, bytes, reason });
+        damage.push(Damage { path, offset, bytes, reason });
     };
     let mut reader = SegmentReader::new(Arc::clone(disk), path.clone(), 0, size);
     if check_version(reader.version()?, &path)?.is_none() {
@@ -173,12 +195,12 @@ fn read_checkpoint(
         let at = reader.offset().max(HEADER_BYTES);
         match reader.step()? {
             Step::Record { payload, after } => {
-                if let Err(reason) = replay.checkpoint(payload)? {
+                if let Err(reason) = record(payload)? {
                     damaged(at, after - at, reason);
                 }
             }
             Step::Damaged { offset, bytes, reason, .. } => damaged(offset, bytes, reason),
-            Step::End => return Ok(report.damage.len() == found),
+            Step::End => return Ok((size, damage)),
         }
     }
 }

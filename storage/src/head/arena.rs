@@ -268,20 +268,41 @@ impl Unwritten {
         let path = path(self.number);
         let temporary = path.with_extension(TEMPORARY);
         remove_file(disk, &temporary)?;
-        let file = disk.create(&temporary)?;
+        if let Err(error) = self.write_to(disk, &temporary, &path) {
+            // On a full disk others need the room at once; else it goes with the next attempt.
+            let _ = disk.remove(&temporary);
+            return Err(error);
+        }
+        disk.map(&path)
+    }
+
+    fn write_to(&self, disk: &dyn Disk, temporary: &Path, path: &Path) -> DiskResult<()> {
+        let file = disk.create(temporary)?;
         file.append(&self.bytes)?;
         file.append(&crc::checksum(&self.bytes).to_le_bytes())?;
         file.sync()?;
         drop(file);
-        disk.rename(&temporary, &path)?;
-        disk.map(&path)
+        disk.rename(temporary, path)
     }
 }
 
-/// Whether a file is as it was written.
-pub(crate) fn is_whole(file: &[u8]) -> bool {
-    let Some((bytes, checksum)) = file.split_last_chunk::<4>() else { return false };
-    bytes.starts_with(MAGIC) && crc::checksum(bytes) == u32::from_le_bytes(*checksum)
+/// Whether a file is as it was written. It is read `at_once` bytes at a time: looking at it where it is
+/// mapped would keep all of it in memory.
+pub(crate) fn is_whole(disk: &dyn Disk, path: &Path, at_once: usize) -> DiskResult<bool> {
+    let size = disk.size(path)?;
+    let Some(content) = size.checked_sub(4) else { return Ok(false) };
+    let mut checksum = crc::checksum(&[]);
+    let mut offset = 0;
+    while offset < content {
+        let length = usize::try_from(content - offset).map_or(at_once, |left| left.min(at_once));
+        let bytes = disk.read(path, offset, length)?;
+        if bytes.is_empty() || (offset == 0 && !bytes.starts_with(MAGIC)) {
+            return Ok(false);
+        }
+        checksum = crc::continued(checksum, &bytes);
+        offset += bytes.len() as u64;
+    }
+    Ok(content > 0 && disk.read(path, content, 4)? == checksum.to_le_bytes())
 }
 
 /// The file of a piece.
@@ -344,7 +365,17 @@ mod tests {
         }
         assert!(arena.heap_bytes() < 30, "only the piece that is not full");
         assert_eq!(arena.file_bytes(), 3 * (8 + 30 + 4));
-        assert!(is_whole(&disk.map(&path(1)).unwrap()));
+        for at_once in [8, 9, 100] {
+            assert!(is_whole(&disk, &path(1), at_once).unwrap());
+        }
+        let size = disk.size(&path(1)).unwrap();
+        for at in 0..size {
+            let hurt = disk.after_crash(crate::disk::sim::Crash::KILL);
+            hurt.damage(&path(1), at as usize, 8).unwrap();
+            assert!(!is_whole(&hurt, &path(1), 8).unwrap());
+            hurt.open(&path(1)).unwrap().truncate(at).unwrap();
+            assert!(!is_whole(&hurt, &path(1), 8).unwrap());
+        }
         for (number, place) in (0..).zip(&places) {
             assert_eq!(text(&arena, *place), [number; 10]);
         }

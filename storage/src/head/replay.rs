@@ -9,8 +9,9 @@
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use stint_model::{Labels, Sample, SeriesRef};
+use stint_model::{Labels, STALE_NAN_BITS, Sample, SeriesRef, Timestamp, Value};
 
+use super::index::Slot;
 use super::state::State;
 use super::store::Store;
 use super::{Cut, GoneFiles, Head, arena};
@@ -19,20 +20,19 @@ use crate::error::Damage;
 use crate::wal::WalPosition;
 use crate::wal::record::{self, Item};
 
-/// Samples that are collected before they go to their series: some megabytes.
-const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 17 };
+/// Samples that are collected before they go to their series: a megabyte or two.
+const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 16 };
+
+/// Bytes of a file that are looked at at once.
+const READ_BYTES: usize = 1 << 18;
 
 /// Applies a log to an empty head.
 pub(crate) struct Replay<'a> {
     head: &'a Head,
     disk: &'a dyn Disk,
     flush_begun_at: u64,
-    /// Up to where the log is in the state that a series had, by slot.
-    covered: Vec<Option<WalPosition>>,
-    /// The largest of those.
-    covered_to: WalPosition,
-    /// Samples of whole records, in order of the log, by slot.
-    window: Vec<(u64, Sample)>,
+    covered: Covered,
+    window: Window,
     scratch: Scratch,
     items: Vec<Item>,
     /// Files of sealed chunks that were looked at, and whether they are whole.
@@ -44,6 +44,104 @@ pub(crate) struct Replay<'a> {
     /// Damage to files of sealed chunks.
     damage: Vec<Damage>,
     lost_chunks: u64,
+}
+
+/// Up to where the log is in the state that a series had.
+#[derive(Default)]
+struct Covered {
+    /// Few, as one look at the head tells it for many series.
+    places: Vec<WalPosition>,
+    /// By slot: number of its place and one; 0 for a series without state.
+    by_slot: Vec<u32>,
+    /// The largest of the places.
+    to: WalPosition,
+}
+
+impl Covered {
+    /// Notes the place of a slot; false where it had one.
+    fn insert(&mut self, slot: usize, at: WalPosition) -> bool {
+        if self.places.last() != Some(&at) {
+            self.places.push(at);
+            self.to = self.to.max(at);
+        }
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, 0);
+        }
+        let Some(place @ 0) = self.by_slot.get_mut(slot) else { return false };
+        *place = self.places.len() as u32;
+        true
+    }
+
+    /// Whether the state that a series had holds what the log says at `position`.
+    fn holds(&self, slot: usize, position: WalPosition) -> bool {
+        let number = self.by_slot.get(slot).and_then(|number| number.checked_sub(1));
+        let place = number.and_then(|number| self.places.get(number as usize));
+        place.is_some_and(|covered| *covered >= position)
+    }
+}
+
+/// A sample that is collected: what most are, in few bytes.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Handle, then slot of the series; [`RARE`] where `bits` is a number in [`Window::rare`].
+    series: u64,
+    at: i64,
+    bits: u64,
+}
+
+const RARE: u64 = 1 << 63;
+
+impl Row {
+    fn series(&self) -> u64 {
+        self.series & !RARE
+    }
+
+    fn set_slot(&mut self, slot: Slot) {
+        self.series = self.series & RARE | u64::from(slot);
+    }
+}
+
+/// Samples of whole records, in order of the log.
+#[derive(Default)]
+struct Window {
+    rows: Vec<Row>,
+    /// Those with a histogram or a start time.
+    rare: Vec<Sample>,
+}
+
+impl Window {
+    fn push(&mut self, id: u64, sample: Sample) {
+        let at = sample.at.0;
+        let series = id & !RARE;
+        let row = match sample {
+            Sample { started: None, value: Value::Float(value), .. } => {
+                Row { series, at, bits: value.to_bits() }
+            }
+            Sample { started: None, value: Value::Stale, .. } => {
+                Row { series, at, bits: STALE_NAN_BITS }
+            }
+            sample => {
+                self.rare.push(sample);
+                Row { series: series | RARE, at, bits: self.rare.len() as u64 - 1 }
+            }
+        };
+        self.rows.push(row);
+    }
+
+    /// The sample of a row.
+    fn sample(&self, row: usize) -> Option<Sample> {
+        let row = self.rows.get(row)?;
+        if row.series & RARE == 0 {
+            let value = Value::from_wire(f64::from_bits(row.bits));
+            return Some(Sample { at: Timestamp(row.at), started: None, value });
+        }
+        self.rare.get(row.bits as usize).cloned()
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.rare.clear();
+    }
 }
 
 /// Memory to put a window in order of slots.
@@ -62,9 +160,8 @@ impl<'a> Replay<'a> {
             head,
             disk,
             flush_begun_at: 0,
-            covered: Vec::new(),
-            covered_to: WalPosition::default(),
-            window: Vec::new(),
+            covered: Covered::default(),
+            window: Window::default(),
             scratch: Scratch::default(),
             items: Vec::new(),
             files: HashMap::new(),
@@ -86,16 +183,16 @@ impl<'a> Replay<'a> {
         payload: &[u8],
         position: WalPosition,
     ) -> DiskResult<Result<(), &'static str>> {
-        if self.window.capacity() == 0 {
+        if self.window.rows.capacity() == 0 {
             // What is not used takes no memory, and growing step by step would take it twice.
-            self.window.reserve_exact(WINDOW + WINDOW / 4);
+            self.window.rows.reserve_exact(WINDOW + WINDOW / 4);
         }
-        let begun = self.window.len();
+        let begun = self.window.rows.len();
         let (window, items) = (&mut self.window, &mut self.items);
         let mut in_turn = false;
         let decoded = record::decode_apart(
             payload,
-            |id, sample| window.push((id, sample)),
+            |id, sample| window.push(id, sample),
             |item| match item {
                 Item::Series { .. } | Item::Metadata { .. } | Item::Exemplar { .. } => {
                     items.push(item);
@@ -104,7 +201,7 @@ impl<'a> Replay<'a> {
             },
         );
         if in_turn || decoded.is_err() {
-            self.window.truncate(begun);
+            self.window.rows.truncate(begun);
             self.items.clear();
             return match decoded {
                 Ok(()) => self.one_by_one(payload, position),
@@ -130,7 +227,7 @@ impl<'a> Replay<'a> {
         store.position = position;
         self.resolve(&mut store, begun, position);
         drop(store);
-        if self.window.len() >= WINDOW {
+        if self.window.rows.len() >= WINDOW {
             self.flush(position.segment);
         }
         Ok(Ok(()))
@@ -138,31 +235,34 @@ impl<'a> Replay<'a> {
 
     /// Puts slots in place of handles, from row `begun` of the window on. Drops what is not wanted.
     fn resolve(&mut self, store: &mut Store, begun: usize, position: WalPosition) {
-        let known = position > self.covered_to;
+        let known = position > self.covered.to;
+        let rows = &mut self.window.rows;
         let mut kept = begun;
-        for row in begun..self.window.len() {
-            let Some((id, _)) = self.window.get_mut(row) else { break };
-            let Some(slot) = store.slot_of(SeriesRef(*id)) else {
+        for row in begun..rows.len() {
+            let Some(sample) = rows.get_mut(row) else { break };
+            let id = sample.series();
+            let Some(slot) = store.slot_of(SeriesRef(id)) else {
                 self.orphans += 1;
                 // Whoever had it, nobody else may get it.
                 store.next_id = store.next_id.max(id.saturating_add(1));
                 continue;
             };
-            *id = u64::from(slot);
-            if known || !self.is_covered(slot as usize, position) {
+            sample.set_slot(slot);
+            if known || !self.covered.holds(slot as usize, position) {
                 if kept < row {
-                    self.window.swap(kept, row);
+                    rows.swap(kept, row);
                 }
                 kept += 1;
             }
         }
-        self.window.truncate(kept);
+        rows.truncate(kept);
         self.samples += (kept - begun) as u64;
     }
 
     /// Gives the samples that were collected, all of `segment`, to their series.
     pub(crate) fn flush(&mut self, segment: u64) {
-        if self.window.is_empty() {
+        let rows = &self.window.rows;
+        if rows.is_empty() {
             return;
         }
         let mut store = self.head.store.write();
@@ -170,8 +270,8 @@ impl<'a> Replay<'a> {
         let Scratch { ends, order } = &mut self.scratch;
         ends.clear();
         ends.resize(store.series.len(), 0);
-        for (slot, _) in &self.window {
-            if let Some(count) = ends.get_mut(*slot as usize) {
+        for row in rows {
+            if let Some(count) = ends.get_mut(row.series() as usize) {
                 *count += 1;
             }
         }
@@ -181,11 +281,11 @@ impl<'a> Replay<'a> {
             *end = sum - *end;
         }
         order.clear();
-        order.resize(self.window.len(), 0);
-        for (row, (slot, _)) in (0..).zip(&self.window) {
-            if let Some(end) = ends.get_mut(*slot as usize) {
+        order.resize(rows.len(), 0);
+        for (number, row) in (0..).zip(rows) {
+            if let Some(end) = ends.get_mut(row.series() as usize) {
                 if let Some(place) = order.get_mut(*end as usize) {
-                    *place = row;
+                    *place = number;
                 }
                 *end += 1;
             }
@@ -195,8 +295,8 @@ impl<'a> Replay<'a> {
             let rows = order.get(begin..*end as usize).unwrap_or_default();
             begin = *end as usize;
             if !rows.is_empty() {
-                let samples = rows.iter().filter_map(|row| self.window.get(*row as usize));
-                store.replay(slot, samples.map(|(_, sample)| sample), segment);
+                let samples = rows.iter().filter_map(|row| self.window.sample(*row as usize));
+                store.replay(slot, samples, segment);
             }
         }
         drop(store);
@@ -242,12 +342,13 @@ impl<'a> Replay<'a> {
                 add_series(self.head, &mut store, id, &labels, last_segment);
             }
             Item::Sample { id, sample } => {
-                self.window.push((id, sample));
+                self.window.push(id, sample);
                 self.resolve(&mut store, 0, position);
-                if let Some((slot, sample)) = self.window.pop() {
-                    let only = std::iter::once(&sample);
-                    store.replay(slot as u32, only, position.segment);
+                if let Some((row, sample)) = self.window.rows.first().zip(self.window.sample(0)) {
+                    let only = std::iter::once(sample);
+                    store.replay(row.series() as u32, only, position.segment);
                 }
+                self.window.clear();
             }
             Item::Metadata { family, metadata } => {
                 self.head.metadata.write().insert(family, metadata);
@@ -272,7 +373,7 @@ impl<'a> Replay<'a> {
             }
             Item::Deleted { id, range } => {
                 let slot = store.slot_of(SeriesRef(id));
-                if !slot.is_some_and(|slot| self.is_covered(slot as usize, position)) {
+                if !slot.is_some_and(|slot| self.covered.holds(slot as usize, position)) {
                     let commit = store.commit;
                     store.touch(SeriesRef(id), position.segment);
                     store.delete(SeriesRef(id), range, commit);
@@ -305,12 +406,7 @@ impl<'a> Replay<'a> {
         let mut store = self.head.store.write();
         let slot = store.slot_of(SeriesRef(id)).map(|slot| slot as usize);
         let Some(slot) = slot else { return Ok(Err("state of a series that is not defined")) };
-        if self.covered.len() <= slot {
-            self.covered.resize(slot + 1, None);
-        }
-        if let Some(covered @ None) = self.covered.get_mut(slot) {
-            *covered = Some(at);
-            self.covered_to = self.covered_to.max(at);
+        if self.covered.insert(slot, at) {
             let whole = |file| self.files.get(&file) == Some(&true);
             self.lost_chunks += store.restore(slot as u32, state, whole);
         }
@@ -328,7 +424,8 @@ impl<'a> Replay<'a> {
             }
             mapped => {
                 let file = mapped?;
-                let (whole, bytes) = (arena::is_whole(&file), file.len() as u64);
+                let (whole, bytes) =
+                    (arena::is_whole(self.disk, &path, READ_BYTES)?, file.len() as u64);
                 self.head.store.write().arena_mut().adopt(number, file);
                 entry.insert(whole);
                 if whole {
@@ -354,11 +451,6 @@ impl<'a> Replay<'a> {
         self.head.store.write().arena_mut().drop_unclaimed();
         files.retain(|number| !self.files.contains_key(number));
         (GoneFiles(files), self.damage)
-    }
-
-    /// Whether the state that a series had holds what the log says at `position`.
-    fn is_covered(&self, slot: usize, position: WalPosition) -> bool {
-        matches!(self.covered.get(slot), Some(Some(covered)) if *covered >= position)
     }
 }
 

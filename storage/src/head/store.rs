@@ -226,10 +226,10 @@ impl Store {
 
     /// Adds samples, in their order, to a series whose samples nobody reads yet. What is not newer
     /// than those before, or lies in blocks, is late.
-    pub(crate) fn replay<'a>(
+    pub(crate) fn replay(
         &mut self,
         slot: Slot,
-        samples: impl Iterator<Item = &'a Sample>,
+        samples: impl Iterator<Item = Sample>,
         segment: u64,
     ) {
         let Some(Some(series)) = self.series.get_mut(slot as usize) else { return };
@@ -238,11 +238,11 @@ impl Store {
         for sample in samples {
             let newer = series.last_time().is_none_or(|last| sample.at > last);
             if newer && sample.at >= self.flushed {
-                series.push(sample, self.rules, &mut self.sealing);
+                series.push(&sample, self.rules, &mut self.sealing);
                 first = first.min(sample.at);
                 last = last.max(sample.at);
             } else {
-                series.push_late(sample, self.commit);
+                series.push_late(&sample, self.commit);
                 self.late_came = true;
             }
         }

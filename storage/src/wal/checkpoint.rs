@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::DIR;
-use super::record::Encoder;
+use super::record::{Encoder, Packer};
 use super::segment::{self, RECORD_HEADER_BYTES};
 use crate::disk::{Disk, DiskFile, DiskResult, TEMPORARY_SUFFIX};
 
 const PREFIX: &str = "checkpoint.";
-/// A record is closed when it has this many bytes.
-const RECORD_BYTES: usize = 1 << 20;
+/// A record is packed when it has this many bytes: damage costs a record.
+const RECORD_BYTES: usize = 1 << 18;
 
 /// Where the checkpoint that stands for the segments before `number` lies.
 pub(crate) fn path(number: u64) -> PathBuf {
@@ -25,13 +25,16 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// Writes a checkpoint item by item; it exists once [`Writer::publish`] has returned.
+/// Writes a checkpoint item by item; it exists once [`Writer::publish`] has returned. Dropped before,
+/// it leaves nothing.
 pub(crate) struct Writer {
     disk: Arc<dyn Disk>,
     temporary: PathBuf,
     number: u64,
     file: Box<dyn DiskFile>,
     encoder: Encoder,
+    packer: Packer,
+    published: bool,
 }
 
 impl Writer {
@@ -44,10 +47,12 @@ impl Writer {
             _ => {}
         }
         let file = disk.create(&temporary)?;
-        file.append(&segment::header(segment::CHECKPOINT_VERSION))?;
         let mut encoder = Encoder::default();
         encoder.reset(RECORD_HEADER_BYTES);
-        Ok(Self { disk, temporary, number, file, encoder })
+        let packer = Packer::default();
+        let writer = Self { disk, temporary, number, file, encoder, packer, published: false };
+        writer.file.append(&segment::header(segment::CHECKPOINT_VERSION))?;
+        Ok(writer)
     }
 
     /// Adds one item.
@@ -60,6 +65,7 @@ impl Writer {
     pub(crate) fn flush(&mut self) -> DiskResult<()> {
         let record = self.encoder.bytes_mut();
         if record.len() > RECORD_HEADER_BYTES {
+            let record = self.packer.pack(record, RECORD_HEADER_BYTES).unwrap_or(record);
             segment::seal(record);
             self.file.append(record)?;
         }
@@ -72,6 +78,17 @@ impl Writer {
         self.flush()?;
         self.file.sync()?;
         self.disk.rename(&self.temporary, &path(self.number))?;
+        self.published = true;
         self.disk.sync_dir(Path::new(DIR))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.published {
+            // On a full disk others need the room at once. Whoever dropped it knows why; what
+            // cannot be removed now goes with the next start.
+            let _ = self.disk.remove(&self.temporary);
+        }
     }
 }

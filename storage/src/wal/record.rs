@@ -13,9 +13,12 @@ use stint_model::{
     Exemplar, Labels, Metadata, MetricType, STALE_NAN_BITS, Sample, TimeRange, Timestamp, Value,
 };
 
+pub(crate) use self::pack::Packer;
 use super::bytes::{Reader, put_f64, put_int, put_uint};
 use super::histogram;
 use super::position::WalPosition;
+
+mod pack;
 
 /// One statement of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +72,7 @@ const DELETED: u8 = 0x85;
 const CHECKPOINT: u8 = 0x86;
 const STATES_AT: u8 = 0x87;
 const STATE: u8 = 0x88;
+const PACKED: u8 = 0x89;
 
 /// Builds the payload of one record. Reused from record to record.
 #[derive(Debug, Default)]
@@ -255,6 +259,17 @@ pub(crate) fn decode(payload: &[u8], sink: impl FnMut(Item)) -> Result<(), &'sta
 /// Like [`decode`].
 pub(crate) fn decode_apart(
     payload: &[u8],
+    samples: impl FnMut(u64, Sample),
+    others: impl FnMut(Item),
+) -> Result<(), &'static str> {
+    match pack::unpacked(payload) {
+        None => decode_items(payload, samples, others),
+        Some(unpacked) => decode_items(&unpacked?, samples, others),
+    }
+}
+
+fn decode_items(
+    payload: &[u8],
     mut samples: impl FnMut(u64, Sample),
     mut others: impl FnMut(Item),
 ) -> Result<(), &'static str> {
@@ -274,6 +289,9 @@ pub(crate) fn decode_apart(
 
 /// How much of a payload is items, from the front.
 pub(crate) fn readable_bytes(payload: &[u8]) -> usize {
+    if pack::is_packed(payload) {
+        return payload.len();
+    }
     let mut decoder = Decoder { reader: Reader(payload), strings: Vec::new(), id: 0, at: 0 };
     let mut left = payload.len();
     while !decoder.reader.is_empty() && decoder.item().is_some() {

@@ -1,9 +1,9 @@
 //! A data directory of format version 1 as an earlier program wrote it is read as ever.
 //!
-//! `tests/golden/v2` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
+//! `tests/golden/v3` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
 //! engine golden` writes it anew. That is right only while no release has written the format, or
 //! when the format gets a new version and with it a directory of its own. `tests/golden/v1` is of the
-//! time when checkpoints had no states.
+//! time when checkpoints had no states, `tests/golden/v2` of that when they were not packed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -139,13 +139,14 @@ fn a_golden_directory_is_read_as_ever() {
         let written = write();
         let mut names = Vec::new();
         files(&written, Path::new(""), &mut names);
-        if golden("v2").exists() {
-            std::fs::remove_dir_all(golden("v2")).unwrap();
+        if golden("v3").exists() {
+            std::fs::remove_dir_all(golden("v3")).unwrap();
         }
-        copy(&written, &OsDisk::new(golden("v2")).unwrap(), &names);
+        copy(&written, &OsDisk::new(golden("v3")).unwrap(), &names);
     }
     read_golden("v1", &[]);
     read_golden("v2", &["head/0"]);
+    read_golden("v3", &["head/0"]);
 }
 
 fn read_golden(version: &str, more: &[&str]) {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::disk::sim::Crash;
+use crate::disk::TEMPORARY_SUFFIX;
+use crate::disk::sim::{Crash, Fault, Plan};
 use crate::job::checkpoint::Begun;
 
 /// A batch with late samples, and a series of its own.
@@ -134,4 +135,113 @@ fn what_makes_room_comes_before_a_checkpoint() {
     }
     db.set_limits(Limits { retention_bytes: Some(1), ..db.options().limits() });
     assert_eq!(run_jobs(&db, 6400)[..2], ["retain", "checkpoint"]);
+}
+
+/// Jobs until a checkpoint has its name and the one before is there too, as after a crash in between.
+fn with_two_checkpoints() -> (SimDisk, Vec<String>) {
+    for call in 0.. {
+        let disk = SimDisk::new();
+        let options = Options { checkpoint_bytes: 1, ..options() };
+        let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+        for at in 1..12 {
+            db.append(&mixed(at * 100)).unwrap();
+        }
+        run_jobs(&db, 1200);
+        for at in 120..150 {
+            db.append(&mixed(at * 10)).unwrap();
+        }
+        let want = dump(&db);
+        disk.set_plan(Some(Plan { call, fault: Fault::Crash, repeated: true }));
+        while db.next_job(Timestamp(1500)).is_some_and(|job| job.run().is_ok()) {}
+        let left = disk.after_crash(Crash::KILL);
+        if checkpoints(&left).len() == 2 {
+            return (left, want);
+        }
+        assert!(disk.has_crashed(), "there is such a moment");
+    }
+    unreachable!()
+}
+
+fn checkpoints(disk: &SimDisk) -> Vec<std::path::PathBuf> {
+    let entries = disk.list(Path::new("wal")).unwrap().into_iter();
+    let names = entries
+        .map(|entry| entry.name)
+        .filter(|name| name.starts_with("checkpoint.") && !name.ends_with(TEMPORARY_SUFFIX));
+    names.map(|name| Path::new("wal").join(name)).collect()
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_nothing_where_the_one_before_is_still_there() {
+    let (disk, want) = with_two_checkpoints();
+    let newest = checkpoints(&disk).pop().unwrap();
+    for at in 0..disk.size(&newest).unwrap() {
+        let hurt = disk.after_crash(Crash::KILL);
+        hurt.damage(&newest, at as usize, 1 << (at % 8)).unwrap();
+        for start in 0..2 {
+            let (db, report) = open(&hurt);
+            assert_eq!(dump(&db), want, "{at}, start {start}");
+            assert_eq!(report.orphaned_samples, 0);
+            let damage = report.damage.iter().map(|damage| &damage.path);
+            let told = if start == 0 { vec![&newest] } else { vec![] };
+            assert_eq!(damage.collect::<Vec<_>>(), told, "{at}, start {start}");
+            assert_eq!(checkpoints(&hurt).len(), 1);
+        }
+    }
+    let (db, report) = open(&disk);
+    assert_eq!((dump(&db), report.damage), (want, vec![]));
+    assert_eq!(checkpoints(&disk), [newest]);
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_room_gives_back_what_it_took() {
+    let disk = SimDisk::new();
+    let options = Options { checkpoint_bytes: 1, ..options() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+    for at in 1..9 {
+        db.append(&batch(at * 100, 0..50)).unwrap();
+    }
+    let free = disk.free_space().unwrap();
+    disk.set_capacity(u64::MAX - free + 40);
+    let error = db.next_job(Timestamp(900)).unwrap().run().unwrap_err();
+    assert!(error.to_string().contains("checkpoint."), "{error}");
+    let left = disk.list(Path::new("wal")).unwrap();
+    assert!(left.iter().all(|entry| !entry.name.ends_with(TEMPORARY_SUFFIX)), "{left:?}");
+    assert_eq!(disk.free_space().unwrap(), 40, "appends have what there was");
+    disk.set_capacity(u64::MAX);
+    assert_eq!(run_jobs(&db, 900), ["checkpoint", "trim_log"]);
+}
+
+#[test]
+fn what_failed_waits_for_other_work_that_may_make_room() {
+    let disk = SimDisk::new();
+    let (db, _) = Db::open(Arc::new(disk.clone()), options()).unwrap();
+    for at in 0..60 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+        if at == 40 {
+            run_jobs(&db, 4000);
+        }
+    }
+    let job = db.next_job(Timestamp(6000)).unwrap();
+    assert_eq!(job.name(), "flush");
+    job.run().unwrap();
+    let free = disk.free_space().unwrap();
+    disk.set_capacity(u64::MAX - free + 20);
+    let job = db.next_job(Timestamp(6000)).unwrap();
+    assert_eq!(job.name(), "truncate");
+    job.run().unwrap_err();
+    db.set_limits(Limits { retention: Some(Span(1000)), ..db.options().limits() });
+    assert_eq!(run_jobs(&db, 6000)[..2], ["retain", "truncate"]);
+    // With nothing else to do it is tried again.
+    disk.set_capacity(0);
+    db.append(&batch(6000, 0..3)).unwrap_err();
+    disk.set_capacity(u64::MAX);
+    for at in 60..80 {
+        db.append(&batch(at * 100, 0..3)).unwrap();
+    }
+    disk.set_capacity(0);
+    for _ in 0..3 {
+        let job = db.next_job(Timestamp(8000)).unwrap();
+        assert_eq!(job.name(), "flush");
+        job.run().unwrap_err();
+    }
 }
