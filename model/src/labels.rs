@@ -133,8 +133,7 @@ impl Labels {
     pub fn encode_retained(&self, mut keep: impl FnMut(&str) -> bool, text: &mut String) {
         for (name, value) in self {
             if keep(name) {
-                push_string(text, name);
-                push_string(text, value);
+                encode_label(name, value, text);
             }
         }
     }
@@ -149,6 +148,13 @@ impl Labels {
     pub fn without_metric_name(&self) -> Self {
         self.retain(|name| name != METRIC_NAME)
     }
+}
+
+/// Appends a label as [`Labels::encoded`] has it. What stands in the order of names and without empty
+/// values is the encoded text of a set.
+pub fn encode_label(name: &str, value: &str, text: &mut String) {
+    push_string(text, name);
+    push_string(text, value);
 }
 
 fn push_string(text: &mut String, value: &str) {

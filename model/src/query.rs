@@ -137,6 +137,12 @@ pub trait SeriesSet: Send + Sync {
     /// The labels of series `index`, which must be below [`SeriesSet::len`].
     fn labels(&self, index: usize) -> Labels;
 
+    /// Appends to `text` what [`Labels::encode_retained`] of the labels of series `index` appends.
+    /// A store that has to make labels need not make those that are not kept.
+    fn encode_labels(&self, index: usize, keep: &dyn Fn(&str) -> bool, text: &mut String) {
+        self.labels(index).encode_retained(keep, text);
+    }
+
     /// Appends the samples of series `index` inside `range` (and inside the querier's range) to
     /// `columns`, in order of time, one per time.
     fn read(&self, index: usize, range: TimeRange, columns: &mut Columns)

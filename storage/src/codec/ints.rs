@@ -174,10 +174,9 @@ fn take_until(
     if count == 0 {
         return Ok(());
     }
-    let mut block = [0_i64; BLOCK];
     let head = reader.byte()?;
     if head == CONSTANT {
-        block.fill(reader.signed()?);
+        let block = [reader.signed()?; BLOCK];
         let mut left = count;
         while left > 0 {
             let now = left.min(BLOCK);
@@ -214,7 +213,7 @@ fn take_until(
         }
     }
     let signed = head & ZIGZAG != 0;
-    let mut raw = [0_u64; BLOCK];
+    let (mut raw, mut block) = ([0_u64; BLOCK], [0_i64; BLOCK]);
     while left > 0 && count - left < until {
         let now = left.min(BLOCK);
         let (raw, block) = (&mut raw[..now], &mut block[..now]);

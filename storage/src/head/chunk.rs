@@ -237,27 +237,29 @@ impl OpenChunk {
 
     /// Appends the first `count` samples to `columns`.
     pub(crate) fn decode(&self, count: u16, columns: &mut Columns) {
-        let mut reader = Tokens { bytes: self.bytes(), run: 0 };
-        let mut at = self.first;
-        let mut interval = 0_i32;
-        let mut bits = 0_u64;
-        let mut histograms = self.extras.iter().flat_map(|extras| &extras.histograms);
-        let mut starts = self.extras.iter().flat_map(|extras| &extras.starts).peekable();
-        for number in 0..count.min(self.count) {
-            let token = reader.next(bits);
-            let step = i64::from(interval).wrapping_add(token.change);
-            interval = step as i32;
-            at = at.wrapping_add(step);
-            bits = token.bits;
-            let histogram = if token.histogram { histograms.next() } else { None };
-            match histogram {
-                Some((_, histogram)) => {
-                    columns.push_histogram(Timestamp(at), Arc::clone(histogram));
-                }
-                None => columns.push_float(Timestamp(at), f64::from_bits(bits)),
+        let count = count.min(self.count);
+        let start = columns.len();
+        let length = start + usize::from(count);
+        columns.times.resize(length, Timestamp::MIN);
+        columns.values.resize(length, 0.0);
+        if !columns.starts.is_empty() {
+            columns.starts.resize(length, Timestamp::MIN);
+        }
+        let times = columns.times.get_mut(start..).unwrap_or_default();
+        let values = columns.values.get_mut(start..).unwrap_or_default();
+        Tokens::new(self).fill(times, values);
+        let Some(extras) = &self.extras else { return };
+        for (number, histogram) in extras.histograms.iter().take_while(|(at, _)| *at < count) {
+            let row = start + usize::from(*number);
+            columns.histograms.push((row, Arc::clone(histogram)));
+            if let Some(value) = columns.values.get_mut(row) {
+                *value = 0.0;
             }
-            if let Some((_, started)) = starts.next_if(|(with, _)| *with == number) {
-                columns.set_last_start(*started);
+        }
+        for (number, started) in extras.starts.iter().take_while(|(at, _)| *at < count) {
+            columns.starts.resize(length, Timestamp::MIN);
+            if let Some(place) = columns.starts.get_mut(start + usize::from(*number)) {
+                *place = *started;
             }
         }
     }
@@ -347,57 +349,87 @@ impl Extras {
     }
 }
 
-/// What a token says.
-struct Step {
-    change: i64,
-    bits: u64,
-    histogram: bool,
-}
-
 /// The tokens of a chunk; what lies behind the last byte is the run in progress.
 struct Tokens<'a> {
     bytes: &'a [u8],
-    run: u8,
+    at: i64,
+    interval: i64,
+    bits: u64,
+    /// What the last token that tells a number made of it: its form, the value, the number.
+    known: (u8, u64, i64),
 }
 
-impl Tokens<'_> {
-    fn next(&mut self, bits: u64) -> Step {
-        let same = Step { change: 0, bits, histogram: false };
-        if self.run > 0 {
-            self.run -= 1;
-            return same;
+impl<'a> Tokens<'a> {
+    fn new(chunk: &'a OpenChunk) -> Self {
+        Self { bytes: chunk.bytes(), at: chunk.first, interval: 0, bits: 0, known: (SAME, 0, 0) }
+    }
+
+    /// The first samples, as many as there is room for. Values of histograms are any.
+    fn fill(&mut self, times: &mut [Timestamp], values: &mut [f64]) {
+        let mut row = 0;
+        while row < times.len() {
+            let tag = self.byte();
+            let run = match tag {
+                Some(tag) if tag & RUN == 0 => {
+                    self.token(tag);
+                    1
+                }
+                Some(tag) => usize::from(tag & RUN_MAX),
+                None => times.len() - row,
+            };
+            let end = (row + run).min(times.len());
+            for time in times.get_mut(row..end).unwrap_or_default() {
+                self.at = self.at.wrapping_add(self.interval);
+                *time = Timestamp(self.at);
+            }
+            values.get_mut(row..end).unwrap_or_default().fill(f64::from_bits(self.bits));
+            row = end;
         }
-        let Some(tag) = self.byte() else { return same };
-        if tag & RUN != 0 {
-            self.run = (tag & RUN_MAX) - 1;
-            return same;
+    }
+
+    /// Reads what follows a tag that is no run.
+    fn token(&mut self, tag: u8) {
+        if tag & INTERVAL != 0 {
+            let interval = self.interval.wrapping_add(self.int());
+            // As the next one is told by its difference from what fits.
+            self.at = self.at.wrapping_add(interval).wrapping_sub(i64::from(interval as i32));
+            self.interval = i64::from(interval as i32);
         }
-        let change = if tag & INTERVAL == 0 { 0 } else { self.int() };
-        let bits = match tag >> 1 {
+        let form = tag >> 1;
+        match form {
             INTEGER => {
-                let old = integer(bits).unwrap_or_default();
-                (old.wrapping_add(self.int()) as f64).to_bits()
+                let number = self.next_number(form, integer);
+                self.bits = (number as f64).to_bits();
+                self.known = (form, self.bits, number);
             }
             THOUSANDTHS => {
-                let old = thousandths(bits).unwrap_or_default();
-                (old.wrapping_add(self.int()) as f64 / 1000.0).to_bits()
+                let number = self.next_number(form, thousandths);
+                self.bits = (number as f64 / 1000.0).to_bits();
+                self.known = (form, self.bits, number);
             }
             BYTES => {
                 let shape = self.byte().unwrap_or_default();
-                let mut different = [0; 8];
-                for place in different
-                    .iter_mut()
-                    .skip(usize::from(shape >> 4))
-                    .take(usize::from(shape & 0xf))
-                {
-                    *place = self.byte().unwrap_or_default();
+                let (skipped, length) = (u32::from(shape >> 4), usize::from(shape & 0xf));
+                let mut different = 0_u64;
+                let (bytes, rest) = self.bytes.split_at(length.min(self.bytes.len()));
+                for byte in bytes {
+                    different = different << 8 | u64::from(*byte);
                 }
-                bits ^ u64::from_be_bytes(different)
+                self.bytes = rest;
+                let behind = 64_u32.saturating_sub(8 * (skipped + bytes.len() as u32));
+                self.bits ^= different.checked_shl(behind).unwrap_or_default();
             }
-            STALE => STALE_NAN_BITS,
-            _ => bits,
-        };
-        Step { change, bits, histogram: tag >> 1 == HISTOGRAM }
+            STALE => self.bits = STALE_NAN_BITS,
+            _ => {}
+        }
+    }
+
+    /// The number that the token's difference leads to from the last value.
+    fn next_number(&mut self, form: u8, number_of: impl Fn(u64) -> Option<i64>) -> i64 {
+        let (known_form, known_bits, number) = self.known;
+        let is_known = known_form == form && known_bits == self.bits;
+        let old = if is_known { number } else { number_of(self.bits).unwrap_or_default() };
+        old.wrapping_add(self.int())
     }
 
     fn byte(&mut self) -> Option<u8> {

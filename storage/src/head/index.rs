@@ -4,6 +4,7 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use stint_model::Labels;
+use stint_model::labels::encode_label;
 
 use super::symbols::Symbols;
 
@@ -133,6 +134,18 @@ impl Index {
     /// The labels of a series.
     pub(crate) fn labels(&self, slot: Slot) -> Option<Labels> {
         Labels::from_sorted(self.pairs(self.entity(slot)?))
+    }
+
+    /// See [`SeriesSet::encode_labels`](stint_model::SeriesSet::encode_labels).
+    pub(crate) fn encode_labels(&self, slot: Slot, keep: &dyn Fn(&str) -> bool, text: &mut String) {
+        let Some(entity) = self.entity(slot) else { return };
+        let Some(shape) = self.shapes.get(entity.shape as usize) else { return };
+        for (name, value) in shape.pairs(entity.row) {
+            let name = self.symbols.get(name);
+            if keep(name) {
+                encode_label(name, self.symbols.get(value), text);
+            }
+        }
     }
 
     /// Whether a series has this label.
@@ -343,6 +356,11 @@ mod tests {
         let mut index = index();
         let labels = index.labels(4).unwrap();
         assert_eq!(index.find(&labels, labels.stable_hash()), Some(4));
+        let keep = |name: &str| name != "n";
+        let (mut text, mut want) = (String::new(), String::new());
+        index.encode_labels(4, &keep, &mut text);
+        labels.encode_retained(keep, &mut want);
+        assert_eq!(text, want);
         index.remove(4);
         index.remove(4);
         assert_eq!(index.find(&labels, labels.stable_hash()), None);

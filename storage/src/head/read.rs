@@ -251,6 +251,12 @@ impl SeriesSet for HeadSet {
         labels.unwrap_or_default()
     }
 
+    fn encode_labels(&self, index: usize, keep: &dyn Fn(&str) -> bool, text: &mut String) {
+        if let Some((slot, _)) = self.series.get(index) {
+            self.head.index.read().encode_labels(*slot, keep, text);
+        }
+    }
+
     fn read(
         &self,
         index: usize,
