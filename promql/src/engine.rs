@@ -204,7 +204,7 @@ impl Engine {
     /// The query cannot be read.
     pub fn explain(&self, expr: &str, is_range: bool) -> Result<String, QueryError> {
         let expr = self.parse(expr)?;
-        Ok(explain(&expr, &self.options, is_range))
+        Ok(explain(&expr, &self.options, is_range, self.workers.is_some()))
     }
 
     fn parse(&self, text: &str) -> Result<Arc<Expr>, QueryError> {

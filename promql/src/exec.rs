@@ -15,6 +15,7 @@ pub(crate) mod groups;
 pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod produce;
+pub(crate) mod push;
 pub(crate) mod range_call;
 pub(crate) mod scalar;
 pub(crate) mod selector;
@@ -34,7 +35,7 @@ use crate::cancel::Cancel;
 use crate::column::{Column, Series, Steps, merge_equal, without_metadata};
 use crate::engine::{EngineOptions, PHASE, Run};
 use crate::error::QueryError;
-use crate::parse::ast::{Expr, PosRange};
+use crate::parse::ast::{Aggregate, Expr, PosRange};
 use crate::parse::line_and_column;
 use crate::value::{Stats, StepStats};
 use crate::workers::Workers;
@@ -243,12 +244,14 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) names: bool,
     /// Whether the series may come in any order.
     pub(crate) unordered: bool,
+    /// The aggregation that looks at the labels by which it groups, and nobody at any other.
+    pub(crate) grouping: Option<&'a Aggregate>,
 }
 
 impl<'a> Evaluator<'a> {
     /// Evaluates at these steps, for somebody who looks at everything.
     pub(crate) fn new(shared: &'a Shared<'a>, steps: Steps) -> Self {
-        Self { shared, steps, names: true, unordered: false }
+        Self { shared, steps, names: true, unordered: false, grouping: None }
     }
 
     /// The series of an instant vector.

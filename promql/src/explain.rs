@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use stint_model::Matcher;
+
 use crate::engine::EngineOptions;
 use crate::exec::common::CommonParts;
 use crate::exec::decide::{self, Care, care};
+use crate::exec::push::Pushed;
 use crate::exec::window::Edges;
 use crate::functions::{Kernel, range_function};
 use crate::parse::ast::{
@@ -13,17 +16,25 @@ use crate::parse::ast::{
 };
 
 /// The plan of an expression. At one time there are no steps to have parts in common.
-pub(crate) fn explain(expr: &Expr, options: &EngineOptions, is_range: bool) -> String {
+pub(crate) fn explain(
+    expr: &Expr,
+    options: &EngineOptions,
+    is_range: bool,
+    has_workers: bool,
+) -> String {
     let common =
         if options.rewrites.common_parts { CommonParts::of(expr) } else { CommonParts::default() };
-    let mut plan = Plan { options, is_range, common: &common, text: String::new() };
-    plan.part(expr, 0, Care { names: true, unordered: false });
+    let is_shared = has_workers && options.rewrites.workers;
+    let mut plan = Plan { options, is_range, is_shared, common: &common, text: String::new() };
+    plan.part(expr, 0, Care::FULL);
     plan.text
 }
 
 struct Plan<'a> {
     options: &'a EngineOptions,
     is_range: bool,
+    /// Whether other threads help with reading where there is much to read.
+    is_shared: bool,
     common: &'a CommonParts,
     text: String,
 }
@@ -71,21 +82,25 @@ impl Plan<'_> {
 
     fn node(&mut self, expr: &Expr, depth: usize, care: Care) {
         let any_order = if care.unordered { "any order" } else { "" };
+        let labels = if care.all_labels { "" } else { "labels of groups only" };
+        let shared = if self.is_shared { "with workers if many" } else { "" };
         match expr {
             Expr::Paren(paren) => self.part(&paren.expr, depth, care),
             Expr::Number(_) | Expr::String(_) => self.line(depth, &expr.to_string(), &[]),
             Expr::VectorSelector(_) => {
-                self.line(depth, &format!("read {expr}"), &["newest samples", any_order]);
+                let notes = ["newest samples", any_order, labels, shared];
+                self.line(depth, &format!("read {expr}"), &notes);
             }
             Expr::MatrixSelector(_) => {
-                self.line(depth, &format!("read {expr}"), &["windows", any_order]);
+                let notes = ["windows", any_order, labels, shared];
+                self.line(depth, &format!("read {expr}"), &notes);
             }
             Expr::Subquery(subquery) => {
                 let what = expr.to_string();
                 let inner = subquery.expr.to_string();
                 let times = what.strip_prefix(inner.as_str()).unwrap_or(&what);
                 self.line(depth, &format!("subquery {times}"), &["windows"]);
-                let care = Care { names: true, unordered: false };
+                let care = Care::FULL;
                 self.inside(true, |inner| inner.part(&subquery.expr, depth + 1, care));
             }
             Expr::Unary(unary) => {
@@ -148,7 +163,7 @@ impl Plan<'_> {
             if expr.value_type() == ValueType::Vector { self.merged(expr, care) } else { "" };
         self.line(depth, name, &[how, merged]);
         let passes = range_function(name).is_some() || !holds_all;
-        let inner = if passes { care } else { Care { names: true, unordered: false } };
+        let inner = if passes { care } else { Care::FULL };
         for arg in &call.args {
             self.part(arg, depth + 1, inner);
         }
@@ -183,20 +198,16 @@ impl Plan<'_> {
         let how = if is_folded { "folded while reading" } else { "all series held" };
         self.line(depth, &what, &[how]);
         if let Some(param) = &aggregate.param {
-            self.part(param, depth + 1, Care { names: true, unordered: false });
+            self.part(param, depth + 1, Care::FULL);
         }
         let is_careful = !folds || aggregate.op == AggregateOp::CountValues;
-        let inner = if is_careful {
-            Care { names: true, unordered: false }
-        } else {
-            care(aggregate, self.options)
-        };
+        let inner = if is_careful { Care::FULL } else { care(aggregate, self.options) };
         self.part(&aggregate.expr, depth + 1, inner);
     }
 
     fn binary(&mut self, expr: &Expr, binary: &Binary, depth: usize, care: Care) {
         let is_scalar = |side: &Expr| side.value_type() == ValueType::Scalar;
-        let everything = Care { names: true, unordered: false };
+        let everything = Care::FULL;
         let op = binary.op.as_str();
         let op = if binary.return_bool { format!("{op} bool") } else { op.to_owned() };
         let (how, inner) = match (is_scalar(&binary.lhs), is_scalar(&binary.rhs)) {
@@ -215,7 +226,14 @@ impl Plan<'_> {
         } else {
             ""
         };
-        self.line(depth, &what, &[how, merged]);
+        let Pushed { lhs, rhs } = Pushed::of(binary, self.options);
+        let is_right_many =
+            binary.matching.as_ref().is_some_and(|m| m.card == Cardinality::OneToMany);
+        let condition =
+            |is_many: bool| if is_many && !binary.op.is_set() { "if unique" } else { "" };
+        let left = pushed("left", &lhs, condition(!is_right_many));
+        let right = pushed("right", &rhs, condition(is_right_many));
+        self.line(depth, &what, &[how, merged, &left, &right]);
         let is_held = binary.matching.is_some() && binary.op != BinaryOp::Or;
         if is_held {
             self.side(&binary.lhs, depth + 1, inner);
@@ -228,6 +246,16 @@ impl Plan<'_> {
             self.part(&binary.rhs, depth + 1, inner);
         }
     }
+}
+
+/// What a side is asked for beside what is written.
+fn pushed(side: &str, matchers: &[Matcher], condition: &str) -> String {
+    if matchers.is_empty() {
+        return String::new();
+    }
+    let texts: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    let asked = format!("{side} side {{{}}} too", texts.join(","));
+    if condition.is_empty() { asked } else { format!("{asked} {condition}") }
 }
 
 /// How the series of two sides find each other.

@@ -9,10 +9,20 @@ pub struct Rewrites {
     pub columnar_windows: bool,
     /// Metric names that an aggregation does not look at are not taken off its input.
     pub unseen_names: bool,
+    /// Of series that are aggregated, only the labels by which they are grouped are read, where their
+    /// names are not looked at either.
+    pub group_keys: bool,
     /// Series that are aggregated are read in the order in which they are stored.
     pub any_order: bool,
     /// What stands on several sides of operators is evaluated once.
     pub common_parts: bool,
+    /// What one side of an operator asks of labels by which series find each other is asked of the other
+    /// side too, where what is not read then shows nowhere.
+    pub pushed_matchers: bool,
+    /// Operators between vectors work on whole columns.
+    pub column_joins: bool,
+    /// Sums and their like take whole columns at once.
+    pub column_folds: bool,
     /// What has the same value at every step is evaluated once.
     pub step_invariant: bool,
     /// Threads that whoever runs the engine lends it make series beside each other.
@@ -24,8 +34,12 @@ impl Rewrites {
     pub const ALL: Self = Self {
         columnar_windows: true,
         unseen_names: true,
+        group_keys: true,
         any_order: true,
         common_parts: true,
+        pushed_matchers: true,
+        column_joins: true,
+        column_folds: true,
         step_invariant: true,
         workers: true,
     };
@@ -33,8 +47,12 @@ impl Rewrites {
     pub const NONE: Self = Self {
         columnar_windows: false,
         unseen_names: false,
+        group_keys: false,
         any_order: false,
         common_parts: false,
+        pushed_matchers: false,
+        column_joins: false,
+        column_folds: false,
         step_invariant: false,
         workers: false,
     };

@@ -1,9 +1,15 @@
 //! Plans as text.
 
-use stint_promql::{Engine, EngineOptions, Rewrites};
+use std::sync::Arc;
 
-const QUERIES: [&str; 13] = [
+use stint_promql::{Engine, EngineOptions, Rewrites, Workers};
+
+const QUERIES: [&str; 17] = [
     "up",
+    "sum by (job) (a{job=\"1\"}) / on (job) group by (job) (b)",
+    "a{x=\"1\"} * on (x) b{y=\"2\",x=\"1\"}",
+    "a * on (x) group_left (y) b{x=\"1\",y=\"2\"}",
+    "a and on (x) b{x=\"1\"} unless c",
     "sum by (mode) (rate(node_cpu_seconds_total[5m]))",
     "100 - 100 * avg by (instance) (rate(node_cpu_seconds_total{mode=\"idle\"}[5m]))",
     "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
@@ -34,4 +40,24 @@ fn plans_without_shortcuts_have_none() {
         "sum  [folded while reading]\n  rate  [window by window]\n    read x_total[5m] @ 7.000  \
          [windows]\n"
     );
+}
+
+#[derive(Debug)]
+struct Lent;
+
+impl Workers for Lent {
+    fn beside(&self, _help: &(dyn Fn() + Sync), own: &mut dyn FnMut()) {
+        own();
+    }
+}
+
+#[test]
+fn plans_tell_what_workers_help_with() {
+    let engine = Engine::new(EngineOptions::default()).with_workers(Arc::new(Lent));
+    let plan = engine.explain("max(up) + sum by (a) (rate(x_total[5m]))", true).unwrap();
+    assert_eq!(plan.matches("with workers if many").count(), 2, "{plan}");
+    let rewrites = Rewrites { workers: false, ..Rewrites::ALL };
+    let options = EngineOptions { rewrites, ..EngineOptions::default() };
+    let plan = Engine::new(options).with_workers(Arc::new(Lent)).explain("max(up)", true).unwrap();
+    assert!(!plan.contains("workers"), "{plan}");
 }

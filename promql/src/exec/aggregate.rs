@@ -33,8 +33,9 @@ impl Evaluator<'_> {
     fn fold(&self, aggregate: &Aggregate, sink: &mut Sink<'_>) -> Result<(), QueryError> {
         let mut index = GroupIndex::default();
         let mut groups: Vec<Group> = Vec::new();
-        let Care { names, unordered } = care(aggregate, self.shared.options);
-        let input = Evaluator { names, unordered, ..*self };
+        let Care { names, unordered, all_labels } = care(aggregate, self.shared.options);
+        let grouping = (!all_labels).then_some(aggregate);
+        let input = Evaluator { names, unordered, grouping, ..*self };
         let mut take = |series: Series| {
             let (slot, new) = index.number(&series.labels, |name| is_kept(aggregate, name));
             if let Some(labels) = new {
@@ -69,7 +70,7 @@ impl Evaluator<'_> {
     }
 
     fn fold_column(&self, aggregate: &Aggregate, group: &mut Group, column: &Column) {
-        if !column.has_histograms() {
+        if !column.has_histograms() && self.shared.options.rewrites.column_folds {
             group.add_floats(column);
             return;
         }

@@ -119,6 +119,13 @@ pub(crate) struct Care {
     pub(crate) names: bool,
     /// Any order will do.
     pub(crate) unordered: bool,
+    /// Somebody looks at labels by which the aggregation does not group.
+    pub(crate) all_labels: bool,
+}
+
+impl Care {
+    /// Everything is looked at.
+    pub(crate) const FULL: Self = Self { names: true, unordered: false, all_labels: true };
 }
 
 /// Whether an aggregation that folds has to put its input in order first: the order shows in the last
@@ -145,8 +152,10 @@ pub(crate) fn care(aggregate: &Aggregate, options: &EngineOptions) -> Care {
             | AggregateOp::Count
             | AggregateOp::Group
     );
+    let names_unseen = is_chain && !seen;
     Care {
-        names: !(rewrites.unseen_names && is_chain && !seen),
+        names: !(rewrites.unseen_names && names_unseen),
+        all_labels: !(rewrites.group_keys && rewrites.unseen_names && names_unseen),
         unordered: rewrites.any_order && is_chain && is_indifferent,
     }
 }

@@ -3,7 +3,11 @@
 use std::hash::{Hash, Hasher};
 
 use hashbrown::{Equivalent, HashMap};
-use stint_model::Labels;
+use stint_model::labels::METRIC_NAME;
+use stint_model::{Labels, SeriesSet};
+
+use crate::exec::aggregate::is_kept;
+use crate::parse::ast::Aggregate;
 
 /// Gives each set of labels a number, from 0 on, in order of first sight.
 #[derive(Debug, Default)]
@@ -51,6 +55,36 @@ impl GroupIndex {
         self.text.clear();
         labels.encode_retained(keep, &mut self.text);
         self.known.get(&Encoded(&self.text)).copied()
+    }
+}
+
+/// The labels of selected series, as far as anybody looks at them.
+#[derive(Debug, Default)]
+pub(crate) struct SeenLabels<'a> {
+    grouping: Option<&'a Aggregate>,
+    known: hashbrown::HashSet<Labels, foldhash::fast::FixedState>,
+    text: String,
+}
+
+impl<'a> SeenLabels<'a> {
+    /// Those by which an aggregation groups, and the metric name, which remarks tell; without an
+    /// aggregation all.
+    pub(crate) fn new(grouping: Option<&'a Aggregate>) -> Self {
+        Self { grouping, ..Self::default() }
+    }
+
+    /// Of series `index`.
+    pub(crate) fn of(&mut self, set: &dyn SeriesSet, index: usize) -> Labels {
+        let Some(aggregate) = self.grouping else { return set.labels(index) };
+        let keep = |name: &str| name == METRIC_NAME || is_kept(aggregate, name);
+        self.text.clear();
+        set.encode_labels(index, &keep, &mut self.text);
+        if let Some(labels) = self.known.get(&Encoded(&self.text)) {
+            return labels.clone();
+        }
+        let labels = set.labels(index).retain(keep);
+        self.known.insert(labels.clone());
+        labels
     }
 }
 

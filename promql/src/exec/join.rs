@@ -1,15 +1,16 @@
 //! Joins: the series of two vectors matched by labels, an operator applied to each pair.
 
 use hashbrown::HashMap;
-use stint_model::Labels;
 use stint_model::labels::METRIC_NAME;
+use stint_model::{Labels, Matcher};
 
 use crate::column::{Column, SAME_LABELSET, Series, is_metadata};
 use crate::error::QueryError;
 use crate::exec::binary::{Left, Outcome, drops_name, float_operator};
 use crate::exec::groups::GroupIndex;
+use crate::exec::push::{Pushed, is_unique, with_matchers};
 use crate::exec::{Evaluator, Sink};
-use crate::parse::ast::{Binary, BinaryOp, Cardinality, VectorMatching};
+use crate::parse::ast::{Binary, BinaryOp, Cardinality, Expr, VectorMatching};
 use crate::value::SampleValue;
 
 impl Evaluator<'_> {
@@ -22,9 +23,8 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let default = VectorMatching::default();
         let matching = binary.matching.as_ref().unwrap_or(&default);
-        let lhs = self.vector_left(left)?;
         let swapped = matching.card == Cardinality::OneToMany;
-        let rhs = self.side(&binary.rhs)?;
+        let (lhs, rhs) = self.both_sides(binary, matching, left)?;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
         let mut join = Join {
             eval: self,
@@ -45,6 +45,49 @@ impl Evaluator<'_> {
             self.shared.recycle(series.column);
         }
         outputs.into_iter().try_for_each(|output| self.emit(output.series, sink))
+    }
+}
+
+impl Evaluator<'_> {
+    /// The series of both sides, as far as they can matter.
+    fn both_sides(
+        &self,
+        binary: &Binary,
+        matching: &VectorMatching,
+        left: Left<'_>,
+    ) -> Result<(Vec<Series>, Vec<Series>), QueryError> {
+        let Left::Expr(lhs) = left else {
+            return Ok((self.vector_left(left)?, self.side(&binary.rhs)?));
+        };
+        let rhs = &binary.rhs;
+        let pushed = Pushed::of(binary, self.shared.options);
+        if matching.card == Cardinality::OneToMany {
+            let one = self.asked(lhs, &pushed.lhs)?;
+            let is_safe = pushed.rhs.is_empty() || is_unique(&one, matching);
+            let many = self.asked(rhs, if is_safe { &pushed.rhs } else { &[] })?;
+            return Ok((one, many));
+        }
+        if pushed.lhs.is_empty() {
+            return Ok((self.side(lhs)?, self.asked(rhs, &pushed.rhs)?));
+        }
+        // Of what is on the left nothing is remarked, and nothing fails: it can wait.
+        let one = self.asked(rhs, &pushed.rhs)?;
+        let is_safe = is_unique(&one, matching);
+        let many = self.asked(lhs, if is_safe { &pushed.lhs } else { &[] })?;
+        Ok((many, one))
+    }
+
+    /// The series of a side that match these too, where that saves anything.
+    pub(crate) fn asked(
+        &self,
+        side: &Expr,
+        matchers: &[Matcher],
+    ) -> Result<Vec<Series>, QueryError> {
+        // What stands in several places is read once and whole.
+        if matchers.is_empty() || self.shared.common.times(side).is_some() {
+            return self.side(side);
+        }
+        self.vector(&with_matchers(side, matchers))
     }
 }
 
@@ -223,7 +266,8 @@ impl Join<'_, '_> {
             && !matches!(self.binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
         let apply = float_operator(self.binary.op);
         let filter = self.binary.op.is_comparison() && !self.binary.return_bool;
-        if fast && !filter && slot == known {
+        let by_column = self.eval.shared.options.rewrites.column_joins;
+        if fast && !filter && slot == known && by_column {
             self.pair_columns(slot, &many.column, &one.column);
             return Ok(());
         }

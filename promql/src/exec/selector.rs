@@ -11,6 +11,7 @@ use stint_model::{
 use crate::column::{Column, Samples, Series, Steps};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
+use crate::exec::groups::SeenLabels;
 use crate::exec::produce::Scratch;
 use crate::exec::{Evaluator, Sink};
 use crate::functions::rate::{Clash, interpolate};
@@ -117,6 +118,7 @@ impl Evaluator<'_> {
             scratch.recycle(column);
             Ok(Made::Nothing)
         };
+        let mut seen = SeenLabels::new(self.grouping);
         self.produce(set.len(), &make, &mut |index, made| {
             let (column, read) = match made {
                 Made::Nothing => return Ok(()),
@@ -132,7 +134,7 @@ impl Evaluator<'_> {
                 self.shared.recycle(column);
                 return Ok(());
             }
-            self.emit(Series::new(set.labels(index), column), sink)
+            self.emit(Series::new(seen.of(set, index), column), sink)
         })
     }
 

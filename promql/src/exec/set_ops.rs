@@ -5,6 +5,7 @@ use crate::error::QueryError;
 use crate::exec::binary::Left;
 use crate::exec::groups::GroupIndex;
 use crate::exec::join::is_matched;
+use crate::exec::push::{Pushed, with_matchers};
 use crate::exec::{Evaluator, Sink};
 use crate::parse::ast::{Binary, BinaryOp, VectorMatching};
 
@@ -35,9 +36,17 @@ impl Evaluator<'_> {
                 self.choose(series, &mut presence, matching, false, sink)
             });
         }
+        let pushed = match left {
+            Left::Expr(_) => Pushed::of(binary, self.shared.options),
+            Left::Series(_) => Pushed::default(),
+        };
         // The left side is evaluated first, so that its errors come first.
-        let lhs = self.vector_left(left)?;
-        self.stream(&binary.rhs, &mut |series| {
+        let lhs = match left {
+            Left::Expr(expr) => self.asked(expr, &pushed.lhs)?,
+            Left::Series(all) => all,
+        };
+        let asked = (!pushed.rhs.is_empty()).then(|| with_matchers(&binary.rhs, &pushed.rhs));
+        self.stream(asked.as_ref().unwrap_or(&binary.rhs), &mut |series| {
             self.note(&mut presence, &series, matching);
             self.shared.recycle(series.column);
             Ok(())

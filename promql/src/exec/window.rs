@@ -10,6 +10,7 @@ use stint_model::{Labels, Selector, TimeRange, Timestamp};
 use crate::column::{Column, Samples};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
+use crate::exec::groups::SeenLabels;
 use crate::exec::produce::Scratch;
 use crate::exec::selector::load;
 use crate::exec::timeline::{Timeline, Timelines};
@@ -233,18 +234,19 @@ impl Evaluator<'_> {
             scratch.timelines = Some(timelines);
             Ok(Made::Column(column, timeline, weight))
         };
+        let mut seen = SeenLabels::new(self.grouping);
         self.produce(set.len(), &make, &mut |index, made| match made {
             Made::Nothing => Ok(()),
             Made::Samples(mut samples) => {
                 let weight = samples.weight();
                 self.shared.hold(weight)?;
-                sink(set.labels(index), false, &mut samples)?;
+                sink(seen.of(set, index), false, &mut samples)?;
                 self.shared.release(weight);
                 Ok(())
             }
             Made::Column(column, timeline, weight) => {
                 self.shared.hold(weight)?;
-                columns(set.labels(index), column, &timeline)?;
+                columns(seen.of(set, index), column, &timeline)?;
                 self.shared.release(weight);
                 Ok(())
             }

@@ -72,6 +72,8 @@ fn selector() -> impl Strategy<Value = String> {
         Just("b"),
         Just("h"),
         Just("b{x=\"1\"}"),
+        Just("a_total{y=~\"p|q\"}"),
+        Just("b{x!=\"1\",le=\"\"}"),
         Just("{__name__=~\"a_total|b\"}"),
     ];
     let modifier = prop_oneof![
@@ -175,6 +177,8 @@ pub(crate) fn choiceless() -> impl Strategy<Value = String> {
             Just("and"),
             Just("or"),
             Just("unless on (x)"),
+            Just("* on (x)"),
+            Just("and on (y)"),
             Just("== on (x) group_left ()"),
             Just("/ on (y) group_right (x)"),
             Just("+ fill(3)"),
@@ -193,6 +197,7 @@ pub(crate) fn choiceless() -> impl Strategy<Value = String> {
                     format!("{fold} ({inner})")
                 }
             }),
+            (selector(), op.clone(), selector()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
             (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
             // The same on both sides, and once more inside one of them.
             (inner.clone(), prop_oneof![Just("/"), Just("or"), Just("- on (x, y)")])
