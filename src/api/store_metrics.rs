@@ -1,10 +1,10 @@
 //! `prometheus_tsdb_*`: the store's figures as metrics, read at each exposition.
 
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use stint_model::{RejectReason, Timestamp};
 use stint_storage::{Db, Options, Stats};
 
-use crate::metrics::{Metrics, counter, counter_vec, gauge, int_gauge};
+use crate::metrics::{Metrics, counter, counter_vec, gauge, int_gauge, int_gauge_vec};
 
 /// Families about the store, under the names that dashboards know.
 pub struct StoreMetrics {
@@ -31,6 +31,7 @@ pub struct StoreMetrics {
     wal_segments: IntGauge,
     blocks: IntGauge,
     block_bytes: IntGauge,
+    damaged_blocks: IntGaugeVec,
     corruptions: IntCounter,
     write_failures: IntCounter,
     read_only: IntGauge,
@@ -133,6 +134,12 @@ impl StoreMetrics {
             wal_segments: whole("stint_storage_wal_segments", "Segments of the log."),
             blocks: whole("prometheus_tsdb_blocks_loaded", "Blocks that are served."),
             block_bytes: whole("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks."),
+            damaged_blocks: int_gauge_vec(
+                registry,
+                "stint_storage_damaged_blocks",
+                "1 for each block that is damaged: set aside, or met by a reader.",
+                &["block"],
+            ),
             corruptions: count("prometheus_tsdb_wal_corruptions_total", "Damaged places found."),
             write_failures: count(
                 "prometheus_tsdb_wal_writes_failed_total",
@@ -179,6 +186,10 @@ impl StoreMetrics {
         self.wal_segments.set(stats.wal_segments as i64);
         self.blocks.set(stats.blocks as i64);
         self.block_bytes.set(stats.block_bytes as i64);
+        self.damaged_blocks.reset();
+        for block in &stats.damaged_blocks {
+            self.damaged_blocks.with_label_values(&[block.as_str()]).set(1);
+        }
         raise(&self.corruptions, stats.corruptions);
         raise(&self.write_failures, stats.failed_batches);
         self.read_only.set(i64::from(stats.read_only.is_some()));
@@ -199,8 +210,11 @@ mod tests {
         let metrics = Metrics::new();
         let store = StoreMetrics::new(&metrics);
         let stats = Stats { series: 7, samples_appended: 9, ..Stats::default() };
+        let damaged = Stats { damaged_blocks: vec!["b-1".to_owned()], ..stats.clone() };
+        store.take(&damaged, &Options::default());
+        assert!(metrics.render().contains("stint_storage_damaged_blocks{block=\"b-1\"} 1\n"));
         store.take(&stats, &Options::default());
-        store.take(&stats, &Options::default());
+        assert!(!metrics.render().contains("block="), "only while it is");
         let text = metrics.render();
         for line in [
             "prometheus_tsdb_head_series 7\n",

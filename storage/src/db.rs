@@ -261,6 +261,9 @@ impl Db {
         let segments = inner.log.segments();
         let version = inner.blocks.current();
         let usage = usage::measure(inner);
+        let mut damaged_blocks = usage.set_aside;
+        let damaged = version.blocks.iter().filter(|block| block.damage().is_some());
+        damaged_blocks.extend(damaged.map(|block| block.meta().id.dir_name()));
         let counters = inner.counters.lock();
         Stats {
             series: head.series,
@@ -283,6 +286,7 @@ impl Db {
             head_bounds: head.bounds,
             bounds: join(version.bounds(), head.bounds),
             corruptions: counters.corruptions,
+            damaged_blocks,
             read_only: inner.log.read_only_reason(),
         }
     }

@@ -46,6 +46,9 @@ pub struct Stats {
     pub bounds: Option<(Timestamp, Timestamp)>,
     /// Damaged places found in the log, and damaged blocks, since opening.
     pub corruptions: u64,
+    /// Names of the blocks that are damaged: those that were set aside when they were opened, and those of
+    /// which a reader met a damaged part.
+    pub damaged_blocks: Vec<String>,
     /// Why nothing can be appended until the database is reopened, if so.
     pub read_only: Option<String>,
 }

@@ -10,12 +10,14 @@ use crate::version::{self, Version};
 use crate::wal;
 
 /// Bytes of files that no other count has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// In the directory of the log.
     pub(crate) log: u64,
     /// In the directory of the blocks.
     pub(crate) blocks: u64,
+    /// Names of the damaged blocks that were set aside.
+    pub(crate) set_aside: Vec<String>,
 }
 
 /// What lies there now; where the disk refuses to tell, what was found last.
@@ -24,7 +26,7 @@ pub(crate) fn measure(db: &Inner) -> Usage {
     if let Ok(usage) = look(&*db.disk, &db.blocks.current()) {
         *last = usage;
     }
-    *last
+    last.clone()
 }
 
 fn look(disk: &dyn Disk, version: &Version) -> DiskResult<Usage> {
@@ -37,6 +39,9 @@ fn look(disk: &dyn Disk, version: &Version) -> DiskResult<Usage> {
     for entry in list(disk, Path::new(version::DIR))? {
         let counted =
             BlockId::from_dir_name(&entry.name).is_some_and(|id| version.get(id).is_some());
+        if version::is_set_aside(&entry.name) {
+            usage.set_aside.push(entry.name.clone());
+        }
         let files = list(disk, &Path::new(version::DIR).join(&entry.name));
         if !entry.is_dir {
             usage.blocks += entry.size;

@@ -172,6 +172,11 @@ fn remove(disk: &dyn Disk, id: BlockId) -> DiskResult<()> {
     ignore_missing(disk.remove_dir(&going))
 }
 
+/// Whether the directory of this name is a damaged block that was set aside.
+pub(crate) fn is_set_aside(name: &str) -> bool {
+    name.strip_suffix(DAMAGED_SUFFIX).and_then(BlockId::from_dir_name).is_some()
+}
+
 fn set_aside(disk: &dyn Disk, path: &Path, error: &BlockError) -> DiskResult<Quarantined> {
     let mut name = path.as_os_str().to_owned();
     name.push(DAMAGED_SUFFIX);

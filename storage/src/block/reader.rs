@@ -44,6 +44,8 @@ struct Inner {
     /// For each series, which of its first chunks were found intact: a published file does not
     /// change, so once is enough.
     intact: OnceLock<Box<[AtomicU8]>>,
+    /// The first damage that a reader met.
+    damage: OnceLock<Corruption>,
 }
 
 /// Where the chunks of a series of a block are listed.
@@ -132,8 +134,19 @@ impl Block {
             meta_bytes: meta_bytes.len() as u64,
             slots: std::array::from_fn(|_| Mutex::new(None)),
             intact: OnceLock::new(),
+            damage: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner), tombstones })
+    }
+
+    /// Remembers that a reader met damage.
+    pub(crate) fn note_damage(&self, corruption: &Corruption) {
+        self.inner.damage.get_or_init(|| corruption.clone());
+    }
+
+    /// The first damage that a reader met since the block was opened.
+    pub(crate) fn damage(&self) -> Option<&Corruption> {
+        self.inner.damage.get()
     }
 
     /// What the block holds.

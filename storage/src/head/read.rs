@@ -21,6 +21,8 @@ const PROBES: usize = 8;
 
 /// Series that are held at once to be looked at.
 const UNSURE_AT_ONCE: usize = 1024;
+/// Series that are passed under one lock, so that appends wait a millisecond at most.
+const SLOTS_AT_ONCE: usize = if cfg!(test) { 8 } else { 1 << 16 };
 
 /// A series that may have nothing a reader sees.
 struct Unsure {
@@ -66,7 +68,9 @@ impl HeadQuerier {
         let store = self.head.store.read();
         let changed = store.changed_since(self.pin.commit);
         let mut unsure = Vec::new();
-        for slot in slots {
+        let mut passed = 0;
+        for slot in slots.by_ref().take(SLOTS_AT_ONCE) {
+            passed += 1;
             let Some(series) = store.get(slot) else { continue };
             if !series.overlaps(self.range) {
                 continue;
@@ -84,7 +88,7 @@ impl HeadQuerier {
                 return (unsure, true);
             }
         }
-        (unsure, false)
+        (unsure, passed == SLOTS_AT_ONCE)
     }
 
     fn has_samples(&self, unsure: &Unsure) -> bool {

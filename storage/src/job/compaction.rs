@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::JobReport;
 use super::flush::swept;
-use crate::block::{Block, BlockId};
+use crate::block::{Block, BlockError, BlockId};
 use crate::compact::{self, Candidate, CompactOptions, Outcome, Plan};
 use crate::db::Inner;
 use crate::error::JobError;
@@ -44,10 +44,15 @@ pub(super) fn run(db: &Inner, plan: &Plan, report: &mut JobReport) -> Result<(),
         return Ok(());
     }
     let id = db.blocks.new_id();
-    let added = match merge(db, plan, parents, id) {
+    let added = match merge(db, plan, parents.clone(), id) {
         Ok(Merged::Stopped) => return Ok(()),
         Ok(Merged::Into(added)) => added,
         Err(error) => {
+            if let BlockError::Corruption(corruption) = &error {
+                let in_file = |block: &&Block| Path::new(&corruption.file).starts_with(block.dir());
+                parents.iter().filter(in_file).for_each(|block| block.note_damage(corruption));
+            }
+            let error = JobError::from(error);
             // It may have got its name before it failed.
             db.blocks.give_up(id);
             return Err(swept(db, error));
@@ -67,7 +72,7 @@ enum Merged {
     Into(Option<Block>),
 }
 
-fn merge(db: &Inner, plan: &Plan, parents: Vec<Block>, id: BlockId) -> Result<Merged, JobError> {
+fn merge(db: &Inner, plan: &Plan, parents: Vec<Block>, id: BlockId) -> Result<Merged, BlockError> {
     let dir = Path::new(version::DIR);
     Ok(match compact::run(&*db.disk, dir, parents, plan, id, &mut || true)? {
         Outcome::Stopped => Merged::Stopped,

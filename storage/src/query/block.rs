@@ -22,8 +22,12 @@ impl BlockQuerier {
     }
 }
 
-fn damaged(error: &Corruption) -> QueryError {
-    QueryError::Storage(error.to_string())
+/// The error of a query that met damage, which is remembered.
+fn damaged(block: &Block) -> impl Fn(Corruption) -> QueryError {
+    |corruption| {
+        block.note_damage(&corruption);
+        QueryError::Storage(corruption.to_string())
+    }
 }
 
 fn limited(all: &[String], limit: usize) -> Vec<String> {
@@ -34,7 +38,7 @@ fn limited(all: &[String], limit: usize) -> Vec<String> {
 impl Part for BlockQuerier {
     fn stored(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn Stored>, QueryError> {
         let selected =
-            self.selections.select(&self.block, selector).map_err(|error| damaged(&error))?;
+            self.selections.select(&self.block, selector).map_err(damaged(&self.block))?;
         let limit = if hints.limit == 0 { usize::MAX } else { hints.limit };
         let len = selected.series.len().min(limit);
         Ok(Box::new(BlockSet { block: self.block.clone(), range: self.range, selected, len }))
@@ -47,7 +51,8 @@ impl Querier for BlockQuerier {
     }
 
     fn label_names(&self, selectors: &[Selector], limit: usize) -> Result<Vec<String>, QueryError> {
-        let names = self.selections.label_names(&self.block, selectors).map_err(|e| damaged(&e))?;
+        let names = self.selections.label_names(&self.block, selectors);
+        let names = names.map_err(damaged(&self.block))?;
         Ok(limited(&names, limit))
     }
 
@@ -57,8 +62,8 @@ impl Querier for BlockQuerier {
         selectors: &[Selector],
         limit: usize,
     ) -> Result<Vec<String>, QueryError> {
-        let values =
-            self.selections.label_values(&self.block, name, selectors).map_err(|e| damaged(&e))?;
+        let values = self.selections.label_values(&self.block, name, selectors);
+        let values = values.map_err(damaged(&self.block))?;
         Ok(limited(&values, limit))
     }
 }
@@ -96,6 +101,6 @@ impl SeriesSet for BlockSet {
         let Some((_, place)) = self.selected.series.get(index).filter(|_| !range.is_empty()) else {
             return Ok(());
         };
-        self.block.read_place(place, range, columns).map_err(|e| damaged(&e))
+        self.block.read_place(place, range, columns).map_err(damaged(&self.block))
     }
 }

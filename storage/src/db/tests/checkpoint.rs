@@ -174,7 +174,7 @@ fn checkpoints(disk: &SimDisk) -> Vec<std::path::PathBuf> {
 fn a_damaged_checkpoint_costs_nothing_where_the_one_before_is_still_there() {
     let (disk, want) = with_two_checkpoints();
     let newest = checkpoints(&disk).pop().unwrap();
-    for at in 0..disk.size(&newest).unwrap() {
+    for at in (0..disk.size(&newest).unwrap()).step_by(7) {
         let hurt = disk.after_crash(Crash::KILL);
         hurt.damage(&newest, at as usize, 1 << (at % 8)).unwrap();
         for start in 0..2 {

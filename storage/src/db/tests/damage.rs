@@ -129,3 +129,30 @@ fn a_series_with_two_handles_keeps_both_in_the_checkpoint() {
         assert_eq!(db.labels(handle.unwrap()), None, "it goes with all its handles");
     }
 }
+
+#[test]
+fn damaged_blocks_are_told_by_name() {
+    let disk = SimDisk::new();
+    let db = filled(&disk, 60);
+    run_jobs(&db, 6000);
+    assert_eq!(db.stats().damaged_blocks, Vec::<String>::new());
+    drop(db);
+    let names = disk.list(Path::new("blocks")).unwrap().into_iter().map(|entry| entry.name);
+    let names: Vec<String> = names.collect();
+    let [first, second, ..] = names.as_slice() else { panic!("{names:?}") };
+    let chunks = Path::new("blocks").join(first).join("chunks");
+    disk.damage(&chunks, disk.size(&chunks).unwrap() as usize - 9, 4).unwrap();
+    disk.damage(&Path::new("blocks").join(second).join("meta"), 20, 4).unwrap();
+    for _ in 0..2 {
+        let (db, _) = open(&disk);
+        let aside = format!("{second}.damaged");
+        let named = db.stats().damaged_blocks.join(" ");
+        assert_eq!(named, aside, "nobody has read the other");
+        let set = db.querier(TimeRange::ALL).unwrap();
+        let set = set.select(&Selector::default(), &Hints::default()).unwrap();
+        let read = |index| set.read(index, TimeRange::ALL, &mut Columns::default());
+        let failed = (0..set.len()).filter(|index| read(*index).is_err()).count();
+        assert_eq!(failed, 1, "the rest is served");
+        assert_eq!(db.stats().damaged_blocks, [aside, first.clone()]);
+    }
+}
