@@ -35,7 +35,9 @@ pub mod unit_test;
 mod usage;
 
 pub use alerting::{Alerting, Alertmanager};
-pub use discovery::{FileDiscovery, StaticGroup, read_target_file};
+pub use discovery::{
+    FileDiscovery, HttpDiscovery, SdConfig, StaticGroup, read_target_answer, read_target_file,
+};
 pub use error::{ConfigError, ConfigErrors};
 pub use expressions::{RuleExpression, rule_expressions};
 pub use files::files_matching;
@@ -348,6 +350,13 @@ pub(crate) mod tests_support {
     pub(crate) fn config(yaml: &str) -> Config {
         let texts = Texts { prometheus: Some(yaml), retention: None };
         super::parse(Files::default(), texts, &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// The one `*_sd_configs` entry in `keys` of a scrape job.
+    pub(crate) fn sd_config(keys: &str) -> super::SdConfig {
+        let keys = keys.replace('\n', "\n  ");
+        let job = config(&format!("scrape_configs:\n- job_name: j\n  {keys}\n"));
+        job.scrape_configs[0].sd_configs[0].clone()
     }
 
     /// What `toml` says of an endpoint that is not Grafana Cloud's.

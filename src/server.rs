@@ -19,6 +19,7 @@ use crate::api::work::Workers;
 use crate::api::{self, Api, Parts, Reload};
 use crate::cli::flags::Flags;
 use crate::config::{self, Config};
+use crate::discovery::{DiscoveryMetrics, Hub};
 use crate::forward::manager::{Manager as Forwarding, Prepared, Sources};
 use crate::ingest::{Limits, Pipeline};
 use crate::metrics::Metrics;
@@ -171,7 +172,9 @@ impl Server {
             &metrics,
         );
         let (receiver, otlp) = receivers(flags, &config, &pipeline, &clock, &metrics);
-        let notifier = evaluation::notifier(flags, &api, &disk);
+        let discovery =
+            Arc::new(Hub::new(Arc::clone(&clock), DiscoveryMetrics::new(&metrics, &clock)));
+        let notifier = evaluation::notifier(flags, &api, &disk, &discovery);
         let usage = Keeper::start(Arc::clone(&disk), &clock).await;
         let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
@@ -186,6 +189,7 @@ impl Server {
             pipeline.source("scrape"),
             Arc::clone(&clock),
             scrape::ScrapeMetrics::new(&metrics, &clock),
+            discovery,
             hostname(),
         )));
         // Forwarding first, so that it holds the log before there is anything in it.

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("budget", &["config", "usage"]),
     ("config", &[]),
-    ("discovery", &["config", "http"]),
+    ("discovery", &["config", "http", "metrics"]),
     ("forward", &["budget", "config", "http"]),
     ("http", &["config"]),
     ("ingest", &["metrics"]),

@@ -12,6 +12,7 @@ use axum::extract::Path as Route;
 use axum::routing::post;
 use serde_json::Value as Json;
 use stint::config;
+use stint::discovery::{DiscoveryMetrics, Hub};
 use stint::metrics::Metrics;
 use stint::notify::{Notifier, NotifyMetrics, Options, Parts};
 use stint::rules::{Alert, AlertSink as _};
@@ -42,6 +43,7 @@ fn notifier(clock: &Arc<dyn Clock>) -> Notifier {
     let parts = Parts {
         clock: Arc::clone(clock),
         metrics: NotifyMetrics::new(&metrics, clock),
+        discovery: Arc::new(Hub::new(Arc::clone(clock), DiscoveryMetrics::new(&metrics, clock))),
         disk: Arc::new(SimDisk::new()),
         external_url: "http://here:9093".to_owned(),
     };

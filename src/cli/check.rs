@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stint_promql::parse::Options;
 
-use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig};
+use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig, SdConfig};
 use crate::discovery::TargetGroup;
 use crate::discovery::file::FileSource;
 use crate::http::Client;
@@ -125,13 +125,19 @@ fn describe(config: &Config, report: &mut String, problems: &mut Vec<String>) {
     for job in &config.scrape_configs {
         let name = format!("scrape job `{}`", job.job_name);
         check_client(&job.http, &name, problems);
+        let asked = check_discovery(&job.sd_configs, &name, problems);
         let (active, dropped) = count_targets(job, &name, problems);
         let every = job.scrape_interval;
         let fewer = match dropped {
             0 => String::new(),
             _ => format!(", {dropped} dropped by relabelling"),
         };
-        line(report, &format!("{name}: {active} targets every {every}{fewer}"));
+        line(report, &format!("{name}: {active} targets every {every}{fewer}{asked}"));
+    }
+    for (at, set) in config.alerting.alertmanagers.iter().enumerate() {
+        let name = format!("alertmanagers[{at}]");
+        check_client(&set.http, &name, problems);
+        check_discovery(&set.sd_configs, &name, problems);
     }
     for remote in &config.remote_write {
         let name = format!("endpoint `{}`", remote.name);
@@ -187,12 +193,28 @@ fn check_client(http: &HttpConfig, owner: &str, problems: &mut Vec<String>) {
     }
 }
 
+/// Checks the clients of mechanisms that ask somebody; names them, for the end of a line.
+fn check_discovery(configs: &[SdConfig], owner: &str, problems: &mut Vec<String>) -> String {
+    let mut asked = Vec::new();
+    for config in configs {
+        let mechanism = config.mechanism();
+        if let Some(http) = config.http() {
+            check_client(http, &format!("{owner}: {mechanism} discovery"), problems);
+        }
+        if !matches!(config, SdConfig::File(_)) && !asked.contains(&mechanism) {
+            asked.push(mechanism);
+        }
+    }
+    if asked.is_empty() { String::new() } else { format!(", and what {} finds", asked.join(", ")) }
+}
+
 /// How many targets are known now, and how many of them relabelling drops.
 fn count_targets(job: &ScrapeConfig, owner: &str, problems: &mut Vec<String>) -> (usize, usize) {
     let fixed = job.static_configs.iter();
     let mut groups: Vec<_> =
         fixed.map(|group| TargetGroup::fixed("static_configs".to_owned(), group)).collect();
-    for config in &job.file_sd_configs {
+    for config in &job.sd_configs {
+        let SdConfig::File(config) = config else { continue };
         let mut source = FileSource::new(config.clone());
         let polled = source.poll(Duration::ZERO);
         problems.extend(polled.problems.into_iter().map(|problem| format!("{owner}: {problem}")));

@@ -5,7 +5,7 @@ use stint_model::labels::NameScheme;
 use stint_model::relabel::Rule;
 
 use super::decode::{Section, is_off};
-use super::discovery::{self, FileDiscovery, StaticGroup};
+use super::discovery::{self, SdConfig, StaticGroup};
 use super::http::HttpConfig;
 use super::relabel;
 
@@ -31,8 +31,8 @@ pub struct Alertmanager {
     pub http: HttpConfig,
     /// Written in the file.
     pub static_configs: Vec<StaticGroup>,
-    /// Read from other files.
-    pub file_sd_configs: Vec<FileDiscovery>,
+    /// What finds more while the server runs.
+    pub sd_configs: Vec<SdConfig>,
     /// Run over what was found.
     pub relabel_configs: Vec<Rule>,
     /// Run over each alert that goes here.
@@ -68,11 +68,10 @@ impl Alertmanager {
             scheme: scheme.unwrap_or_else(|| "http".to_owned()),
             http: HttpConfig::read(&mut section, true),
             static_configs: discovery::read_static(&mut section, names),
-            file_sd_configs: discovery::read_file(&mut section),
+            sd_configs: discovery::read(&mut section),
             relabel_configs: relabel::read(&mut section, "relabel_configs", names),
             alert_relabel_configs: relabel::read(&mut section, "alert_relabel_configs", names),
         };
-        discovery::refuse_others(&mut section);
         section.unsupported("sigv4", is_off, "use basic_auth or authorization");
         section.finish();
         config
@@ -106,7 +105,7 @@ mod tests {
         assert_eq!((alerting.relabel_configs.len(), first.relabel_configs.len()), (1, 1));
         assert_eq!((&*first.scheme, &*first.path_prefix, first.timeout.0), ("https", "/am", 5000));
         assert_eq!(first.static_configs[0].targets.len(), 2);
-        assert_eq!((first.file_sd_configs.len(), first.alert_relabel_configs.len()), (1, 1));
+        assert_eq!((first.sd_configs.len(), first.alert_relabel_configs.len()), (1, 1));
         assert_eq!(
             (&*second.scheme, &*second.path_prefix, second.timeout.0),
             ("http", "/", 10_000)
@@ -123,7 +122,7 @@ mod tests {
   - api_version: v1
     scheme: ftp
     timout: 5s
-    dns_sd_configs: [{names: [a]}]
+    azure_sd_configs: [{port: 1}]
     static_configs: [{targets: ['http://a:9093']}]
 "
             ),
@@ -132,7 +131,7 @@ mod tests {
             4:18: `alerting.alertmanagers[0].api_version`: expected Alertmanager api version to be one of [v2] but got v1
             5:13: `alerting.alertmanagers[0].scheme`: ftp is neither http nor https
             6:5: unknown key `timout` in `alerting.alertmanagers[0]`; did you mean `timeout`?
-            7:5: `alerting.alertmanagers[0].dns_sd_configs` is not supported yet; use static_configs, or file_sd_configs with a generator
+            7:5: `alerting.alertmanagers[0].azure_sd_configs` is not supported yet; list the targets of Azure with file_sd_configs or http_sd_configs, for which a generator writes or serves them
             8:33: "http://a:9093" is not a valid hostname
             "#
         );

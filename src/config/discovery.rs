@@ -8,7 +8,12 @@ use stint_model::{Labels, Span};
 use super::decode::{Context, Section, is_off};
 use super::error::ConfigErrors;
 use super::files::is_pattern;
-use super::node::{self, Kind, Node};
+use super::http::HttpConfig;
+use super::node::{self, Kind, Node, SyntaxError};
+
+mod http;
+
+pub use http::HttpDiscovery;
 
 /// Targets written in the configuration, or in a discovery file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,47 +33,99 @@ pub struct FileDiscovery {
     pub refresh_interval: Span,
 }
 
-/// Discovery mechanisms of Prometheus that are not here yet.
-const OTHERS: [&str; 33] = [
-    "aws_sd_configs",
-    "azure_sd_configs",
-    "consul_sd_configs",
-    "digitalocean_sd_configs",
-    "dns_sd_configs",
-    "docker_sd_configs",
-    "dockerswarm_sd_configs",
-    "ec2_sd_configs",
-    "eureka_sd_configs",
-    "gce_sd_configs",
-    "hetzner_sd_configs",
-    "http_sd_configs",
-    "ionos_sd_configs",
-    "kubernetes_sd_configs",
-    "kuma_sd_configs",
-    "lightsail_sd_configs",
-    "linode_sd_configs",
-    "marathon_sd_configs",
-    "nerve_sd_configs",
-    "nomad_sd_configs",
-    "oci_sd_configs",
-    "openstack_sd_configs",
-    "outscale_sd_configs",
-    "ovhcloud_sd_configs",
-    "puppetdb_sd_configs",
-    "scaleway_sd_configs",
-    "serverset_sd_configs",
-    "stackit_sd_configs",
-    "triton_sd_configs",
-    "uyuni_sd_configs",
-    "vultr_sd_configs",
-    "elasticache_sd_configs",
-    "rds_sd_configs",
+/// A mechanism that finds targets while the server runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SdConfig {
+    /// `file_sd_configs`
+    File(FileDiscovery),
+    /// `http_sd_configs`
+    Http(HttpDiscovery),
+}
+
+impl SdConfig {
+    /// The names of all mechanisms.
+    pub const MECHANISMS: &[&str] = &["file", "http"];
+
+    /// The mechanism's name, as it stands in metrics.
+    pub const fn mechanism(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// How its requests are made, when it makes any over HTTP.
+    pub const fn http(&self) -> Option<&HttpConfig> {
+        match self {
+            Self::File(_) => None,
+            Self::Http(config) => Some(&config.http),
+        }
+    }
+}
+
+/// Mechanisms of Prometheus that are not here, and what they look for.
+const OTHERS: &[(&str, &str)] = &[
+    ("aws_sd_configs", "AWS"),
+    ("consul_sd_configs", "Consul"),
+    ("dns_sd_configs", "DNS"),
+    ("docker_sd_configs", "Docker"),
+    ("dockerswarm_sd_configs", "Docker Swarm"),
+    ("ec2_sd_configs", "EC2"),
+    ("kubernetes_sd_configs", "Kubernetes"),
+    ("azure_sd_configs", "Azure"),
+    ("digitalocean_sd_configs", "DigitalOcean"),
+    ("elasticache_sd_configs", "AWS ElastiCache"),
+    ("eureka_sd_configs", "Eureka"),
+    ("gce_sd_configs", "Google Compute Engine"),
+    ("hetzner_sd_configs", "Hetzner"),
+    ("ionos_sd_configs", "IONOS"),
+    ("kuma_sd_configs", "Kuma"),
+    ("lightsail_sd_configs", "AWS Lightsail"),
+    ("linode_sd_configs", "Linode"),
+    ("marathon_sd_configs", "Marathon"),
+    ("nerve_sd_configs", "Nerve"),
+    ("nomad_sd_configs", "Nomad"),
+    ("oci_sd_configs", "Oracle Cloud"),
+    ("openstack_sd_configs", "OpenStack"),
+    ("outscale_sd_configs", "Outscale"),
+    ("ovhcloud_sd_configs", "OVHcloud"),
+    ("puppetdb_sd_configs", "PuppetDB"),
+    ("rds_sd_configs", "AWS RDS"),
+    ("scaleway_sd_configs", "Scaleway"),
+    ("serverset_sd_configs", "Serverset"),
+    ("stackit_sd_configs", "STACKIT"),
+    ("triton_sd_configs", "Triton"),
+    ("uyuni_sd_configs", "Uyuni"),
+    ("vultr_sd_configs", "Vultr"),
+    ("msk_sd_configs", "AWS MSK"),
 ];
 
-pub(super) fn refuse_others(section: &mut Section<'_>) {
-    for key in OTHERS {
-        section.unsupported(key, is_off, "use static_configs, or file_sd_configs with a generator");
+/// Reads all `*_sd_configs` of a section that take the place of each other.
+pub(super) fn read(section: &mut Section<'_>) -> Vec<SdConfig> {
+    let mut found = Vec::new();
+    found.extend(read_file(section).into_iter().map(SdConfig::File));
+    found.extend(http::read(section).into_iter().map(SdConfig::Http));
+    refuse_others(section);
+    found
+}
+
+fn refuse_others(section: &mut Section<'_>) {
+    for &(key, what) in OTHERS {
+        section.unsupported(
+            key,
+            is_off,
+            &format!(
+                "list the targets of {what} with file_sd_configs or http_sd_configs, for which a \
+                 generator writes or serves them"
+            ),
+        );
     }
+}
+
+/// `refresh_interval`, or `default` in seconds.
+fn refresh_interval(section: &mut Section<'_>, default: i64) -> Span {
+    let given = section.span("refresh_interval").filter(|span| *span > Span::ZERO);
+    given.unwrap_or(Span::from_secs(default))
 }
 
 /// `static_configs`.
@@ -94,7 +151,7 @@ pub(super) fn read_static(section: &mut Section<'_>, scheme: NameScheme) -> Vec<
 }
 
 /// `file_sd_configs`.
-pub(super) fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
+fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
     let mut found = Vec::new();
     for mut file in section.sections("file_sd_configs") {
         let paths = file.texts("files");
@@ -113,10 +170,7 @@ pub(super) fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
         }
         found.push(FileDiscovery {
             files: paths.into_iter().map(|(_, path)| file.cx.path(path)).collect(),
-            refresh_interval: file
-                .span("refresh_interval")
-                .filter(|span| *span > Span::ZERO)
-                .unwrap_or(Span(5 * Span::MINUTE.0)),
+            refresh_interval: refresh_interval(&mut file, 300),
         });
         file.finish();
     }
@@ -128,9 +182,24 @@ pub(super) fn read_file(section: &mut Section<'_>) -> Vec<FileDiscovery> {
 /// # Errors
 /// Everything that is wrong in it, with lines.
 pub fn read_target_file(path: &Path, text: &str) -> Result<Vec<StaticGroup>, ConfigErrors> {
-    let cx = Context::new(path);
     let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let parsed = if json { node::json::parse(text) } else { node::yaml::parse(text) };
+    groups_of(path, parsed)
+}
+
+/// The groups of a JSON answer of `name`.
+///
+/// # Errors
+/// Everything that is wrong in it.
+pub fn read_target_answer(name: &str, text: &str) -> Result<Vec<StaticGroup>, ConfigErrors> {
+    groups_of(Path::new(name), node::json::parse(text))
+}
+
+fn groups_of(
+    path: &Path,
+    parsed: Result<Node, SyntaxError>,
+) -> Result<Vec<StaticGroup>, ConfigErrors> {
+    let cx = Context::new(path);
     let mut groups = Vec::new();
     match parsed {
         Ok(root) => read_groups(&cx, &root, &mut groups),
@@ -151,6 +220,9 @@ fn read_groups(cx: &Context, root: &Node, groups: &mut Vec<StaticGroup>) {
         }
     };
     for (at, item) in items.iter().enumerate() {
+        if item.is_null() {
+            cx.error(item.at, format!("nil target group item found: [{at}] is empty"));
+        }
         let mut group = Section::open(cx, item, format!("[{at}]"));
         groups.push(StaticGroup {
             targets: group.strings("targets"),

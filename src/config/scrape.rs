@@ -6,7 +6,7 @@ use stint_model::relabel::Rule;
 use stint_wire::exposition::{Escaping, Protocol};
 
 use super::decode::{Section, is_off, read_bytes};
-use super::discovery::{self, FileDiscovery, StaticGroup};
+use super::discovery::{self, SdConfig, StaticGroup};
 use super::global::Global;
 use super::http::HttpConfig;
 use super::relabel;
@@ -57,8 +57,8 @@ pub struct ScrapeConfig {
     pub metric_relabel_configs: Vec<Rule>,
     /// Targets written in the configuration.
     pub static_configs: Vec<StaticGroup>,
-    /// Targets read from files.
-    pub file_sd_configs: Vec<FileDiscovery>,
+    /// What finds more while the server runs.
+    pub sd_configs: Vec<SdConfig>,
     /// How to reach the targets.
     pub http: HttpConfig,
 }
@@ -142,11 +142,10 @@ impl ScrapeConfig {
                 name_scheme,
             ),
             static_configs: discovery::read_static(&mut section, name_scheme),
-            file_sd_configs: discovery::read_file(&mut section),
+            sd_configs: discovery::read(&mut section),
             http: HttpConfig::read(&mut section, true),
             job_name,
         };
-        discovery::refuse_others(&mut section);
         section.unsupported("scrape_failure_log_file", is_off, "remove it");
         section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");
         let hint = "remove it or set it to 0";

@@ -7,11 +7,42 @@ use std::time::{Duration, SystemTime};
 
 use stint_model::Span;
 
-use super::TargetGroup;
+use super::refresh::Task;
+use super::{DiscoveryError, TargetGroup};
 use crate::config::{FileDiscovery, StaticGroup, files_matching, read_target_file};
 
 /// The label that names the file a target came from.
 const FILE_PATH: &str = "__meta_filepath";
+
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks at the files of `config` again and again.
+pub(super) async fn run(config: FileDiscovery, task: Task) {
+    let mut source = FileSource::new(config);
+    loop {
+        let now = task.clock.monotonic();
+        let looked = tokio::task::spawn_blocking(move || {
+            let polled = source.poll(now);
+            (source, polled)
+        });
+        let polled;
+        (source, polled) = match looked.await {
+            Ok(looked) => looked,
+            Err(error) => {
+                // The runtime ends, or reading has a bug.
+                tracing::error!(config = task.name, %error, "discovery ends, targets are kept");
+                return std::future::pending().await;
+            }
+        };
+        for problem in polled.problems {
+            task.metrics.file_errors.inc();
+            task.failed(&DiscoveryError(problem));
+        }
+        task.publish(source.groups());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 /// One `file_sd_configs` entry and what its files held when they were last read.
 #[derive(Debug)]

@@ -16,12 +16,11 @@ use super::queue::Queue;
 use super::target::{self, Targets};
 use super::transport::{Post, Transport};
 use crate::config::Alertmanager;
-use crate::discovery::TargetGroup;
-use crate::discovery::file::FileSource;
+use crate::discovery::{DiscoveryMetrics, Sources, TargetGroup};
 use crate::rules::Alert;
 
-/// How often discovery files are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two changes of what was discovered.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// What all senders share.
 #[derive(Clone)]
@@ -34,6 +33,14 @@ pub(super) struct Shared {
     pub(super) batch: usize,
     /// Whether what waits is sent before a stop.
     pub(super) drain: bool,
+}
+
+/// What an entry discovers.
+pub(super) struct Discovery {
+    pub(super) sources: Sources,
+    pub(super) metrics: DiscoveryMetrics,
+    /// As it stands in metrics.
+    pub(super) name: String,
 }
 
 /// A running entry.
@@ -63,16 +70,16 @@ impl Set {
         config: Arc<Alertmanager>,
         transport: Arc<dyn Transport>,
         shared: Shared,
+        discovery: Discovery,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let state =
             State { shared, transport, targets: Mutex::default(), senders: Mutex::default() };
         let state = Arc::new(state);
-        let sources: Vec<_> =
-            config.file_sd_configs.iter().map(|file| FileSource::new(file.clone())).collect();
-        state.sync(&config, &[]);
+        let mut discovery = discovery;
+        state.sync(&config, &discovery.sources.groups());
         let discovery =
-            tokio::spawn(discover(Arc::clone(&config), Arc::clone(&state), sources, stopped));
+            tokio::spawn(discover(Arc::clone(&config), Arc::clone(&state), discovery, stopped));
         Self { config, state, stop, discovery }
     }
 
@@ -144,11 +151,7 @@ pub(super) fn relabelled(alert: &Alert, rules: &[relabel::Rule]) -> Option<Alert
 impl State {
     /// Starts and stops senders, so that there is one for each target.
     fn sync(self: &Arc<Self>, config: &Alertmanager, found: &[TargetGroup]) {
-        let fixed = config.static_configs.iter().enumerate();
-        let fixed =
-            fixed.map(|(at, group)| TargetGroup::fixed(format!("static_configs[{at}]"), group));
-        let groups: Vec<_> = fixed.chain(found.iter().cloned()).collect();
-        let targets = target::build(config, &groups);
+        let targets = target::build(config, found);
         for problem in &targets.problems {
             tracing::error!(problem, "an Alertmanager cannot be reached");
         }
@@ -187,41 +190,32 @@ impl State {
     }
 }
 
-/// Looks at discovery files until stopped.
+/// Follows what is discovered until stopped.
 async fn discover(
     config: Arc<Alertmanager>,
     state: Arc<State>,
-    mut sources: Vec<FileSource>,
+    discovery: Discovery,
     mut stopped: watch::Receiver<bool>,
 ) {
-    while !sources.is_empty() {
-        let now = state.shared.clock.monotonic();
-        let polled = tokio::task::spawn_blocking(move || {
-            let polled: Vec<_> = sources.iter_mut().map(|source| source.poll(now)).collect();
-            (sources, polled)
-        });
-        let polled = match polled.await {
-            Ok((back, polled)) => {
-                sources = back;
-                polled
-            }
-            Err(error) => {
-                tracing::error!(%error, "discovery of Alertmanagers ends; they stay as they are");
-                return;
-            }
+    let Discovery { mut sources, metrics, name } = discovery;
+    let discovered = metrics.discovered.with_label_values(&["notify", &name]);
+    let updates = metrics.updates.with_label_values(&["notify"]);
+    loop {
+        let groups = sources.groups();
+        let found: usize = groups.iter().map(|group| group.targets.len()).sum();
+        discovered.set(found as i64);
+        updates.inc();
+        state.sync(&config, &groups);
+        let change = async {
+            tokio::time::sleep(SYNC_EVERY).await;
+            sources.changed().await;
         };
-        for problem in polled.iter().flat_map(|polled| &polled.problems) {
-            tracing::warn!(problem, "discovery file is not usable, Alertmanagers are kept");
-        }
-        if polled.iter().any(|polled| polled.changed) {
-            let groups: Vec<_> = sources.iter().flat_map(FileSource::groups).collect();
-            state.sync(&config, &groups);
-        }
         tokio::select! {
-            () = tokio::time::sleep(FILES_EVERY) => {}
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = change => {}
+            _ = stopped.wait_for(|stopped| *stopped) => break,
         }
     }
+    metrics.forget("notify", &name);
 }
 
 /// Sends what comes into the queue until stopped.

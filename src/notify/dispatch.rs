@@ -7,11 +7,12 @@ use stint_model::relabel::Rule;
 use stint_model::{Clock, Labels};
 use stint_storage::Disk;
 
-use super::alertmanager::{Set, Shared, relabelled};
+use super::alertmanager::{Discovery, Set, Shared, relabelled};
 use super::metrics::NotifyMetrics;
 use super::transport::{HttpTransport, Transport};
 use super::webhook::{self, Hook};
 use crate::config::{Alertmanager, Config, HttpConfig, Webhook};
+use crate::discovery::{Hub, Sources};
 use crate::http::ClientError;
 use crate::rules::{Alert, AlertSink};
 
@@ -32,6 +33,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where it is counted how it goes.
     pub metrics: NotifyMetrics,
+    /// What finds Alertmanagers.
+    pub discovery: Arc<Hub>,
     /// The data folder, where it is kept what webhooks were told.
     pub disk: Arc<dyn Disk>,
     /// The URL under which others reach this server.
@@ -48,6 +51,7 @@ pub struct Notifier {
     shared: Shared,
     hooks: webhook::Shared,
     make_transport: MakeTransport,
+    discovery: Arc<Hub>,
     /// Held while a configuration is applied.
     applying: tokio::sync::Mutex<()>,
     current: RwLock<Current>,
@@ -65,7 +69,7 @@ struct Current {
 pub struct Prepared {
     external_labels: Labels,
     relabel_configs: Vec<Rule>,
-    sets: Vec<(Arc<Alertmanager>, Arc<dyn Transport>)>,
+    sets: Vec<(Arc<Alertmanager>, Arc<dyn Transport>, Sources)>,
     hooks: Vec<(Arc<Webhook>, Arc<dyn Transport>)>,
 }
 
@@ -91,7 +95,7 @@ impl Notifier {
     /// The same with another way to receivers.
     pub fn with(options: Options, parts: Parts, make_transport: MakeTransport) -> Self {
         let Options { capacity, batch, drain } = options;
-        let Parts { clock, metrics, disk, external_url } = parts;
+        let Parts { clock, metrics, discovery, disk, external_url } = parts;
         metrics.queue_capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let hooks = webhook::Shared {
             clock: Arc::clone(&clock),
@@ -101,7 +105,7 @@ impl Notifier {
         };
         let shared = Shared { clock, metrics, capacity, batch: batch.max(1), drain };
         let (applying, current) = (tokio::sync::Mutex::default(), RwLock::default());
-        Self { shared, hooks, make_transport, applying, current }
+        Self { shared, hooks, make_transport, discovery, applying, current }
     }
 
     /// Makes what can fail, but changes nothing.
@@ -112,8 +116,12 @@ impl Notifier {
         let mut sets = Vec::new();
         let mut errors = Vec::new();
         for (at, set) in config.alerting.alertmanagers.iter().enumerate() {
-            match (self.make_transport)(&set.http, set.timeout) {
-                Ok(transport) => sets.push((Arc::new(set.clone()), transport)),
+            let (name, fixed) = (format!("config-{at}"), &set.static_configs);
+            let sources = || Sources::new(&self.discovery, &name, fixed, &set.sd_configs);
+            let made = (self.make_transport)(&set.http, set.timeout)
+                .and_then(|transport| sources().map(|sources| (transport, sources)));
+            match made {
+                Ok((transport, sources)) => sets.push((Arc::new(set.clone()), transport, sources)),
                 Err(error) => errors.push(format!("alertmanagers[{at}]: {error}")),
             }
         }
@@ -140,11 +148,16 @@ impl Notifier {
         let _applying = self.applying.lock().await;
         let (mut before, hooks) = self.take();
         let mut sets = Vec::new();
-        for (config, transport) in prepared.sets {
+        for (at, (config, transport, sources)) in prepared.sets.into_iter().enumerate() {
             let same = before.iter().position(|set| *set.config == *config);
             sets.push(match same {
                 Some(at) => before.swap_remove(at),
-                None => Set::start(config, transport, self.shared.clone()),
+                None => {
+                    let (metrics, name) =
+                        (self.discovery.metrics().clone(), format!("config-{at}"));
+                    let discovery = Discovery { sources, metrics, name };
+                    Set::start(config, transport, self.shared.clone(), discovery)
+                }
             });
         }
         let hooks = self.replace_hooks(hooks, prepared.hooks).await;

@@ -15,12 +15,13 @@ use super::metrics::ScrapeMetrics;
 use super::pool::{Pool, Setup, View};
 use super::status::{DroppedTarget, Status, TargetMetadata};
 use crate::config::{Config, ScrapeConfig};
-use crate::discovery::TargetGroup;
-use crate::discovery::file::FileSource;
+use crate::discovery::{Hub, Sources};
 use crate::http::ClientError;
 
-/// How often discovery files are looked at.
-const FILES_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two changes of a job's targets.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long a job that was changed waits for targets of mechanisms that have just been started.
+const NEW_LIST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Makes the fetcher of a job.
 pub type MakeFetcher =
@@ -36,6 +37,8 @@ pub struct Parts {
     pub make_fetcher: MakeFetcher,
     /// Where it is counted how it goes.
     pub metrics: ScrapeMetrics,
+    /// What finds targets.
+    pub discovery: Arc<Hub>,
     /// Tells this server from others that scrape the same targets, so that they scrape at other
     /// moments; usually the host's name.
     pub server_name: String,
@@ -47,11 +50,12 @@ impl Parts {
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
         metrics: ScrapeMetrics,
+        discovery: Arc<Hub>,
         server_name: String,
     ) -> Self {
         let make_fetcher: MakeFetcher =
             Box::new(|job| HttpFetcher::new(job).map(|made| Arc::new(made) as Arc<dyn Fetcher>));
-        Self { appender, clock, make_fetcher, metrics, server_name }
+        Self { appender, clock, make_fetcher, metrics, discovery, server_name }
     }
 }
 
@@ -106,6 +110,7 @@ impl Manager {
                 self.retiring.lock().push(pool);
             }
             self.parts.metrics.remove_job(&name);
+            self.parts.discovery.metrics().forget("scrape", &name);
         }
         let mut synced = Vec::new();
         for setup in setups {
@@ -156,10 +161,15 @@ impl Manager {
             if same {
                 continue;
             }
-            match (self.parts.make_fetcher)(job) {
-                Ok(fetcher) => {
+            let fixed = &job.static_configs;
+            let sources =
+                || Sources::new(&self.parts.discovery, &job.job_name, fixed, &job.sd_configs);
+            let made = (self.parts.make_fetcher)(job)
+                .and_then(|fetcher| sources().map(|sources| (fetcher, sources)));
+            match made {
+                Ok((fetcher, sources)) => {
                     let job = Arc::new(job.clone());
-                    setups.push(Setup { job, fetcher, seed, out_of_order_window });
+                    setups.push(Setup { job, fetcher, sources, seed, out_of_order_window });
                 }
                 Err(error) => {
                     self.parts.metrics.pools_failed.inc();
@@ -233,7 +243,8 @@ impl Driver {
     fn start(setup: Setup, pool: Pool, parts: &Arc<Parts>) -> (Self, oneshot::Receiver<()>) {
         let (stop, stopped) = watch::channel(false);
         let (ready, synced) = oneshot::channel();
-        let task = tokio::spawn(drive(pool, Arc::clone(parts), stopped, ready));
+        let sources = setup.sources.clone();
+        let task = tokio::spawn(drive(pool, Arc::clone(parts), sources, stopped, ready));
         (Self { setup, stop, task }, synced)
     }
 
@@ -255,61 +266,37 @@ impl Driver {
 async fn drive(
     mut pool: Pool,
     parts: Arc<Parts>,
+    mut sources: Sources,
     mut stopped: watch::Receiver<bool>,
     ready: oneshot::Sender<()>,
 ) -> Pool {
-    let job = pool.job();
-    let name = job.job_name.clone();
-    let fixed: Vec<TargetGroup> = job
-        .static_configs
-        .iter()
-        .enumerate()
-        .map(|(at, group)| TargetGroup::fixed(format!("static_configs[{at}]"), group))
-        .collect();
-    let mut sources: Vec<_> =
-        job.file_sd_configs.iter().map(|config| FileSource::new(config.clone())).collect();
+    let name = pool.job().job_name.clone();
+    let metrics = parts.discovery.metrics();
+    let discovered = metrics.discovered.with_label_values(&["scrape", &name]);
+    let updates = metrics.updates.with_label_values(&["scrape"]);
+    // Whoever had targets before shall not lose them because the new list is not there yet.
+    let patience = if pool.is_new() { Duration::ZERO } else { NEW_LIST_WITHIN };
     let mut ready = Some(ready);
+    tokio::select! {
+        () = sources.settle(patience) => {}
+        _ = stopped.wait_for(|stopped| *stopped) => return pool,
+    }
     loop {
-        let now = parts.clock.monotonic();
-        let polled = tokio::task::spawn_blocking(move || {
-            let polled: Vec<_> = sources.iter_mut().map(|source| source.poll(now)).collect();
-            (sources, polled)
-        });
-        let polled = match polled.await {
-            Ok((back, polled)) => {
-                sources = back;
-                polled
-            }
-            Err(error) => {
-                tracing::error!(job = name, %error, "discovery ends; targets stay as they are");
-                return pool;
-            }
-        };
-        for problem in polled.iter().flat_map(|polled| &polled.problems) {
-            parts.metrics.file_errors.inc();
-            tracing::warn!(job = name, problem, "discovery file is not usable, targets are kept");
+        let groups = sources.groups();
+        let found: usize = groups.iter().map(|group| group.targets.len()).sum();
+        discovered.set(found as i64);
+        updates.inc();
+        pool.sync(&groups);
+        if let Some(ready) = ready.take() {
+            // Nobody listens when the configuration was given up meanwhile.
+            let _ = ready.send(());
         }
-        if ready.is_some() || polled.iter().any(|polled| polled.changed) {
-            let found = sources.iter().flat_map(FileSource::groups);
-            let groups: Vec<_> = fixed.iter().cloned().chain(found).collect();
-            let found: usize = groups.iter().map(|group| group.targets.len()).sum();
-            let discovered = parts.metrics.discovered.with_label_values(&["scrape", &name]);
-            discovered.set(found as i64);
-            pool.sync(&groups);
-            if let Some(ready) = ready.take() {
-                // Nobody listens when the configuration was given up meanwhile.
-                let _ = ready.send(());
-            }
-        }
-        let wait = async {
-            if sources.is_empty() {
-                std::future::pending::<()>().await;
-            } else {
-                tokio::time::sleep(FILES_EVERY).await;
-            }
+        let change = async {
+            tokio::time::sleep(SYNC_EVERY).await;
+            sources.changed().await;
         };
         tokio::select! {
-            () = wait => {}
+            () = change => {}
             _ = stopped.wait_for(|stopped| *stopped) => return pool,
         }
     }

@@ -1,4 +1,4 @@
-//! `prometheus_target_*` and `prometheus_sd_*`: how scraping goes, under the names that dashboards
+//! `prometheus_target_*`: how scraping goes, under the names that dashboards
 //! and alert rules know.
 
 use std::sync::Arc;
@@ -26,13 +26,11 @@ pub struct ScrapeMetrics {
     pub(super) reloads: IntCounter,
     pub(super) targets: IntGaugeVec,
     pub(super) target_limit: IntGaugeVec,
-    pub(super) discovered: IntGaugeVec,
     pub(super) metadata_entries: IntGaugeVec,
     pub(super) over_target_limit: IntCounter,
     pub(super) over_sample_limit: IntCounter,
     pub(super) over_body_limit: IntCounter,
     pub(super) over_label_limits: IntCounter,
-    pub(super) file_errors: IntCounter,
     duplicates: IntCounter,
     out_of_order: IntCounter,
     out_of_bounds: IntCounter,
@@ -81,12 +79,6 @@ impl ScrapeMetrics {
                 "prometheus_target_scrape_pool_target_limit",
                 "How many targets a job may have; 0 for any number.",
             ),
-            discovered: int_gauge_vec(
-                registry,
-                "prometheus_sd_discovered_targets",
-                "Targets that discovery found, before relabelling.",
-                &["name", "config"],
-            ),
             metadata_entries: gauge(
                 "prometheus_target_metadata_cache_entries",
                 "Metric families whose metadata is known.",
@@ -106,10 +98,6 @@ impl ScrapeMetrics {
             over_label_limits: count(
                 "prometheus_target_scrape_pool_exceeded_label_limits_total",
                 "Scrapes with more or longer labels than the limits.",
-            ),
-            file_errors: count(
-                "prometheus_sd_file_read_errors_total",
-                "Discovery files that could not be read.",
             ),
             duplicates: count(
                 "prometheus_target_scrapes_sample_duplicate_timestamp_total",
@@ -161,6 +149,5 @@ impl ScrapeMetrics {
         for family in [&self.targets, &self.target_limit, &self.metadata_entries] {
             let _ = family.remove_label_values(&[job]);
         }
-        let _ = self.discovered.remove_label_values(&["scrape", job]);
     }
 }

@@ -16,7 +16,7 @@ use super::schedule::Schedule;
 use super::status::TargetState;
 use super::target::{Built, Target};
 use crate::config::ScrapeConfig;
-use crate::discovery::TargetGroup;
+use crate::discovery::{Sources, TargetGroup};
 
 /// Labels and URL: two targets with the same are one.
 type Key = (Labels, String);
@@ -26,6 +26,7 @@ type Key = (Labels, String);
 pub(super) struct Setup {
     pub(super) job: Arc<ScrapeConfig>,
     pub(super) fetcher: Arc<dyn Fetcher>,
+    pub(super) sources: Sources,
     /// Shifts all offsets, so that several servers do not scrape at the same moment.
     pub(super) seed: u64,
     pub(super) out_of_order_window: Span,
@@ -77,6 +78,11 @@ impl Pool {
 
     pub(super) fn job(&self) -> &ScrapeConfig {
         &self.setup.job
+    }
+
+    /// Whether no target was known in it before.
+    pub(super) fn is_new(&self) -> bool {
+        self.inherited.is_empty() && self.running.is_empty()
     }
 
     /// Makes the targets of `groups` the ones that are scraped. Loops of targets that stay are not

@@ -10,6 +10,7 @@ use stint_storage::Disk;
 use super::features;
 use crate::api::Api;
 use crate::cli::flags::Flags;
+use crate::discovery::Hub;
 use crate::ingest::Pipeline;
 use crate::notify::{self, Notifier, NotifyMetrics};
 use crate::rules::{AlertSink, Env, Manager, RuleMetrics, Slots};
@@ -42,7 +43,12 @@ pub(super) fn manager(
 }
 
 /// A notifier that keeps what it has to remember on `disk`.
-pub(super) fn notifier(flags: &Flags, api: &Api, disk: &Arc<dyn Disk>) -> Arc<Notifier> {
+pub(super) fn notifier(
+    flags: &Flags,
+    api: &Api,
+    disk: &Arc<dyn Disk>,
+    discovery: &Arc<Hub>,
+) -> Arc<Notifier> {
     let options = notify::Options {
         capacity: flags.alertmanager_queue_capacity as usize,
         batch: flags.alertmanager_batch_size as usize,
@@ -51,6 +57,7 @@ pub(super) fn notifier(flags: &Flags, api: &Api, disk: &Arc<dyn Disk>) -> Arc<No
     let parts = notify::Parts {
         clock: Arc::clone(&api.clock),
         metrics: NotifyMetrics::new(&api.metrics, &api.clock),
+        discovery: Arc::clone(discovery),
         disk: Arc::clone(disk),
         external_url: api.options.external_url.clone(),
     };

@@ -6,6 +6,7 @@ use stint_storage::SimDisk;
 
 use super::*;
 use crate::config::tests_support::{config, webhooks};
+use crate::discovery::DiscoveryMetrics;
 use crate::metrics::Metrics;
 use crate::notify::testing::{Network, RuntimeClock, alert};
 
@@ -24,6 +25,7 @@ fn bench_on(disk: &SimDisk, capacity: usize, drain: bool) -> Bench {
     let metrics = Metrics::new();
     let parts = Parts {
         metrics: NotifyMetrics::new(&metrics, &clock),
+        discovery: Arc::new(Hub::new(Arc::clone(&clock), DiscoveryMetrics::new(&metrics, &clock))),
         clock,
         disk: Arc::new(disk.clone()),
         external_url: "http://stint:9090".to_owned(),

@@ -2,6 +2,7 @@ use super::super::testing::{Script, Store, TokioClock, always};
 use super::super::{FetchError, Health};
 use super::*;
 use crate::config::tests_support::config;
+use crate::discovery::DiscoveryMetrics;
 use stint_model::Timestamp;
 
 const START: i64 = 1_800_000_000_000;
@@ -12,17 +13,24 @@ struct House {
     manager: Manager,
 }
 
-fn metrics() -> ScrapeMetrics {
+fn metrics() -> (ScrapeMetrics, Arc<Hub>) {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::at(Timestamp(START)));
-    ScrapeMetrics::new(&crate::metrics::Metrics::new(), &clock)
+    let registry = crate::metrics::Metrics::new();
+    (ScrapeMetrics::new(&registry, &clock), hub(&registry, &clock))
+}
+
+fn hub(registry: &crate::metrics::Metrics, clock: &Arc<dyn Clock>) -> Arc<Hub> {
+    Arc::new(Hub::new(Arc::clone(clock), DiscoveryMetrics::new(registry, clock)))
 }
 
 fn house() -> House {
+    let (metrics, discovery) = metrics();
     let (store, script) = (Arc::new(Store::default()), Arc::new(Script::default()));
     let parts = Parts {
         appender: Arc::clone(&store) as Arc<dyn Appender>,
         clock: Arc::new(TokioClock::at(Timestamp(START))),
-        metrics: metrics(),
+        metrics,
+        discovery,
         make_fetcher: always(&script),
         server_name: "here".to_owned(),
     };
@@ -205,10 +213,12 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
         Some(_) => Err(HttpFetcher::new(job).expect_err("the file does not exist")),
         None => good(job),
     });
+    let (metrics, discovery) = metrics();
     let parts = Parts {
         appender: Arc::clone(&house.store) as Arc<dyn Appender>,
         clock: Arc::new(TokioClock::at(Timestamp(START))),
-        metrics: metrics(),
+        metrics,
+        discovery,
         make_fetcher: make,
         server_name: String::new(),
     };
@@ -230,6 +240,7 @@ async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
         clock: Arc::clone(&clock),
         make_fetcher: always(&script),
         metrics: ScrapeMetrics::new(&registry, &clock),
+        discovery: hub(&registry, &clock),
         server_name: String::new(),
     };
     let house = House { store, script, manager: Manager::new(parts) };
