@@ -36,13 +36,17 @@ mod usage;
 
 pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{
-    FileDiscovery, HttpDiscovery, SdConfig, StaticGroup, read_target_answer, read_target_file,
+    DnsDiscovery, DockerDaemon, DockerDiscovery, DockerHost, FileDiscovery, Filter, HttpDiscovery,
+    RecordKind, SdConfig, StaticGroup, SwarmDiscovery, SwarmRole, read_target_answer,
+    read_target_file,
 };
 pub use error::{ConfigError, ConfigErrors};
 pub use expressions::{RuleExpression, rule_expressions};
 pub use files::files_matching;
 pub use global::Global;
-pub use http::{Auth, Credential, HttpConfig, HttpHeader, ProxyConfig, TlsConfig, TlsVersion};
+pub use http::{
+    Auth, Credential, HttpConfig, HttpHeader, OAuth2, ProxyConfig, TlsConfig, TlsVersion,
+};
 pub use notify::Webhook;
 pub use policy::{Aggregate, Class, Fold, HistogramRule, Level, Quota};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};

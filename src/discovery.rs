@@ -7,6 +7,8 @@
 //! old ones, an entry that stays the same goes on undisturbed.
 
 mod answer;
+mod dns;
+mod docker;
 pub mod file;
 mod http;
 mod hub;
@@ -16,6 +18,9 @@ mod sources;
 #[cfg(test)]
 mod testing;
 
+use std::net::IpAddr;
+
+use serde::{Deserialize, Deserializer};
 use stint_model::Labels;
 
 use crate::config::StaticGroup;
@@ -60,8 +65,33 @@ impl TargetGroup {
 #[error("{0}")]
 pub struct DiscoveryError(String);
 
-impl DiscoveryError {
-    fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
+/// `host:port`, with brackets around an address that has colons itself.
+fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The address in `address/bits`.
+fn address_of_network(text: &str) -> Result<String, DiscoveryError> {
+    let parsed = text.split_once('/').and_then(|(address, bits)| {
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        bits.parse::<u8>().is_ok_and(|bits| bits <= most).then_some(address)
+    });
+    let wrong = || DiscoveryError(format!("{text:?} is not an address with a network's length"));
+    Ok(parsed.ok_or_else(wrong)?.to_string())
+}
+
+/// `text` as a part of a label's name: what no name can have becomes `_`.
+fn sanitised(text: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    text.chars().map(fits).collect()
+}
+
+/// What is null stands for nothing, as in Go.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }

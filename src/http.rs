@@ -1,5 +1,6 @@
 //! Talking HTTP to others: the client that scrape jobs and endpoints share.
 
 pub mod client;
+mod oauth;
 
 pub use client::{Client, ClientError, explain};

@@ -11,8 +11,12 @@ use super::files::is_pattern;
 use super::http::HttpConfig;
 use super::node::{self, Kind, Node, SyntaxError};
 
+mod dns;
+mod docker;
 mod http;
 
+pub use dns::{DnsDiscovery, RecordKind};
+pub use docker::{DockerDaemon, DockerDiscovery, DockerHost, SwarmDiscovery, SwarmRole};
 pub use http::HttpDiscovery;
 
 /// Targets written in the configuration, or in a discovery file.
@@ -40,25 +44,36 @@ pub enum SdConfig {
     File(FileDiscovery),
     /// `http_sd_configs`
     Http(HttpDiscovery),
+    /// `dns_sd_configs`
+    Dns(DnsDiscovery),
+    /// `docker_sd_configs`
+    Docker(DockerDiscovery),
+    /// `dockerswarm_sd_configs`
+    Swarm(SwarmDiscovery),
 }
 
 impl SdConfig {
     /// The names of all mechanisms.
-    pub const MECHANISMS: &[&str] = &["file", "http"];
+    pub const MECHANISMS: &[&str] = &["file", "http", "dns", "docker", "dockerswarm"];
 
     /// The mechanism's name, as it stands in metrics.
     pub const fn mechanism(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
             Self::Http(_) => "http",
+            Self::Dns(_) => "dns",
+            Self::Docker(_) => "docker",
+            Self::Swarm(_) => "dockerswarm",
         }
     }
 
     /// How its requests are made, when it makes any over HTTP.
     pub const fn http(&self) -> Option<&HttpConfig> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::Dns(_) => None,
             Self::Http(config) => Some(&config.http),
+            Self::Docker(config) => Some(&config.daemon.http),
+            Self::Swarm(config) => Some(&config.daemon.http),
         }
     }
 }
@@ -67,9 +82,6 @@ impl SdConfig {
 const OTHERS: &[(&str, &str)] = &[
     ("aws_sd_configs", "AWS"),
     ("consul_sd_configs", "Consul"),
-    ("dns_sd_configs", "DNS"),
-    ("docker_sd_configs", "Docker"),
-    ("dockerswarm_sd_configs", "Docker Swarm"),
     ("ec2_sd_configs", "EC2"),
     ("kubernetes_sd_configs", "Kubernetes"),
     ("azure_sd_configs", "Azure"),
@@ -105,6 +117,9 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<SdConfig> {
     let mut found = Vec::new();
     found.extend(read_file(section).into_iter().map(SdConfig::File));
     found.extend(http::read(section).into_iter().map(SdConfig::Http));
+    found.extend(dns::read(section).into_iter().map(SdConfig::Dns));
+    found.extend(docker::read(section).into_iter().map(SdConfig::Docker));
+    found.extend(docker::read_swarm(section).into_iter().map(SdConfig::Swarm));
     refuse_others(section);
     found
 }
@@ -126,6 +141,34 @@ fn refuse_others(section: &mut Section<'_>) {
 fn refresh_interval(section: &mut Section<'_>, default: i64) -> Span {
     let given = section.span("refresh_interval").filter(|span| *span > Span::ZERO);
     given.unwrap_or(Span::from_secs(default))
+}
+
+/// `port`, or `default`.
+fn port(section: &mut Section<'_>, default: u16) -> u16 {
+    let port = section.parsed("port", |text| {
+        text.parse().map_err(|_| format!("{text} is not a port, a number up to 65535"))
+    });
+    port.unwrap_or(default)
+}
+
+/// What a list is narrowed to: things of which the property `name` has one of the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The property, by the name that the server gives it.
+    pub name: String,
+    /// Any of them will do.
+    pub values: Vec<String>,
+}
+
+/// `filters`.
+fn filters(section: &mut Section<'_>) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    for mut filter in section.sections("filters") {
+        filters
+            .push(Filter { name: filter.string_or("name", ""), values: filter.strings("values") });
+        filter.finish();
+    }
+    filters
 }
 
 /// `static_configs`.

@@ -55,6 +55,27 @@ pub enum Auth {
         /// What follows the scheme.
         credentials: Credential,
     },
+    /// A token from a server (`oauth2`).
+    OAuth2(Box<OAuth2>),
+}
+
+/// How tokens are got (`oauth2`), with the client's own credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OAuth2 {
+    /// Who asks.
+    pub client_id: String,
+    /// Proves it.
+    pub client_secret: Credential,
+    /// What the token shall be good for.
+    pub scopes: Vec<String>,
+    /// Who gives tokens.
+    pub token_url: String,
+    /// More fields of the question, sorted by name.
+    pub endpoint_params: Vec<(String, String)>,
+    /// Certificates for the way there.
+    pub tls: TlsConfig,
+    /// The way there.
+    pub proxy: ProxyConfig,
 }
 
 /// A secret written in the configuration, or a file that holds it.
@@ -125,6 +146,7 @@ impl HttpConfig {
             Auth::None => Vec::new(),
             Auth::Basic { username, password } => vec![username, password],
             Auth::Scheme { credentials, .. } => vec![credentials],
+            Auth::OAuth2(oauth) => vec![&oauth.client_secret],
         };
         credentials.extend(self.headers.iter().flat_map(|header| &header.values));
         credentials
@@ -132,16 +154,14 @@ impl HttpConfig {
 
     /// Reads the keys that stand inline in the sections of scrape jobs and endpoints.
     pub(super) fn read(section: &mut Section<'_>, http2: bool) -> Self {
-        let config = Self {
+        Self {
             auth: Auth::read(section),
             follow_redirects: section.bool_or("follow_redirects", true),
             enable_http2: section.bool_or("enable_http2", http2),
             tls: section.section("tls_config").map(TlsConfig::read).unwrap_or_default(),
             proxy: ProxyConfig::read(section),
             headers: read_headers(section),
-        };
-        section.unsupported("oauth2", is_off, "use basic_auth or authorization");
-        config
+        }
     }
 }
 
@@ -153,8 +173,9 @@ impl Auth {
         let bearer = credential(section, "bearer_token", "bearer_token_file");
         let basic = section.section("basic_auth");
         let scheme = section.section("authorization");
+        let oauth = section.section("oauth2");
         let clouds = CLOUD_AUTH.into_iter().filter(|key| section.has(key)).count();
-        let given = [basic.is_some(), scheme.is_some(), section.has("oauth2")];
+        let given = [basic.is_some(), scheme.is_some(), oauth.is_some()];
         let given = given.into_iter().filter(|given| *given).count() + clouds;
         if given > 0 && bearer.is_some() {
             let key =
@@ -165,7 +186,11 @@ impl Auth {
                  configured",
             );
         } else if given > 1 {
-            let key = if basic.is_some() { "basic_auth" } else { "authorization" };
+            let key = match (&basic, &scheme) {
+                (Some(_), _) => "basic_auth",
+                (None, Some(_)) => "authorization",
+                (None, None) => "oauth2",
+            };
             let message = if clouds > 0 {
                 "at most one of basic_auth, authorization, oauth2, sigv4, azuread & google_iam \
                  must be configured"
@@ -173,6 +198,10 @@ impl Auth {
                 "at most one of basic_auth, oauth2 & authorization must be configured"
             };
             section.error(key, message);
+        }
+        if let Some(oauth) = oauth {
+            // When there is another one as well, the configuration is refused above.
+            return Self::OAuth2(Box::new(OAuth2::read(oauth)));
         }
         match (basic, scheme, bearer) {
             (Some(mut basic), ..) => {
@@ -205,6 +234,58 @@ impl Auth {
         section.finish();
         let scheme = if scheme.is_empty() { "Bearer".to_owned() } else { scheme };
         Self::Scheme { scheme, credentials: credentials.unwrap_or_default() }
+    }
+}
+
+/// Grants that are not built, by the names they may have.
+const OTHER_GRANTS: [&str; 1] = ["urn:ietf:params:oauth:grant-type:jwt-bearer"];
+
+impl OAuth2 {
+    fn read(mut section: Section<'_>) -> Self {
+        section.parsed("grant_type", |text| match text {
+            "" | "client_credentials" => Ok(()),
+            other if OTHER_GRANTS.contains(&other) => {
+                Err(format!("{other} is not supported yet; use client_credentials"))
+            }
+            other => Err(format!("unknown grant {other}; use client_credentials")),
+        });
+        let hint = "it belongs to a grant that is not supported; use client_credentials";
+        for key in [
+            "client_certificate_key",
+            "client_certificate_key_file",
+            "client_certificate_key_id",
+            "signature_algorithm",
+            "iss",
+            "audience",
+            "claims",
+        ] {
+            section.unsupported(key, is_off, hint);
+        }
+        let secret = credential(&mut section, "client_secret", "client_secret_file");
+        let params = section.pairs("endpoint_params");
+        let mut endpoint_params: Vec<_> =
+            params.iter().map(|(key, value)| (key.text.clone(), (*value).to_owned())).collect();
+        endpoint_params.sort();
+        for key in ["client_id", "token_url"] {
+            if section.text(key).unwrap_or_default().is_empty() {
+                section.error(key, format!("oauth2 {key} must be configured"));
+            }
+        }
+        let config = Self {
+            client_id: section.string_or("client_id", ""),
+            client_secret: secret.unwrap_or_default(),
+            scopes: section.strings("scopes"),
+            token_url: section
+                .parsed("token_url", |text| {
+                    if text.is_empty() { Ok(String::new()) } else { read_url(text) }
+                })
+                .unwrap_or_default(),
+            endpoint_params,
+            tls: section.section("tls_config").map(TlsConfig::read).unwrap_or_default(),
+            proxy: ProxyConfig::read(&mut section),
+        };
+        section.finish();
+        config
     }
 }
 

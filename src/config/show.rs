@@ -6,8 +6,17 @@ use super::Config;
 use super::node::{Kind, Node, yaml};
 
 /// Keys whose values are secret, or lists of secrets.
-const SECRET_KEYS: [&str; 7] =
-    ["password", "credentials", "bearer_token", "client_secret", "secret_key", "secrets", "key"];
+const SECRET_KEYS: [&str; 9] = [
+    "password",
+    "credentials",
+    "bearer_token",
+    "client_secret",
+    "client_certificate_key",
+    "secret_key",
+    "secrets",
+    "token",
+    "key",
+];
 /// What is shown instead.
 const HIDDEN: &str = "<secret>";
 

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{RequestBuilder, StatusCode};
+use serde::de::DeserializeOwned;
 
 use super::DiscoveryError;
 use crate::http::explain;
 
 /// The longest answer that is read, in bytes.
 pub(super) const BODY_MAX: usize = 64 << 20;
+
+/// How many characters of a refusal are told.
+const REASON_MAX: usize = 300;
 
 /// What a server said.
 #[derive(Debug)]
@@ -24,6 +28,24 @@ impl Answer {
     pub(super) fn content_type(&self) -> &str {
         let value = self.headers.get(CONTENT_TYPE);
         value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// What the body of a good answer of `place` says in JSON.
+    pub(super) fn json<T: DeserializeOwned>(&self, place: &str) -> Result<T, DiscoveryError> {
+        self.good(place)?;
+        serde_json::from_slice(&self.body).map_err(|error| {
+            DiscoveryError(format!("the answer of {place} is not usable: {error}"))
+        })
+    }
+
+    /// Fails unless the server was content; what it says of the reason is told shortened.
+    pub(super) fn good(&self, place: &str) -> Result<(), DiscoveryError> {
+        if self.status == StatusCode::OK {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&self.body);
+        let text: String = text.trim().chars().take(REASON_MAX).collect();
+        Err(DiscoveryError(format!("{place} answered with HTTP status {}: {text}", self.status)))
     }
 
     /// The body as text.

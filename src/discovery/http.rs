@@ -115,6 +115,7 @@ mod tests {
         let sources: Vec<_> = found.groups.iter().map(|group| group.source.clone()).collect();
         assert_eq!(sources, [0, 1, 2].map(|at| format!("{url}:{at}")));
         let asked = server.requests.lock()[0].clone();
+        assert_eq!((&*asked.method, &*asked.body), ("GET", ""));
         let header = |name: &str| asked.headers.get(name).cloned().unwrap_or_default();
         assert_eq!(header("accept"), "application/json");
         assert_eq!(header("x-prometheus-refresh-interval-seconds"), "90");

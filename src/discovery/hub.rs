@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::TargetGroup;
+use super::dns::DnsNames;
+use super::docker::{Docker, Swarm};
 use super::http::HttpList;
 use super::metrics::DiscoveryMetrics;
 use super::refresh::{self, Task};
@@ -95,6 +97,16 @@ impl Hub {
             SdConfig::Http(config) => {
                 let list = HttpList::new(config, &self.metrics)?;
                 refresh::spawn(list, config.refresh_interval, task)
+            }
+            SdConfig::Dns(config) => {
+                let names = DnsNames::new(config, &self.metrics);
+                refresh::spawn(names, config.refresh_interval, task)
+            }
+            SdConfig::Docker(config) => {
+                refresh::spawn(Docker::new(config)?, config.daemon.refresh_interval, task)
+            }
+            SdConfig::Swarm(config) => {
+                refresh::spawn(Swarm::new(config)?, config.daemon.refresh_interval, task)
             }
         };
         let provider = Arc::new(Provider { config: config.clone(), known, task });

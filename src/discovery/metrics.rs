@@ -26,6 +26,8 @@ pub struct DiscoveryMetrics {
     pub(super) failures: IntCounterVec,
     pub(super) file_errors: IntCounter,
     pub(super) http_failures: IntCounter,
+    pub(super) dns_lookups: IntCounter,
+    pub(super) dns_failures: IntCounter,
 }
 
 impl DiscoveryMetrics {
@@ -75,6 +77,16 @@ impl DiscoveryMetrics {
                 registry,
                 "prometheus_sd_http_failures_total",
                 "Lists of targets that could not be had over HTTP.",
+            ),
+            dns_lookups: counter(
+                registry,
+                "prometheus_sd_dns_lookups_total",
+                "Names that were looked up.",
+            ),
+            dns_failures: counter(
+                registry,
+                "prometheus_sd_dns_lookup_failures_total",
+                "Names that could not be looked up.",
             ),
         }
     }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn failure() -> DiscoveryError {
-        DiscoveryError::new("broken")
+        DiscoveryError("broken".to_owned())
     }
 
     #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ mod tests {
             steps: vec![Err(failure()), Ok(one("a")), Ok(one("a")), Err(failure()), Ok(one("b"))],
             asked: Arc::clone(&asked),
             began: tokio::time::Instant::now(),
-            takes: Duration::from_secs(12),
+            takes: Duration::from_secs(4),
         };
         let running = spawn(script, Span::from_secs(10), task);
         known.changed().await.unwrap();
@@ -164,11 +164,11 @@ mod tests {
         // The same again and a failure wake nobody.
         known.changed().await.unwrap();
         assert_eq!(*known.borrow_and_update().groups, *one("b").groups);
-        assert_eq!(*asked.lock(), [0, 20, 40, 60, 80].map(Duration::from_secs));
+        assert_eq!(*asked.lock(), [0, 10, 20, 30, 40].map(Duration::from_secs));
         let text = registry.render();
         let failures = "prometheus_sd_refresh_failures_total{config=\"job\",mechanism=\"test\"} 2";
         assert!(text.contains(failures), "{text}");
-        assert!(text.contains("prometheus_sd_refresh_duration_seconds_sum{mechanism=\"test\"} 60"));
+        assert!(text.contains("prometheus_sd_refresh_duration_seconds_sum{mechanism=\"test\"} 20"));
         running.abort();
     }
 
@@ -195,17 +195,14 @@ mod tests {
                 let mut found = Found::default();
                 let mut next = std::collections::BTreeMap::new();
                 for (source, targets) in look {
-                    match targets {
-                        Some(targets) => {
-                            found.groups.push(group(&source, &targets));
-                            next.insert(source, targets);
+                    if let Some(targets) = targets {
+                        found.groups.push(group(&source, &targets));
+                        next.insert(source, targets);
+                    } else {
+                        if let Some(before) = model.get(&source) {
+                            next.insert(source.clone(), Vec::clone(before));
                         }
-                        None => {
-                            if let Some(before) = model.get(&source) {
-                                next.insert(source.clone(), Vec::clone(before));
-                            }
-                            found.unknown.push((source, failure()));
-                        }
+                        found.unknown.push((source, failure()));
                     }
                 }
                 model = next;

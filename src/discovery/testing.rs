@@ -1,6 +1,7 @@
 //! What the tests of mechanisms share: servers that answer from a script, and a task to look at.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,9 +150,9 @@ pub(super) async fn serve(
         Reply::Whole(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Said\r\nconnection: close\r\n");
             for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+                write!(head, "{name}: {value}\r\n").unwrap();
             }
-            head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+            write!(head, "content-length: {}\r\n\r\n", body.len()).unwrap();
             [head.into_bytes(), body].concat()
         }
     };

@@ -46,6 +46,7 @@ impl Account {
         let user = match &config.http.auth {
             Auth::None => user.to_owned(),
             Auth::Basic { username, .. } => text(username),
+            Auth::OAuth2(oauth) => oauth.client_id.clone(),
             // Grafana Cloud takes `<user>:<token>`.
             Auth::Scheme { credentials, .. } => {
                 let text = text(credentials);

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, tls};
 
+use super::oauth::Tokens;
 use crate::config::{Auth, Credential, HttpConfig, TlsVersion};
 
 /// Why there is no client, or no request. The text names the file or the key.
@@ -17,6 +18,10 @@ use crate::config::{Auth, Credential, HttpConfig, TlsVersion};
 pub struct ClientError(String);
 
 impl ClientError {
+    pub(super) const fn text(text: String) -> Self {
+        Self(text)
+    }
+
     fn new(what: &str, error: &dyn std::error::Error) -> Self {
         Self(format!("{what}: {}", explain(error)))
     }
@@ -48,6 +53,10 @@ struct Shared {
     config: HttpConfig,
     user_agent: String,
     redirects: Redirects,
+    /// With OAuth 2.
+    tokens: Option<Tokens>,
+    /// A socket file that everything goes through.
+    socket: Option<PathBuf>,
     /// Swapped whole when a certificate file changes.
     built: Mutex<Built>,
 }
@@ -67,7 +76,19 @@ impl Client {
     /// # Errors
     /// A certificate or key cannot be read or is none, or a proxy is not usable.
     pub fn new(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
-        Self::with(config, user_agent, Redirects::All)
+        Self::with(config, user_agent, Redirects::All, None)
+    }
+
+    /// The same for a server that listens on a socket file, whatever the URLs say.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn over_socket(
+        config: &HttpConfig,
+        user_agent: &str,
+        socket: &Path,
+    ) -> Result<Self, ClientError> {
+        Self::with(config, user_agent, Redirects::All, Some(socket.to_owned()))
     }
 
     /// The same for requests with a body: only redirects that repeat the request are followed.
@@ -76,19 +97,25 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn posting(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
-        Self::with(config, user_agent, Redirects::Repeating)
+        Self::with(config, user_agent, Redirects::Repeating, None)
     }
 
     fn with(
         config: &HttpConfig,
         user_agent: &str,
         redirects: Redirects,
+        socket: Option<PathBuf>,
     ) -> Result<Self, ClientError> {
         let stamps = stamps(config);
-        let built = Built { client: build(config, user_agent, redirects)?, stamps };
+        let client = build(config, user_agent, redirects, socket.as_deref())?;
         let (config, user_agent) = (config.clone(), user_agent.to_owned());
-        let built = Mutex::new(built);
-        Ok(Self { shared: Arc::new(Shared { config, user_agent, redirects, built }) })
+        let tokens = match &config.auth {
+            Auth::OAuth2(oauth) => Some(Tokens::new(oauth, &user_agent)?),
+            Auth::None | Auth::Basic { .. } | Auth::Scheme { .. } => None,
+        };
+        let built = Mutex::new(Built { client, stamps });
+        let shared = Shared { config, user_agent, redirects, tokens, socket, built };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// A request with credentials and configured headers set.
@@ -99,8 +126,13 @@ impl Client {
         let client = self.current().await?;
         let mut request = client.request(method, url);
         let config = &self.shared.config;
+        if let Some(tokens) = &self.shared.tokens {
+            // Through a box, since tokens are got with a client of the same kind.
+            let authorization = Box::pin(tokens.authorization()).await?;
+            request = request.header(AUTHORIZATION, authorization);
+        }
         match &config.auth {
-            Auth::None => {}
+            Auth::None | Auth::OAuth2(_) => {}
             Auth::Basic { username, password } => {
                 let (username, password) = (read(username).await?, read(password).await?);
                 request = request.basic_auth(username, Some(password));
@@ -136,21 +168,22 @@ impl Shared {
         let stamps = stamps(&self.config);
         let mut built = self.built.lock();
         if built.stamps != stamps {
-            built.client = build(&self.config, &self.user_agent, self.redirects)?;
+            let socket = self.socket.as_deref();
+            built.client = build(&self.config, &self.user_agent, self.redirects, socket)?;
             built.stamps = stamps;
         }
         Ok(built.client.clone())
     }
 }
 
-fn header_value(name: &str, value: &str) -> Result<HeaderValue, ClientError> {
+pub(super) fn header_value(name: &str, value: &str) -> Result<HeaderValue, ClientError> {
     let mut value = HeaderValue::from_str(value)
         .map_err(|error| ClientError::new(&format!("header {name}"), &error))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-async fn read(credential: &Credential) -> Result<String, ClientError> {
+pub(super) async fn read(credential: &Credential) -> Result<String, ClientError> {
     match credential {
         Credential::Inline(secret) => Ok(secret.reveal().to_owned()),
         Credential::File(path) => match tokio::fs::read_to_string(path).await {
@@ -215,6 +248,7 @@ fn build(
     config: &HttpConfig,
     user_agent: &str,
     redirects: Redirects,
+    socket: Option<&Path>,
 ) -> Result<reqwest::Client, ClientError> {
     let redirects = if config.follow_redirects {
         redirect_policy(redirects)
@@ -224,6 +258,9 @@ fn build(
     let mut builder = reqwest::Client::builder().user_agent(user_agent).redirect(redirects);
     if !config.enable_http2 {
         builder = builder.http1_only();
+    }
+    if let Some(path) = socket {
+        builder = builder.unix_socket(path);
     }
     let tls = &config.tls;
     if let Some(ca) = &tls.ca {

@@ -150,14 +150,12 @@ impl Notifier {
         let mut sets = Vec::new();
         for (at, (config, transport, sources)) in prepared.sets.into_iter().enumerate() {
             let same = before.iter().position(|set| *set.config == *config);
-            sets.push(match same {
-                Some(at) => before.swap_remove(at),
-                None => {
-                    let (metrics, name) =
-                        (self.discovery.metrics().clone(), format!("config-{at}"));
-                    let discovery = Discovery { sources, metrics, name };
-                    Set::start(config, transport, self.shared.clone(), discovery)
-                }
+            sets.push(if let Some(same) = same {
+                before.swap_remove(same)
+            } else {
+                let (metrics, name) = (self.discovery.metrics().clone(), format!("config-{at}"));
+                let discovery = Discovery { sources, metrics, name };
+                Set::start(config, transport, self.shared.clone(), discovery)
             });
         }
         let hooks = self.replace_hooks(hooks, prepared.hooks).await;
