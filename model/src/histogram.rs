@@ -20,6 +20,9 @@ pub use text::Short;
 /// Schema number of the highest resolution that is stored; finer ones are reduced to it.
 pub const FINEST_SCHEMA: i32 = 8;
 
+/// Schema number of the lowest resolution that there is.
+pub const COARSEST_SCHEMA: i32 = -4;
+
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
@@ -124,6 +127,18 @@ impl Histogram {
         match self {
             Self::Float(histogram) => histogram.schema,
             Self::Integer(histogram) => histogram.schema,
+        }
+    }
+
+    /// How many buckets are stored, empty ones included.
+    pub fn buckets_len(&self) -> usize {
+        match self {
+            Self::Float(histogram) => {
+                histogram.positive_buckets.len() + histogram.negative_buckets.len()
+            }
+            Self::Integer(histogram) => {
+                histogram.positive_deltas.len() + histogram.negative_deltas.len()
+            }
         }
     }
 

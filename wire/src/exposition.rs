@@ -4,6 +4,7 @@
 //! of its name and labels, which is the key of a scrape's cache; the labels are decoded only when
 //! asked for, so a series that is already known costs no label work at all.
 
+mod classic;
 mod created;
 mod escape;
 mod native;
@@ -23,6 +24,7 @@ use stint_model::labels::Labels;
 use stint_model::metadata::MetricType;
 use stint_model::time::Timestamp;
 
+pub use classic::{ClassicHistograms, Converted, Finished, Taken};
 pub use escape::Escaping;
 pub use negotiation::{ContentTypeError, Format, Protocol, accept_header};
 pub use write::TextWriter;
@@ -83,6 +85,8 @@ pub struct SeriesEntry<'a> {
     kind: MetricType,
     /// How long the name before the braces is, where the parser has seen; else 0.
     name_len: usize,
+    /// Whether `raw` was compared with the text that was expected, and is the same.
+    is_expected: bool,
 }
 
 impl<'a> SeriesEntry<'a> {
@@ -101,6 +105,11 @@ impl<'a> SeriesEntry<'a> {
     /// Hands each label to `visit`, the metric name among them; see [`SeriesEntry::labels`].
     pub fn each_label(&self, mut visit: impl FnMut(&str, &str)) {
         scan::decode_labels(self.raw, self.name_len, self.kind, |name, value| visit(&name, &value));
+    }
+
+    /// Whether this is known to be the series that was expected; see [`Parser::next_expecting`].
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
     }
 
     /// The kind given by the last `TYPE` line before this series.

@@ -14,4 +14,5 @@ pub mod remote_write;
 pub mod snappy;
 pub mod tsdb;
 
+mod layout;
 mod proto;

@@ -138,6 +138,7 @@ impl<'a> Protobuf<'a> {
                 started: self.points.started,
                 kind: self.family.kind,
                 name_len: 0,
+                is_expected: false,
             }),
             Step::Native { histogram, exemplars } => Entry::Histogram(Box::new(HistogramEntry {
                 raw: &self.text.raw,

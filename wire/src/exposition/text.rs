@@ -92,7 +92,8 @@ impl<'a> Text<'a> {
     fn series(&mut self, expected: &str) -> Result<SeriesEntry<'a>, Fault> {
         let bytes = self.body.as_bytes();
         let start = self.at;
-        let (name_end, raw_end) = match scan::expected_end(bytes, start, expected) {
+        let known = scan::expected_end(bytes, start, expected);
+        let (name_end, raw_end) = match known {
             Some(end) => (start, end),
             None => series_end(bytes, start)?,
         };
@@ -107,6 +108,7 @@ impl<'a> Text<'a> {
             started: None,
             kind: self.kind,
             name_len: name_end - start,
+            is_expected: known.is_some(),
         })
     }
 

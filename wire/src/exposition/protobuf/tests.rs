@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use prost::Message;
 
+mod formats;
+
 use super::super::{Entry, Format, Options, Parser};
 use stint_model::histogram::{BucketSpan, Histogram, ResetHint};
 use stint_model::time::Timestamp;
