@@ -26,6 +26,7 @@ use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
 use crate::config::Config;
 use crate::forward;
+use crate::ingest::LabelPolicy;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::receive::otlp::OtlpReceiver;
@@ -44,6 +45,7 @@ mod federate;
 pub mod forward_metrics;
 pub mod helpers;
 pub mod json;
+mod labels;
 pub mod layers;
 pub mod notifications;
 pub mod number;
@@ -123,6 +125,8 @@ pub struct Parts {
     pub notifier: Arc<Notifier>,
     /// The remote write receiver, where it is enabled.
     pub receiver: Option<Arc<RemoteWrite>>,
+    /// The labels that every series must carry, and which series do not.
+    pub labels: Arc<LabelPolicy>,
     /// What is asked and shown, here and elsewhere.
     pub usage: Arc<usage::Observer>,
     /// The receiver of OTLP metrics.
@@ -256,6 +260,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/alerts", get(rules::alerts))
         .route("/api/v1/alertmanagers", get(rules::alertmanagers))
         .route("/api/v1/status/budget", get(budget::budget))
+        .route("/api/v1/status/labels", get(labels::report))
         .route("/api/v1/features", get(features::features))
         .route("/api/v1/notifications", get(notifications::notifications))
         .route("/api/v1/notifications/live", get(notifications::live))
@@ -314,6 +319,7 @@ pub fn router(api: &Arc<Api>) -> Router {
         .merge(v1())
         .route("/", get(page::index))
         .route("/budget", get(page::budget))
+        .route("/labels", get(page::labels))
         .route("/-/healthy", get(web::healthy))
         .route("/-/ready", get(web::ready))
         .route("/-/reload", any(web::reload))

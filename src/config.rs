@@ -19,6 +19,7 @@ mod expressions;
 mod files;
 pub mod global;
 pub mod http;
+pub mod labels;
 mod node;
 pub mod notify;
 pub mod policy;
@@ -47,6 +48,7 @@ pub use global::Global;
 pub use http::{
     Auth, Credential, HttpConfig, HttpHeader, OAuth2, ProxyConfig, TlsConfig, TlsVersion,
 };
+pub use labels::{LabelRule, RequiredLabels};
 pub use notify::Webhook;
 pub use policy::{Aggregate, Class, Fold, HistogramRule, Level, Quota};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
@@ -84,6 +86,8 @@ pub struct Config {
     pub retention: Retention,
     /// What tells which metrics and labels are used.
     pub usage: Usage,
+    /// Labels that every series must carry.
+    pub labels: RequiredLabels,
     /// What is allowed and yet looks wrong; to be logged.
     pub warnings: Vec<ConfigError>,
     /// `prometheus.yml` as it was read (empty when there is none); may hold secrets.
@@ -164,6 +168,7 @@ fn parse(
         otlp: Otlp::default(),
         retention: Retention::default(),
         usage: Usage::default(),
+        labels: RequiredLabels::default(),
         warnings: Vec::new(),
         text: texts.prometheus.unwrap_or_default().to_owned(),
     };
@@ -205,6 +210,7 @@ fn parse(
         retention.join(&cx, &mut config.remote_write);
     }
     config.webhooks = retention.webhooks;
+    config.labels.clone_from(&retention.labels);
     config.usage = retention.usage.clone();
     config.usage.rules.extend(config.rule_files.iter().cloned());
     config.retention = config.storage.retention.or(retention.retention).unwrap_or_default();
@@ -369,6 +375,16 @@ pub(crate) mod tests_support {
         let texts = Texts { prometheus: Some(yaml), retention: Some(toml) };
         let config = super::parse(Files::default(), texts, &|_| None);
         config.unwrap_or_else(|errors| panic!("{errors} in {toml}")).remote_write.remove(0)
+    }
+
+    /// What `toml` says, in an environment with `variables`; else what is wrong with it.
+    pub(crate) fn policy(toml: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let texts = Texts { prometheus: None, retention: Some(toml) };
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        super::parse(Files::default(), texts, &variable).map_err(|errors| errors.to_string())
     }
 
     /// What is wrong with `yaml`, without the file's name.

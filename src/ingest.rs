@@ -1,5 +1,8 @@
 //! The one way in: every source appends through a [`Pipeline`], which enforces the limits that
-//! hold for all of them and counts what came and what was refused.
+//! hold for all of them, adds and checks the labels that every series must carry, and counts what
+//! came and what was refused.
+
+mod labels;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +15,7 @@ use stint_model::{
 use tokio::sync::Notify;
 
 use crate::metrics::{Metrics, counter_vec};
+pub use labels::{LabelPolicy, LabelReport, RuleReport, Violation};
 
 /// Limits that hold for every source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,7 @@ pub struct Pipeline {
     failed: IntCounterVec,
     stored: Arc<Notify>,
     trouble: Arc<Trouble>,
+    labels: Arc<LabelPolicy>,
 }
 
 impl Pipeline {
@@ -54,7 +59,14 @@ impl Pipeline {
         metrics: &Metrics,
     ) -> Self {
         let registry = metrics.registry();
+        let violations = counter_vec(
+            registry,
+            "stint_ingest_label_violations_total",
+            "Series that came without a label that they must carry, or with one that may not be so.",
+            &["label", "problem"],
+        );
         Self {
+            labels: Arc::new(LabelPolicy::new(Arc::clone(&clock), violations)),
             store,
             clock,
             limits: Arc::new(limits),
@@ -86,6 +98,11 @@ impl Pipeline {
         Arc::clone(&self.stored)
     }
 
+    /// The labels that every series must carry.
+    pub fn labels(&self) -> Arc<LabelPolicy> {
+        Arc::clone(&self.labels)
+    }
+
     /// The appender of the source `name` (`scrape`, `remote_write`, …).
     pub fn source(&self, name: &str) -> Arc<dyn Appender> {
         let rejected = RejectReason::ALL
@@ -99,6 +116,7 @@ impl Pipeline {
             failed: self.failed.with_label_values(&[name]),
             stored: Arc::clone(&self.stored),
             trouble: Arc::clone(&self.trouble),
+            labels: Arc::clone(&self.labels),
         })
     }
 }
@@ -114,19 +132,23 @@ struct Source {
     failed: IntCounter,
     stored: Arc<Notify>,
     trouble: Arc<Trouble>,
+    labels: Arc<LabelPolicy>,
 }
 
 impl Appender for Source {
     fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
         let latest = self.clock.now() + self.limits.future_max;
-        let refused: Vec<Rejected> = batch
-            .rows
-            .iter()
-            .enumerate()
-            .filter_map(|(row, content)| {
-                self.limits.check(content, latest).map(|reason| Rejected { row, reason })
-            })
-            .collect();
+        let mut checked = self.labels.check(batch);
+        let mut refused = std::mem::take(&mut checked.refused);
+        let from_before = refused.len();
+        let batch = checked.batch.as_ref();
+        refused.extend(batch.rows.iter().enumerate().filter_map(|(row, content)| {
+            self.limits.check(content, latest).map(|reason| Rejected { row, reason })
+        }));
+        if from_before > 0 {
+            refused.sort_by_key(|rejected| rejected.row);
+            refused.dedup_by_key(|rejected| rejected.row);
+        }
         let outcome = if refused.is_empty() {
             self.store.append(batch)
         } else {
@@ -134,6 +156,7 @@ impl Appender for Source {
         };
         match &outcome {
             Ok(appended) => {
+                checked.settle(&appended.refs);
                 self.count(batch, appended);
                 self.stored.notify_waiters();
                 if self.trouble.ended() {

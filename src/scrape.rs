@@ -5,6 +5,7 @@
 //! body into a batch; a [`Fetcher`] gets the body and is the seam that tests replace.
 
 mod cache;
+mod failure_log;
 pub mod fetch;
 pub mod manager;
 pub mod metrics;

@@ -171,6 +171,7 @@ impl Server {
             Limits::default(),
             &metrics,
         );
+        pipeline.labels().begin(&config.labels);
         let (receiver, otlp) = receivers(flags, &config, &pipeline, &clock, &metrics);
         let discovery =
             Arc::new(Hub::new(Arc::clone(&clock), DiscoveryMetrics::new(&metrics, &clock)));
@@ -226,6 +227,7 @@ impl Server {
             notifier,
             forwarding,
             receiver,
+            labels: pipeline.labels(),
             usage: usage.observer(),
             otlp,
             config: Arc::new(RwLock::new(Arc::new(config))),
@@ -338,6 +340,7 @@ impl Server {
             receiver.set_out_of_order_window(received_late_max(&config));
         }
         self.parts.otlp.set_options(otlp::options(&config.otlp), received_late_max(&config));
+        self.parts.labels.change(&config.labels);
         self.parts.db.set_limits(store::options(&self.flags, &config).limits());
         *self.parts.config.write() = config;
         Ok(())

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("discovery", &["config", "http", "metrics"]),
     ("forward", &["budget", "config", "http"]),
     ("http", &["config"]),
-    ("ingest", &["metrics"]),
+    ("ingest", &["config", "metrics"]),
     ("metrics", &[]),
     ("notify", &["config", "discovery", "http", "metrics", "rules"]),
     ("receive", &["ingest", "metrics"]),

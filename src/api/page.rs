@@ -1,4 +1,4 @@
-//! `GET /budget` and `GET /`: pages for people, made whole on the server, without scripts and
+//! `GET /budget`, `GET /labels` and `GET /`: pages for people, made whole on the server, without scripts and
 //! without anything from elsewhere.
 
 use std::fmt::{self, Write as _};
@@ -7,9 +7,11 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
 mod budget;
+mod labels;
 mod start;
 
 pub(super) use budget::budget;
+pub(super) use labels::labels;
 pub(super) use start::index;
 
 /// Nothing is loaded and nothing runs, whatever a label's value says.
@@ -70,7 +72,8 @@ fn page(title: &str, prefix: &str, refresh: bool, body: &str) -> Response {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\">{refresh}<title>{title} · Stint</title>\
          <style>{STYLE}</style></head><body><header><nav aria-label=\"Pages\">\
-         <a href=\"{prefix}/\">Stint</a> <a href=\"{prefix}/budget\">Budget</a>\
+         <a href=\"{prefix}/\">Stint</a> <a href=\"{prefix}/budget\">Budget</a> \
+         <a href=\"{prefix}/labels\">Labels</a>\
          </nav></header><main>{body}</main></body></html>\n"
     );
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "no-store")];

@@ -122,8 +122,8 @@ fn active_json<'a>(target: &'a ActiveTarget, api: &Api) -> ActiveJson<'a> {
         last_scrape: target.last_scrape.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc_3339),
         last_scrape_duration: target.last_duration.as_secs_f64(),
         health: target.health.as_str(),
-        scrape_interval: target.interval.to_string(),
-        scrape_timeout: target.timeout.to_string(),
+        scrape_interval: target.interval.clone(),
+        scrape_timeout: target.timeout.clone(),
     }
 }
 

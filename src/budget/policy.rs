@@ -17,8 +17,12 @@ pub struct Policy {
     classes: Vec<Class>,
     quotas: Vec<Quota>,
     histograms: Vec<HistogramRule>,
+    /// The class of series that are not sent for want of a label, whatever else selects them.
+    unlabelled: Option<u16>,
 }
 
+/// Name of the class of series that lack a label that they must carry.
+pub const LABELS: &str = "labels";
 /// Name of the class of what no selector picks.
 pub const REST: &str = "rest";
 /// Name of the class that comes first when the configuration names none.
@@ -32,16 +36,23 @@ impl Policy {
             classes.insert(0, class(VITAL, vital_selectors()));
         }
         classes.push(class(REST, vec![Selector::default()]));
-        Self { classes, quotas: Vec::new(), histograms: Vec::new() }
+        Self { classes, quotas: Vec::new(), histograms: Vec::new(), unlabelled: None }
     }
 
     /// The policy of an endpoint.
     pub fn of(budget: &Budget) -> Self {
-        Self {
+        let mut policy = Self {
             quotas: budget.quotas.clone(),
             histograms: budget.histograms.clone(),
             ..Self::new(budget.classes.clone())
+        };
+        if !budget.unlabelled.is_empty() {
+            let withheld = Class { send: false, ..class(LABELS, budget.unlabelled.clone()) };
+            let rest = policy.classes.len().saturating_sub(1);
+            policy.classes.insert(rest, withheld);
+            policy.unlabelled = Some(rest as u16);
         }
+        policy
     }
 
     /// The quotas.
@@ -77,6 +88,11 @@ impl Policy {
     /// The number of the class that `labels` belong to.
     pub fn class_of(&self, labels: &Labels) -> u16 {
         let picked = |class: &Class| class.selectors.iter().any(|s| s.matches(labels));
+        if let Some(number) = self.unlabelled
+            && self.class(number).is_some_and(picked)
+        {
+            return number;
+        }
         let last = self.classes.len().saturating_sub(1);
         self.classes.iter().position(picked).unwrap_or(last) as u16
     }
@@ -232,6 +248,22 @@ mod tests {
         let names: Vec<&str> = policy.classes().iter().map(|class| &*class.name).collect();
         assert_eq!(names, ["first", VITAL, REST]);
         assert_eq!(policy.class_of(&Labels::from_pairs([("__name__", "up")])), 2);
+    }
+
+    #[test]
+    fn what_lacks_a_label_is_withheld_and_takes_nobodys_place() {
+        let unlabelled = vec![Selector::new(vec![Matcher::equal("environment", "")])];
+        let budget = Budget { unlabelled, ..Budget::default() };
+        let policy = Policy::of(&budget);
+        let names: Vec<&str> = policy.classes().iter().map(|class| &*class.name).collect();
+        assert_eq!(names, [VITAL, LABELS, REST]);
+        let class =
+            |pairs: &[(&str, &str)]| policy.class_of(&Labels::from_pairs(pairs.iter().copied()));
+        assert_eq!(class(&[("__name__", "up")]), 1);
+        assert_eq!(class(&[("__name__", "x")]), 1);
+        assert_eq!(class(&[("__name__", "up"), ("environment", "dev")]), 0);
+        assert_eq!(class(&[("__name__", "x"), ("environment", "dev")]), 2);
+        assert!(!policy.class(1).unwrap().send);
     }
 
     #[test]

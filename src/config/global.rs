@@ -1,5 +1,7 @@
 //! `global`: defaults for scrape jobs, and the labels that leave the house.
 
+use std::path::PathBuf;
+
 use stint_model::labels::{NameScheme, Quoted};
 use stint_model::{Labels, Span};
 use stint_wire::exposition::{Escaping, Protocol};
@@ -34,6 +36,10 @@ pub struct Global {
     pub scrape_native_histograms: bool,
     /// Whether the classic buckets of native histograms are taken too.
     pub always_scrape_classic_histograms: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub convert_classic_histograms_to_nhcb: bool,
+    /// Where failed scrapes are written down.
+    pub scrape_failure_log_file: Option<PathBuf>,
 }
 
 impl Default for Global {
@@ -51,6 +57,8 @@ impl Default for Global {
             extra_scrape_metrics: false,
             scrape_native_histograms: false,
             always_scrape_classic_histograms: false,
+            convert_classic_histograms_to_nhcb: false,
+            scrape_failure_log_file: None,
         }
     }
 }
@@ -86,10 +94,11 @@ impl Global {
             scrape_native_histograms: section.bool_or("scrape_native_histograms", false),
             always_scrape_classic_histograms: section
                 .bool_or("always_scrape_classic_histograms", false),
+            convert_classic_histograms_to_nhcb: section
+                .bool_or("convert_classic_histograms_to_nhcb", false),
+            scrape_failure_log_file: section.path("scrape_failure_log_file"),
         };
         section.unsupported("query_log_file", is_off, "remove it");
-        section.unsupported("scrape_failure_log_file", is_off, "remove it");
-        section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");
         section.finish();
         global
     }

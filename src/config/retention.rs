@@ -1,10 +1,11 @@
 //! `retention.toml`: what is kept here, and what may be spent elsewhere.
 
 use stint_model::labels::NameScheme;
-use stint_model::{Labels, Span};
+use stint_model::{Labels, Selector, Span};
 
 use super::decode::{Context, Section};
 use super::global::Environment;
+use super::labels::RequiredLabels;
 use super::node::{Node, Position};
 use super::notify::{self, Webhook};
 use super::policy::{
@@ -53,6 +54,8 @@ pub struct Budget {
     pub histograms: Vec<HistogramRule>,
     /// Labels that are not sent; the first that selects a series holds.
     pub aggregates: Vec<Aggregate>,
+    /// Selects series that lack a label that they must carry, and are not sent for that.
+    pub unlabelled: Vec<Selector>,
 }
 
 impl Budget {
@@ -78,6 +81,7 @@ impl Budget {
 pub(super) struct RetentionFile {
     pub(super) retention: Option<Retention>,
     pub(super) usage: Usage,
+    pub(super) labels: RequiredLabels,
     /// Set on what every OTLP resource tells of itself.
     pub(super) resource_attributes: Vec<(String, String)>,
     pub(super) webhooks: Vec<Webhook>,
@@ -126,6 +130,10 @@ impl RetentionFile {
             section.finish();
             retention
         });
+        let labels = root
+            .section("labels")
+            .map(|section| RequiredLabels::read(section, environment))
+            .unwrap_or_default();
         let usage = root.section("usage").map(Usage::read).unwrap_or_default();
         let webhooks = root.section("notify").map(notify::read).unwrap_or_default();
         let budget = root.section("budget").map(BudgetKeys::read).unwrap_or_default();
@@ -140,7 +148,7 @@ impl RetentionFile {
             section.finish();
         }
         root.finish();
-        Self { retention, usage, resource_attributes, webhooks, budget, endpoints }
+        Self { retention, usage, labels, resource_attributes, webhooks, budget, endpoints }
     }
 
     /// Gives each endpoint its labels and its budget; an endpoint named here must exist.
@@ -167,6 +175,7 @@ impl RetentionFile {
             let is_own = |own: &Endpoint| {
                 own.budget.series.is_some() || own.budget.points_per_minute.is_some()
             };
+            remote.budget.unlabelled = self.labels.withheld();
             remote.budget.is_own = remote.budget.is_limited() && own.is_some_and(is_own);
         }
     }
@@ -247,6 +256,7 @@ impl BudgetKeys {
             quotas: self.quotas.unwrap_or_default(),
             histograms: self.histograms.unwrap_or_default(),
             aggregates: self.aggregates.unwrap_or_default(),
+            unlabelled: Vec::new(),
         }
     }
 }

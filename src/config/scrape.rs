@@ -1,11 +1,14 @@
 //! `scrape_configs`: which targets are scraped, and how.
 
+use std::path::PathBuf;
+
 use stint_model::Span;
+use stint_model::histogram::{COARSEST_SCHEMA, FINEST_SCHEMA};
 use stint_model::labels::{NameScheme, Quoted};
 use stint_model::relabel::Rule;
 use stint_wire::exposition::{Escaping, Protocol};
 
-use super::decode::{Section, is_off, read_bytes};
+use super::decode::{Section, read_bytes};
 use super::discovery::{self, SdConfig, StaticGroup};
 use super::global::Global;
 use super::http::HttpConfig;
@@ -51,6 +54,14 @@ pub struct ScrapeConfig {
     pub scrape_native_histograms: bool,
     /// Whether the classic buckets of native histograms are taken too.
     pub always_scrape_classic_histograms: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub convert_classic_histograms_to_nhcb: bool,
+    /// Most buckets of a native histogram, which loses resolution above that; 0 = any number.
+    pub native_histogram_bucket_limit: u64,
+    /// The finest resolution that native histograms are kept at.
+    pub finest_schema: i32,
+    /// Where failed scrapes are written down.
+    pub scrape_failure_log_file: Option<PathBuf>,
     /// Run over each discovered target.
     pub relabel_configs: Vec<Rule>,
     /// Run over each scraped sample.
@@ -135,6 +146,17 @@ impl ScrapeConfig {
                 "always_scrape_classic_histograms",
                 global.always_scrape_classic_histograms,
             ),
+            convert_classic_histograms_to_nhcb: section.bool_or(
+                "convert_classic_histograms_to_nhcb",
+                global.convert_classic_histograms_to_nhcb,
+            ),
+            native_histogram_bucket_limit: section
+                .u64("native_histogram_bucket_limit")
+                .unwrap_or_default(),
+            finest_schema: finest_schema(section.f64("native_histogram_min_bucket_factor")),
+            scrape_failure_log_file: section
+                .path("scrape_failure_log_file")
+                .or_else(|| global.scrape_failure_log_file.clone()),
             relabel_configs: relabel::read(&mut section, "relabel_configs", name_scheme),
             metric_relabel_configs: relabel::read(
                 &mut section,
@@ -146,13 +168,19 @@ impl ScrapeConfig {
             http: HttpConfig::read(&mut section, true),
             job_name,
         };
-        section.unsupported("scrape_failure_log_file", is_off, "remove it");
-        section.unsupported("convert_classic_histograms_to_nhcb", is_off, "set it to false");
-        let hint = "remove it or set it to 0";
-        section.unsupported("native_histogram_bucket_limit", is_off, hint);
-        section.unsupported("native_histogram_min_bucket_factor", is_off, hint);
         section.finish();
         config
+    }
+}
+
+/// The finest schema whose buckets each grow by `factor` at least.
+fn finest_schema(factor: Option<f64>) -> i32 {
+    match factor {
+        Some(factor) if factor > 1.0 => {
+            let schema = -factor.log2().log2();
+            schema.floor().clamp(f64::from(COARSEST_SCHEMA), f64::from(FINEST_SCHEMA)) as i32
+        }
+        _ => FINEST_SCHEMA,
     }
 }
 

@@ -118,6 +118,11 @@ impl Client {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Whether somebody else has this client, too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// A request with credentials and configured headers set.
     ///
     /// # Errors

@@ -314,8 +314,10 @@ impl OtlpReceiver {
                 }
             });
         }
-        for ((key, _), reference) in origins.iter().zip(&outcome.refs) {
-            if let Some(reference) = reference
+        let rows = origins.iter().zip(&batch.rows).zip(&outcome.refs);
+        for (((key, _), row), reference) in rows {
+            // What came with its handle is in the cache.
+            if let (SeriesKey::Labels(_), Some(reference)) = (&row.series, reference)
                 && !forgotten.contains(key)
             {
                 self.cache.put(*key, *reference);

@@ -26,9 +26,41 @@ pub(super) enum Handle {
     Forgotten,
 }
 
+/// Where the text of a series lies.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    start: usize,
+    bytes: usize,
+}
+
+/// The texts of all series, one behind the other in the order of the body: comparing a body with them
+/// runs through memory once, from front to back.
+#[derive(Debug, Default)]
+struct Texts {
+    all: String,
+    /// Bytes of texts that are not needed any more.
+    unused: usize,
+}
+
+impl Texts {
+    fn get(&self, text: Text) -> &str {
+        self.all.get(text.start..text.start + text.bytes).unwrap_or_default()
+    }
+
+    fn push(&mut self, raw: &str) -> Text {
+        let start = self.all.len();
+        self.all.push_str(raw);
+        Text { start, bytes: raw.len() }
+    }
+
+    fn forget(&mut self, text: Text) {
+        self.unused += text.bytes;
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    raw: Box<str>,
+    text: Text,
     pub(super) handle: Handle,
     /// The type by which bounds were normalised when the labels were decoded, if any: with another
     /// one the same text means other labels.
@@ -48,6 +80,7 @@ pub(super) struct Entry {
 /// All series of one target.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
+    texts: Texts,
     slots: Vec<Option<Entry>>,
     /// Slots without a series.
     free: Vec<usize>,
@@ -118,14 +151,20 @@ impl Cache {
     /// The text of the series that is expected next; empty when none is.
     pub(super) fn expected(&self) -> &str {
         let slot = self.order.get(self.at).and_then(|slot| self.slots.get(*slot));
-        slot.and_then(Option::as_ref).map_or("", |entry| &entry.raw)
+        slot.and_then(Option::as_ref).map_or("", |entry| self.texts.get(entry.text))
     }
 
-    /// What is known of `raw`, which the body shows now.
-    pub(super) fn find(&mut self, raw: &str, bounds: Option<MetricType>) -> Option<&mut Entry> {
+    /// What is known of `raw`, which the body shows now. `is_expected` says that it was compared
+    /// with [`Cache::expected`] already, and is the same.
+    pub(super) fn find(
+        &mut self,
+        raw: &str,
+        bounds: Option<MetricType>,
+        is_expected: bool,
+    ) -> Option<&mut Entry> {
         let expected = self.order.get(self.at).copied();
         let slot = if let Some(slot) = expected
-            && self.expected() == raw
+            && (is_expected || self.expected() == raw)
         {
             self.at += 1;
             slot
@@ -149,7 +188,8 @@ impl Cache {
     }
 
     fn slot(&self, raw: &str) -> Option<usize> {
-        let is_it = |slot: &usize| self.entry(*slot).is_some_and(|entry| &*entry.raw == raw);
+        let is_it =
+            |slot: &usize| self.entry(*slot).is_some_and(|entry| self.texts.get(entry.text) == raw);
         self.index.find(self.hasher.hash_one(raw), is_it).copied()
     }
 
@@ -178,28 +218,29 @@ impl Cache {
     ) {
         // A new series is expected after the one before it, which is no place of its own.
         let place = self.at.min(self.order.len()).saturating_sub(1);
-        let (seen, raw) = (self.scrape, Box::from(raw));
-        let born = seen;
-        let entry = Entry { raw, handle, bounds, born, seen, tracked, live: false, place };
-        let slot = if let Some(slot) = self.slot(&entry.raw) {
-            let old = self.slots.get_mut(slot).and_then(|old| old.replace(entry));
-            if let Some(old) = old
-                && let (Handle::Known(series), true) = (old.handle, old.live)
-            {
-                self.orphans.push(series);
+        let (born, seen) = (self.scrape, self.scrape);
+        let entry = |text| Entry { text, handle, bounds, born, seen, tracked, live: false, place };
+        let slot = if let Some(slot) = self.slot(raw) {
+            if let Some(Some(known)) = self.slots.get_mut(slot) {
+                let new = entry(known.text);
+                let old = std::mem::replace(known, new);
+                if let (Handle::Known(series), true) = (old.handle, old.live) {
+                    self.orphans.push(series);
+                }
             }
             slot
         } else {
-            let hash = self.hasher.hash_one(&*entry.raw);
+            let entry = entry(self.texts.push(raw));
+            let hash = self.hasher.hash_one(raw);
             let slot = self.free.pop().unwrap_or(self.slots.len());
             match self.slots.get_mut(slot) {
                 Some(empty) => *empty = Some(entry),
                 None => self.slots.push(Some(entry)),
             }
-            let (slots, hasher) = (&self.slots, &self.hasher);
+            let (slots, texts, hasher) = (&self.slots, &self.texts, &self.hasher);
             self.index.insert_unique(hash, slot, |slot| {
                 let entry = slots.get(*slot).and_then(Option::as_ref);
-                entry.map_or(0, |entry| hasher.hash_one(&*entry.raw))
+                entry.map_or(0, |entry| hasher.hash_one(texts.get(entry.text)))
             });
             slot
         };
@@ -209,13 +250,15 @@ impl Cache {
     }
 
     /// Keeps the entries that `keep` says.
-    fn retain(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&mut Entry, &str) -> bool) {
         for (slot, place) in self.slots.iter_mut().enumerate() {
             let Some(entry) = place else { continue };
-            if keep(entry) {
+            let raw = self.texts.get(entry.text);
+            if keep(entry, raw) {
                 continue;
             }
-            let hash = self.hasher.hash_one(&*entry.raw);
+            let hash = self.hasher.hash_one(raw);
+            self.texts.forget(entry.text);
             if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
                 found.remove();
             }
@@ -249,7 +292,7 @@ impl Cache {
     /// Ends a scrape whose batch was stored; `refs` are the handles of its rows.
     pub(super) fn finish(&mut self, ended: Ended, refs: &[Option<SeriesRef>]) {
         let scrape = self.scrape;
-        self.retain(|entry| {
+        self.retain(|entry, _| {
             if ended == Ended::Failed {
                 entry.live = false;
                 return entry.outlives_failure(scrape);
@@ -273,13 +316,40 @@ impl Cache {
                     entry.place = place;
                 }
             }
+            self.arrange();
         }
+        self.tidy();
+    }
+
+    /// Makes room when most of the texts are of no use any more.
+    fn tidy(&mut self) {
+        if self.texts.unused > self.texts.all.len() / 2 {
+            self.arrange();
+        }
+    }
+
+    /// Lays the texts down anew, in the order of the last whole scrape.
+    fn arrange(&mut self) {
+        let mut arranged = String::with_capacity(self.texts.all.len() - self.texts.unused);
+        let mut done = HashSet::with_capacity(self.order.len());
+        let others = 0..self.slots.len();
+        for slot in self.order.iter().copied().chain(others) {
+            if let Some(Some(entry)) = self.slots.get_mut(slot)
+                && done.insert(slot)
+            {
+                let start = arranged.len();
+                arranged.push_str(self.texts.get(entry.text));
+                entry.text.start = start;
+            }
+        }
+        self.texts = Texts { all: arranged, unused: 0 };
     }
 
     /// Ends a scrape whose batch could not be stored: nothing of it happened.
     pub(super) fn abandon(&mut self) {
         let scrape = self.scrape;
-        self.retain(|entry| entry.outlives_failure(scrape));
+        self.retain(|entry, _| entry.outlives_failure(scrape));
+        self.tidy();
     }
 
     /// The orphans that have not come again; none are left.
@@ -297,18 +367,24 @@ impl Cache {
     /// the present body shows: they are to be looked up in it again.
     pub(super) fn forget(&mut self, unknown: &HashSet<SeriesRef>) -> HashSet<Box<str>> {
         let mut texts = HashSet::new();
+        let mut orphans = std::mem::take(&mut self.orphans);
         let scrape = self.scrape;
-        self.retain(|entry| match entry.handle {
+        self.retain(|entry, raw| match entry.handle {
             Handle::Known(series) if unknown.contains(&series) => {
                 if entry.seen != scrape {
                     return false;
                 }
-                texts.insert(entry.raw.clone());
+                texts.insert(Box::from(raw));
+                // It may have come to mean another series, and then this one has ended.
+                if entry.live {
+                    orphans.push(series);
+                }
                 entry.handle = Handle::Forgotten;
                 true
             }
             _ => true,
         });
+        self.orphans = orphans;
         texts
     }
 
@@ -319,6 +395,7 @@ impl Cache {
                 self.orphans.push(series);
             }
         }
+        self.texts = Texts::default();
         self.index.clear();
         self.free.clear();
         self.order.clear();

@@ -1,14 +1,17 @@
 //! Getting a target's body: the seam that tests replace, and HTTP.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use stint_wire::exposition::{Protocol, accept_header};
 
 use super::target::Target;
-use crate::config::ScrapeConfig;
+use crate::config::{HttpConfig, ScrapeConfig};
 use crate::http::{Client, ClientError, explain};
 use crate::metrics::PROMETHEUS_VERSION;
 
@@ -45,6 +48,56 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 pub trait Fetcher: Send + Sync {
     /// Asks `target` for its metrics. `size_hint` is the length of its previous body.
     fn fetch<'a>(&'a self, target: &'a Target, size_hint: usize) -> FetchFuture<'a>;
+
+    /// Takes back the memory of a body that is not needed any more.
+    fn keep(&self, _body: Vec<u8>) {}
+}
+
+/// Memory for bodies, of as many as are read at once.
+#[derive(Debug, Default)]
+pub struct SpareBodies(Mutex<Vec<Vec<u8>>>);
+
+impl SpareBodies {
+    /// Buffers that are kept.
+    const KEPT_MAX: usize = 16;
+    /// Bytes of the largest one that is kept.
+    const BYTES_MAX: usize = 4 << 20;
+
+    fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut body = self.0.lock().pop().unwrap_or_default();
+        body.reserve(bytes);
+        body
+    }
+
+    fn keep(&self, mut body: Vec<u8>) {
+        body.clear();
+        let mut kept = self.0.lock();
+        if kept.len() < Self::KEPT_MAX && body.capacity() <= Self::BYTES_MAX {
+            kept.push(body);
+        }
+    }
+}
+
+/// Clients by how they reach their targets. Jobs that do it alike share one: making a client reads
+/// all certificates of the system, and keeps them.
+#[derive(Debug, Default)]
+pub struct Clients(Mutex<HashMap<HttpConfig, Client>>);
+
+impl Clients {
+    /// The client that follows `config`.
+    ///
+    /// # Errors
+    /// A certificate cannot be read or a proxy is not usable.
+    pub fn get(&self, config: &HttpConfig) -> Result<Client, ClientError> {
+        let mut clients = self.0.lock();
+        if let Some(client) = clients.get(config) {
+            return Ok(client.clone());
+        }
+        clients.retain(|_, client| client.is_shared());
+        let client = Client::new(config, &format!("Prometheus/{PROMETHEUS_VERSION}"))?;
+        clients.insert(config.clone(), client.clone());
+        Ok(client)
+    }
 }
 
 /// Fetches over HTTP as a job says.
@@ -55,15 +108,12 @@ pub struct HttpFetcher {
     accept_native: String,
     compress: bool,
     body_size_limit: usize,
+    spare: Arc<SpareBodies>,
 }
 
 impl HttpFetcher {
     /// A fetcher for the targets of `config`.
-    ///
-    /// # Errors
-    /// A certificate cannot be read or a proxy is not usable.
-    pub fn new(config: &ScrapeConfig) -> Result<Self, ClientError> {
-        let client = Client::new(&config.http, &format!("Prometheus/{PROMETHEUS_VERSION}"))?;
+    pub fn new(config: &ScrapeConfig, client: Client, spare: Arc<SpareBodies>) -> Self {
         let escaping = config.escaping_name();
         let accept = |protocols: &[Protocol]| {
             accept_header(protocols)
@@ -72,13 +122,14 @@ impl HttpFetcher {
         let chosen = config.scrape_protocols.clone();
         let plain = chosen.clone().unwrap_or_else(|| Protocol::DEFAULT.to_vec());
         let native = chosen.unwrap_or_else(|| Protocol::ALL.to_vec());
-        Ok(Self {
+        Self {
+            spare,
             client,
             accept: accept(&plain),
             accept_native: accept(&native),
             compress: config.enable_compression,
             body_size_limit: usize::try_from(config.limits.body_size).unwrap_or(usize::MAX),
-        })
+        }
     }
 
     async fn get(&self, target: &Target, size_hint: usize) -> Result<Fetched, FetchError> {
@@ -102,7 +153,7 @@ impl HttpFetcher {
         let header = response.headers().get(CONTENT_TYPE);
         let content_type =
             header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let mut body = Vec::with_capacity(size_hint.min(64 << 20));
+        let mut body = self.spare.take(size_hint.min(64 << 20));
         while let Some(chunk) =
             response.chunk().await.map_err(|error| failed(&error.without_url()))?
         {
@@ -118,5 +169,40 @@ impl HttpFetcher {
 impl Fetcher for HttpFetcher {
     fn fetch<'a>(&'a self, target: &'a Target, size_hint: usize) -> FetchFuture<'a> {
         Box::pin(self.get(target, size_hint))
+    }
+
+    fn keep(&self, body: Vec<u8>) {
+        self.spare.keep(body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_reach_their_targets_alike_share_a_client() {
+        let clients = Clients::default();
+        let other = HttpConfig { follow_redirects: false, ..HttpConfig::default() };
+        let (one, two) = (HttpConfig::default(), HttpConfig::default());
+        let first = clients.get(&one).unwrap();
+        let second = clients.get(&two).unwrap();
+        assert_eq!(clients.0.lock().len(), 1);
+        drop((first, second));
+        // Nobody has the first one any more.
+        let third = clients.get(&other).unwrap();
+        assert!(third.is_shared());
+        assert_eq!(clients.0.lock().keys().collect::<Vec<_>>(), [&other]);
+    }
+
+    #[test]
+    fn bodies_use_the_memory_of_earlier_ones() {
+        let spare = SpareBodies::default();
+        spare.keep(Vec::with_capacity(1 << 20));
+        spare.keep(Vec::with_capacity(SpareBodies::BYTES_MAX + 1));
+        assert_eq!(spare.0.lock().len(), 1);
+        let body = spare.take(100);
+        assert!(body.is_empty() && body.capacity() >= 1 << 20);
+        assert!(spare.take(100).capacity() < 1 << 20);
     }
 }

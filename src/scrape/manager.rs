@@ -10,9 +10,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::fetch::{Fetcher, HttpFetcher};
+use super::failure_log::FailureLogs;
+use super::fetch::{Clients, Fetcher, HttpFetcher, SpareBodies};
 use super::metrics::ScrapeMetrics;
 use super::pool::{Pool, Setup, View};
+use super::record::SpareRows;
 use super::status::{DroppedTarget, Status, TargetMetadata};
 use crate::config::{Config, ScrapeConfig};
 use crate::discovery::{Hub, Sources};
@@ -42,6 +44,8 @@ pub struct Parts {
     /// Tells this server from others that scrape the same targets, so that they scrape at other
     /// moments; usually the host's name.
     pub server_name: String,
+    /// Memory that the recorders of all targets share.
+    pub(super) spare_rows: Arc<SpareRows>,
 }
 
 impl Parts {
@@ -53,9 +57,13 @@ impl Parts {
         discovery: Arc<Hub>,
         server_name: String,
     ) -> Self {
-        let make_fetcher: MakeFetcher =
-            Box::new(|job| HttpFetcher::new(job).map(|made| Arc::new(made) as Arc<dyn Fetcher>));
-        Self { appender, clock, make_fetcher, metrics, discovery, server_name }
+        let (clients, spare) = (Clients::default(), Arc::<SpareBodies>::default());
+        let make_fetcher: MakeFetcher = Box::new(move |job| {
+            let fetcher = HttpFetcher::new(job, clients.get(&job.http)?, Arc::clone(&spare));
+            Ok(Arc::new(fetcher) as Arc<dyn Fetcher>)
+        });
+        let spare_rows = Arc::default();
+        Self { appender, clock, make_fetcher, metrics, discovery, server_name, spare_rows }
     }
 }
 
@@ -67,6 +75,7 @@ pub struct Manager {
     /// Pools of jobs that are gone and whose series have not been ended yet.
     retiring: Mutex<Vec<Pool>>,
     views: Mutex<BTreeMap<String, Arc<Mutex<View>>>>,
+    failure_logs: Mutex<FailureLogs>,
 }
 
 /// A pool and the task that feeds it.
@@ -84,6 +93,7 @@ impl Manager {
             drivers: tokio::sync::Mutex::default(),
             retiring: Mutex::default(),
             views: Mutex::default(),
+            failure_logs: Mutex::default(),
         }
     }
 
@@ -92,8 +102,8 @@ impl Manager {
     /// be found at once are there.
     ///
     /// # Errors
-    /// What keeps a job's client from being made, each with the job's name. Nothing has changed
-    /// then.
+    /// What keeps a job's client from being made, each with the job's name, or a log of failed
+    /// scrapes from being opened. Nothing has changed then.
     pub async fn apply(&self, config: &Config) -> Result<(), Vec<String>> {
         let mut drivers = self.drivers.lock().await;
         let setups = self.changed(config, &drivers)?;
@@ -169,7 +179,15 @@ impl Manager {
             match made {
                 Ok((fetcher, sources)) => {
                     let job = Arc::new(job.clone());
-                    setups.push(Setup { job, fetcher, sources, seed, out_of_order_window });
+                    let failure_log = None;
+                    setups.push(Setup {
+                        job,
+                        fetcher,
+                        sources,
+                        seed,
+                        out_of_order_window,
+                        failure_log,
+                    });
                 }
                 Err(error) => {
                     self.parts.metrics.pools_failed.inc();
@@ -177,7 +195,17 @@ impl Manager {
                 }
             }
         }
-        if errors.is_empty() { Ok(setups) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let paths = config.scrape_configs.iter();
+        let paths = paths.filter_map(|job| job.scrape_failure_log_file.as_deref());
+        let mut logs = self.failure_logs.lock();
+        logs.open(paths)?;
+        for setup in &mut setups {
+            setup.failure_log = logs.get(setup.job.scrape_failure_log_file.as_ref());
+        }
+        Ok(setups)
     }
 
     /// Stops everything; series are left as they are, since the server may be back soon.

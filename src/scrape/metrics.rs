@@ -31,6 +31,9 @@ pub struct ScrapeMetrics {
     pub(super) over_sample_limit: IntCounter,
     pub(super) over_body_limit: IntCounter,
     pub(super) over_label_limits: IntCounter,
+    pub(super) over_bucket_limit: IntCounter,
+    /// Classic histograms that contradict themselves and could not be converted.
+    pub(super) not_converted: IntCounter,
     duplicates: IntCounter,
     out_of_order: IntCounter,
     out_of_bounds: IntCounter,
@@ -98,6 +101,14 @@ impl ScrapeMetrics {
             over_label_limits: count(
                 "prometheus_target_scrape_pool_exceeded_label_limits_total",
                 "Scrapes with more or longer labels than the limits.",
+            ),
+            over_bucket_limit: count(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+                "Scrapes with a native histogram that has more buckets than the limit.",
+            ),
+            not_converted: count(
+                "stint_scrape_histograms_not_converted_total",
+                "Classic histograms that contradict themselves and so became no native ones.",
             ),
             duplicates: count(
                 "prometheus_target_scrapes_sample_duplicate_timestamp_total",

@@ -8,9 +8,10 @@ use stint_model::{Labels, Span};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::failure_log::FailureLog;
 use super::fetch::Fetcher;
 use super::manager::Parts;
-use super::record::Recorder;
+use super::record::{Recorder, Task};
 use super::run::{Command, Loop};
 use super::schedule::Schedule;
 use super::status::TargetState;
@@ -30,6 +31,7 @@ pub(super) struct Setup {
     /// Shifts all offsets, so that several servers do not scrape at the same moment.
     pub(super) seed: u64,
     pub(super) out_of_order_window: Span,
+    pub(super) failure_log: Option<Arc<FailureLog>>,
 }
 
 /// The loops of one job.
@@ -152,20 +154,24 @@ impl Pool {
         let setup = &self.setup;
         let identity = (target.labels.clone(), target.url.clone());
         let inherited = self.inherited.remove(&identity);
+        let task = Task {
+            job: Arc::clone(&setup.job),
+            target: Arc::clone(&target),
+            out_of_order_window: setup.out_of_order_window,
+            failure_log: setup.failure_log.clone(),
+        };
         let (recorder, before) = match inherited {
             Some((state, mut recorder)) => {
-                let (job, target) = (Arc::clone(&setup.job), Arc::clone(&target));
-                recorder.adopt(job, target, setup.out_of_order_window);
+                recorder.adopt(task);
                 (recorder, Some(state))
             }
             None => (
                 Box::new(Recorder::new(
-                    Arc::clone(&setup.job),
-                    Arc::clone(&target),
+                    task,
                     Arc::clone(&self.parts.appender),
                     Arc::clone(&self.parts.clock),
                     self.parts.metrics.clone(),
-                    setup.out_of_order_window,
+                    Arc::clone(&self.parts.spare_rows),
                 )),
                 None,
             ),

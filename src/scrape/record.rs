@@ -1,52 +1,77 @@
 //! From a body to a batch: labels, limits, staleness, and the report on the scrape itself.
 
 mod labels;
+mod read;
 mod report;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stint_model::exemplar::LABELS_CHARS_MAX;
-use stint_model::{
-    Appended, Appender, Batch, Clock, Exemplar, Exemplars, MetricType, RejectReason, Sample, Span,
-    Timestamp, Value,
-};
-use stint_wire::exposition::{
-    Entry, ExemplarRef, Format, HistogramEntry, Label, Options, ParseError, Parser, Protocol,
-    SeriesEntry,
-};
+use parking_lot::Mutex;
+use stint_model::{Appended, Appender, Batch, Clock, RejectReason, Row, Sample, Span, Timestamp};
+use stint_wire::exposition::{ClassicHistograms, ExemplarRef};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cache::{Cache, Ended, Handle};
+use super::cache::{Cache, Ended};
+use super::failure_log::FailureLog;
 use super::fetch::{FetchError, Fetched};
 use super::metrics::ScrapeMetrics;
-use super::status::{Families, FamilyMap};
+use super::status::Families;
 use super::target::Target;
 use crate::config::ScrapeConfig;
-use labels::Attach;
+use read::{Counts, Pass};
 use report::{Report, Reported};
-
-/// The longest text of one series, name and labels, that is looked at: more is never stored.
-const SERIES_BYTES_MAX: usize = 128 << 10;
-/// All texts of series that one body may show for the first time: a small body of buckets can stand
-/// for very much text.
-const TEXT_BYTES_MAX: usize = 256 << 20;
 
 /// Turns the scrapes of one target into batches. Synchronous; one scrape at a time.
 pub(super) struct Recorder {
-    job: Arc<ScrapeConfig>,
-    target: Arc<Target>,
+    task: Task,
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
     metrics: ScrapeMetrics,
+    spare: Arc<SpareRows>,
     families: Arc<Families>,
     cache: Cache,
     report: Report,
     batch: Batch,
+    /// What puts classic histograms together, where that is wanted.
+    classic: Option<ClassicHistograms>,
     /// Staleness markers that go by themselves: they are never late.
     markers: Batch,
     timeless: Timeless,
+}
+
+/// Memory for the rows of batches, of as many as are made at once: targets that wait for their next
+/// scrape hold none.
+#[derive(Debug, Default)]
+pub(super) struct SpareRows(Mutex<Vec<Vec<Row>>>);
+
+impl SpareRows {
+    /// Buffers that are kept.
+    const KEPT_MAX: usize = 16;
+    /// Rows of the largest buffer that is kept.
+    const ROWS_MAX: usize = 1 << 16;
+
+    fn take(&self) -> Vec<Row> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn keep(&self, mut rows: Vec<Row>) {
+        rows.clear();
+        let mut kept = self.0.lock();
+        if kept.len() < Self::KEPT_MAX && rows.capacity() <= Self::ROWS_MAX {
+            kept.push(rows);
+        }
+    }
+}
+
+/// What is scraped, and how.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub(super) job: Arc<ScrapeConfig>,
+    pub(super) target: Arc<Target>,
+    pub(super) out_of_order_window: Span,
+    pub(super) failure_log: Option<Arc<FailureLog>>,
 }
 
 /// One scrape, fetched.
@@ -64,29 +89,6 @@ pub(super) struct Recorded {
     /// Why it failed.
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
-}
-
-/// What a body held.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Counts {
-    /// Samples in the body.
-    scraped: u64,
-    /// Those that relabelling left.
-    kept: u64,
-    /// Those of them that are stored: not the same sample once more.
-    taken: u64,
-    /// Series seen for the first time.
-    added: u64,
-    /// Bytes of the texts of series that the cache does not know.
-    text_bytes: usize,
-}
-
-/// Which samples of a body are taken.
-#[derive(Clone, Copy)]
-enum Pass<'a> {
-    All,
-    /// Those whose handles the store has forgotten.
-    Only(&'a HashSet<Box<str>>),
 }
 
 /// Exemplars without a time of their own. A target shows the same one until it has another; it is
@@ -116,57 +118,24 @@ impl Timeless {
     }
 }
 
-/// A sample as it stands in the body.
-struct Exposed<'a> {
-    raw: &'a str,
-    labels: LabelSource<'a>,
-    timestamp: Option<Timestamp>,
-    started: Option<Timestamp>,
-    value: Value,
-    exemplars: Vec<Exemplar>,
-}
-
-enum LabelSource<'a> {
-    Series(&'a SeriesEntry<'a>),
-    Histogram(&'a HistogramEntry<'a>),
-}
-
-impl<'a> LabelSource<'a> {
-    fn decode(&self, out: &mut Vec<Label<'a>>) {
-        match self {
-            Self::Series(entry) => entry.labels(out),
-            Self::Histogram(entry) => entry.labels(out),
-        }
-    }
-
-    /// The type by which bounds are normalised on decoding, if any.
-    fn bounds(&self) -> Option<MetricType> {
-        use MetricType::{GaugeHistogram, Histogram, Summary};
-        match self {
-            Self::Series(entry) => {
-                Some(entry.kind()).filter(|k| matches!(k, Histogram | GaugeHistogram | Summary))
-            }
-            Self::Histogram(_) => Some(Histogram),
-        }
-    }
-}
-
 impl Recorder {
-    /// A recorder that has not seen anything of `target` yet.
+    /// A recorder that has not seen anything of its target yet.
     pub(super) fn new(
-        job: Arc<ScrapeConfig>,
-        target: Arc<Target>,
+        task: Task,
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
         metrics: ScrapeMetrics,
-        out_of_order_window: Span,
+        spare: Arc<SpareRows>,
     ) -> Self {
+        let out_of_order_window = task.out_of_order_window;
+        let classic = task.target.convert_classic.then(ClassicHistograms::default);
         Self {
-            job,
-            target,
+            task,
+            classic,
             appender,
             clock,
             metrics,
+            spare,
             families: Arc::default(),
             cache: Cache::default(),
             report: Report::default(),
@@ -182,24 +151,23 @@ impl Recorder {
     }
 
     /// The same recorder under a new configuration; keeps what it knows as far as that holds.
-    pub(super) fn adopt(
-        &mut self,
-        job: Arc<ScrapeConfig>,
-        target: Arc<Target>,
-        out_of_order_window: Span,
-    ) {
-        let same = self.target.labels == target.labels
-            && self.target.native_histograms == target.native_histograms
-            && self.target.classic_too == target.classic_too
-            && self.job.honor_labels == job.honor_labels
-            && self.job.metric_relabel_configs == job.metric_relabel_configs
-            && self.job.limits == job.limits
-            && self.job.name_scheme == job.name_scheme;
-        if !same {
+    pub(super) fn adopt(&mut self, task: Task) {
+        let (old, new) = (&self.task.target, &task.target);
+        let same_series = old.labels == new.labels
+            && old.native_histograms == new.native_histograms
+            && old.classic_too == new.classic_too
+            && old.convert_classic == new.convert_classic;
+        let (old, new) = (&self.task.job, &task.job);
+        let same_labels = old.honor_labels == new.honor_labels
+            && old.metric_relabel_configs == new.metric_relabel_configs
+            && old.limits == new.limits
+            && old.name_scheme == new.name_scheme;
+        if !same_series || !same_labels {
             self.cache.orphan_all();
+            self.classic = task.target.convert_classic.then(ClassicHistograms::default);
         }
-        (self.job, self.target) = (job, target);
-        self.batch.out_of_order_window = out_of_order_window;
+        self.batch.out_of_order_window = task.out_of_order_window;
+        self.task = task;
     }
 
     /// Begins anew after a panic: series that do not come again are ended with the next scrape.
@@ -212,6 +180,7 @@ impl Recorder {
     /// Stores one scrape: its samples, the markers of what has ended, and the report.
     pub(super) fn record(&mut self, scrape: &Scrape) -> Recorded {
         self.batch.clear();
+        self.batch.rows = self.spare.take();
         self.cache.begin();
         self.timeless.now.clear();
         let (counts, read) = match &scrape.outcome {
@@ -248,16 +217,17 @@ impl Recorder {
             scraped: counts.scraped,
             kept: counts.kept,
             added: counts.added,
-            timeout: self.target.timeout,
-            sample_limit: self.job.limits.samples,
+            timeout: self.task.target.timeout,
+            sample_limit: self.task.job.limits.samples,
             body_bytes: match &scrape.outcome {
                 Ok(fetched) => fetched.body.len() as f64,
                 Err(FetchError::BodyTooLarge) => -1.0,
                 Err(_) => 0.0,
             },
-            extra: self.job.extra_scrape_metrics,
+            extra: self.task.job.extra_scrape_metrics,
         };
-        let report_start = self.report.push(&mut self.batch, &self.target, scrape.at, &reported);
+        let report_start =
+            self.report.push(&mut self.batch, &self.task.target, scrape.at, &reported);
         let error = match self.appender.append(&self.batch) {
             Ok(appended) => {
                 self.stored(scrape, ended, &appended, report_start, &reported);
@@ -272,6 +242,11 @@ impl Recorder {
                 Some(format!("cannot store the scrape: {error}"))
             }
         };
+        if let (Some(error), Some(log)) = (&error, &self.task.failure_log) {
+            let (job, target) = (&self.task.job, &self.task.target);
+            log.write(scrape.at, &job.job_name, &target.url, error);
+        }
+        self.spare.keep(std::mem::take(&mut self.batch.rows));
         Recorded { error, duration }
     }
 
@@ -289,6 +264,7 @@ impl Recorder {
         self.report.learn(report_start, appended);
         let mut unknown = HashSet::new();
         let mut report_again = false;
+        let mut of_report = Vec::new();
         for rejected in &appended.rejected {
             if rejected.reason != RejectReason::UnknownSeries {
                 continue;
@@ -298,6 +274,9 @@ impl Recorder {
                 && let stint_model::SeriesKey::Known(series) = row.series
             {
                 unknown.insert(series);
+                if rejected.row >= report_start {
+                    of_report.push(series);
+                }
             }
         }
         let mut texts = HashSet::new();
@@ -314,7 +293,7 @@ impl Recorder {
             let _ = self.read(fetched, scrape.at, Pass::Only(&texts));
         }
         let again = report_again
-            .then(|| self.report.push(&mut self.batch, &self.target, scrape.at, reported));
+            .then(|| self.report.push(&mut self.batch, &self.task.target, scrape.at, reported));
         if !self.batch.rows.is_empty() {
             match self.appender.append(&self.batch) {
                 Ok(appended) => {
@@ -325,11 +304,12 @@ impl Recorder {
                 }
                 Err(error) => {
                     self.cache.abandon();
-                    tracing::warn!(target = self.target.url, %error, "cannot store again");
+                    tracing::warn!(target = self.task.target.url, %error, "cannot store again");
                 }
             }
         }
-        let orphans = self.cache.take_orphans();
+        let mut orphans = self.cache.take_orphans();
+        orphans.extend(self.report.without(of_report));
         self.append_stale(orphans, scrape.at);
     }
 
@@ -343,7 +323,7 @@ impl Recorder {
         }
         // A marker that is refused is older than what came after it, and so not needed.
         if let Err(error) = self.appender.append(&self.markers) {
-            tracing::warn!(target = self.target.url, %error, "cannot store staleness markers");
+            tracing::warn!(target = self.task.target.url, %error, "cannot store staleness markers");
         }
     }
 
@@ -354,193 +334,6 @@ impl Recorder {
         self.cache.finish(Ended::Failed, &[]);
         series.extend(self.report.take());
         self.append_stale(series, at);
-    }
-
-    /// Adds the samples of a body to the batch. The counts are right even where reading fails.
-    fn read(
-        &mut self,
-        fetched: &Fetched,
-        at: Timestamp,
-        pass: Pass<'_>,
-    ) -> (Counts, Result<(), String>) {
-        let mut counts = Counts::default();
-        let families = Arc::clone(&self.families);
-        let mut families = families.lock();
-        let read = self.read_entries(fetched, at, pass, &mut families, &mut counts);
-        let limit = self.job.limits.samples;
-        let read = match read {
-            Ok(()) if limit > 0 && counts.taken > limit => {
-                self.metrics.over_sample_limit.inc();
-                Err("sample limit exceeded".to_owned())
-            }
-            read => read,
-        };
-        match (pass, &read) {
-            (Pass::All, Ok(())) => self.batch.metadata.extend(families.finish()),
-            (Pass::All, Err(_)) => families.fail(),
-            (Pass::Only(_), _) => {}
-        }
-        (counts, read)
-    }
-
-    fn read_entries(
-        &mut self,
-        fetched: &Fetched,
-        at: Timestamp,
-        pass: Pass<'_>,
-        families: &mut FamilyMap,
-        counts: &mut Counts,
-    ) -> Result<(), String> {
-        let fallback = self.job.fallback_scrape_protocol.map(Protocol::format);
-        let format = Format::from_content_type(&fetched.content_type, fallback)
-            .map_err(|error| error.to_string())?;
-        let options = Options {
-            native_histograms: self.target.native_histograms,
-            classic_too: self.target.classic_too,
-            ..Options::default()
-        };
-        match pass {
-            Pass::All => self.cache.begin_body(format),
-            Pass::Only(_) => self.cache.begin_again(),
-        }
-        let mut parser = Parser::with_options(format, &fetched.body, options);
-        let failed = |error: ParseError| error.to_string();
-        while let Some(entry) = parser.next_expecting(self.cache.expected()).map_err(failed)? {
-            match entry {
-                Entry::Type { name, kind } => families.set_kind(&name, kind),
-                Entry::Help { name, text } => families.set_help(&name, &text),
-                Entry::Unit { name, unit } => families.set_unit(&name, &unit),
-                Entry::Series(entry) => {
-                    let exposed = Exposed {
-                        raw: entry.raw,
-                        timestamp: entry.timestamp,
-                        started: entry.started,
-                        value: Value::Float(entry.value),
-                        exemplars: entry
-                            .exemplar
-                            .iter()
-                            .filter(|found| self.timeless.is_new(entry.raw, found))
-                            .map(|found| found.decode(at))
-                            .collect(),
-                        labels: LabelSource::Series(&entry),
-                    };
-                    self.sample(exposed, at, pass, counts)?;
-                }
-                Entry::Histogram(mut entry) => {
-                    let exemplars = std::mem::take(&mut entry.exemplars);
-                    let exposed = Exposed {
-                        raw: entry.raw,
-                        timestamp: entry.timestamp,
-                        started: entry.started,
-                        value: Value::Histogram(Arc::new(entry.histogram.clone())),
-                        exemplars,
-                        labels: LabelSource::Histogram(&entry),
-                    };
-                    self.sample(exposed, at, pass, counts)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds one sample to the batch.
-    fn sample(
-        &mut self,
-        exposed: Exposed<'_>,
-        at: Timestamp,
-        pass: Pass<'_>,
-        counts: &mut Counts,
-    ) -> Result<(), String> {
-        counts.scraped += 1;
-        if let Pass::Only(texts) = pass
-            && !texts.contains(exposed.raw)
-        {
-            return Ok(());
-        }
-        let explicit = exposed.timestamp.filter(|_| self.job.honor_timestamps);
-        let tracked = explicit.is_none() || self.job.track_timestamps_staleness;
-        let sample =
-            Sample { at: explicit.unwrap_or(at), started: exposed.started, value: exposed.value };
-        let bounds = exposed.labels.bounds();
-        let scrape = self.cache.scrape();
-        let row = self.batch.rows.len();
-        if let Some(entry) = self.cache.find(exposed.raw, bounds) {
-            let again = entry.seen == scrape;
-            entry.seen = scrape;
-            let handle = entry.handle;
-            if handle == Handle::Dropped {
-                return Ok(());
-            }
-            counts.kept += 1;
-            // Without a time of its own, the same series twice is the same sample twice.
-            if again && explicit.is_none() {
-                return Ok(());
-            }
-            entry.tracked = tracked || (again && entry.tracked);
-            counts.taken += 1;
-            if self.is_over_limit(counts) {
-                return Ok(());
-            }
-            match entry_handle(handle) {
-                Ok(series) => self.batch.push_known(series, sample),
-                Err(first) => {
-                    let Some(first) = self.batch.rows.get(first) else { return Ok(()) };
-                    let key = first.series.clone();
-                    self.batch.rows.push(stint_model::Row { series: key, sample });
-                }
-            }
-        } else {
-            counts.text_bytes = counts.text_bytes.saturating_add(exposed.raw.len());
-            if exposed.raw.len() > SERIES_BYTES_MAX || counts.text_bytes > TEXT_BYTES_MAX {
-                return Err(format!(
-                    "the names of its series are too long: one of {} bytes (at most {SERIES_BYTES_MAX}), \
-                     {} bytes of new ones together (at most {TEXT_BYTES_MAX})",
-                    exposed.raw.len(),
-                    counts.text_bytes
-                ));
-            }
-            let attach = Attach { job: &self.job, target: &self.target, metrics: &self.metrics };
-            let mut decoded = Vec::with_capacity(16);
-            exposed.labels.decode(&mut decoded);
-            let Some(labels) = attach.run(&decoded)? else {
-                self.cache.insert(exposed.raw, Handle::Dropped, bounds, false);
-                return Ok(());
-            };
-            counts.kept += 1;
-            counts.taken += 1;
-            if self.is_over_limit(counts) {
-                return Ok(());
-            }
-            counts.added += 1;
-            self.batch.push(labels, sample);
-            self.cache.insert(exposed.raw, Handle::Pending(row), bounds, tracked);
-        }
-        self.exemplars(row, exposed.exemplars);
-        Ok(())
-    }
-
-    fn is_over_limit(&self, counts: &Counts) -> bool {
-        self.job.limits.samples > 0 && counts.taken > self.job.limits.samples
-    }
-
-    fn exemplars(&mut self, row: usize, mut exemplars: Vec<Exemplar>) {
-        let chars = |exemplar: &Exemplar| {
-            let labels = exemplar.labels.iter();
-            labels.map(|(name, value)| name.chars().count() + value.chars().count()).sum::<usize>()
-        };
-        exemplars.retain(|exemplar| chars(exemplar) <= LABELS_CHARS_MAX);
-        if !exemplars.is_empty() {
-            self.batch.exemplars.push(Exemplars { row, exemplars });
-        }
-    }
-}
-
-/// The store's handle, or the row that holds the labels.
-fn entry_handle(handle: Handle) -> Result<stint_model::SeriesRef, usize> {
-    match handle {
-        Handle::Known(series) => Ok(series),
-        Handle::Pending(row) => Err(row),
-        Handle::Dropped | Handle::Forgotten => Err(usize::MAX),
     }
 }
 

@@ -57,9 +57,17 @@ impl Loop {
                 size_hint = fetched.body.len();
             }
             let scrape = Scrape { at, began, outcome };
-            let (recorder, recorded) =
-                in_background(self.recorder, move |recorder| recorder.record(&scrape)).await?;
+            let (recorder, done) = in_background(self.recorder, move |recorder| {
+                (recorder.record(&scrape), scrape.outcome)
+            })
+            .await?;
             self.recorder = recorder;
+            let recorded = done.map(|(recorded, outcome)| {
+                if let Ok(fetched) = outcome {
+                    self.fetcher.keep(fetched.body);
+                }
+                recorded
+            });
             let recorded = recorded.unwrap_or_else(|panic| {
                 tracing::error!(
                     target = self.state.target.url,

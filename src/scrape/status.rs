@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use stint_model::{Labels, Metadata, MetricType, Span, Timestamp};
+use stint_model::{Labels, Metadata, MetricType, Timestamp};
 
 use super::target::Target;
 
@@ -54,10 +55,10 @@ pub struct ActiveTarget {
     pub last_duration: Duration,
     /// How it went.
     pub health: Health,
-    /// How often it is scraped.
-    pub interval: Span,
-    /// When a scrape is given up.
-    pub timeout: Span,
+    /// How often it is scraped, as it is written.
+    pub interval: String,
+    /// When a scrape is given up, as it is written.
+    pub timeout: String,
 }
 
 /// A target that relabelling dropped.
@@ -126,6 +127,7 @@ impl TargetState {
 
     pub(super) fn show(&self, pool: &str) -> ActiveTarget {
         let last = self.last.lock().clone();
+        let (interval, timeout) = self.target.shown_timing();
         ActiveTarget {
             discovered: self.target.discovered.clone(),
             labels: self.target.labels.clone(),
@@ -135,8 +137,8 @@ impl TargetState {
             last_scrape: last.at,
             last_duration: last.duration,
             health: last.health,
-            interval: self.target.interval,
-            timeout: self.target.timeout,
+            interval: interval.to_owned(),
+            timeout: timeout.to_owned(),
         }
     }
 }
@@ -151,7 +153,7 @@ pub(super) struct Families {
 /// The families by name.
 #[derive(Debug, Default)]
 pub(super) struct FamilyMap {
-    families: HashMap<String, Family>,
+    families: HashMap<String, Family, RandomState>,
     changed: Vec<String>,
     scrape: u64,
 }
@@ -202,18 +204,18 @@ impl FamilyMap {
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Metadata) -> bool) {
-        let new = !self.families.contains_key(name);
-        if new {
-            let family = Family { born: self.scrape, ..Family::default() };
-            self.families.insert(name.to_owned(), family);
-        }
-        if let Some(family) = self.families.get_mut(name) {
-            family.seen = self.scrape;
-            if (change(&mut family.metadata) || new)
-                && self.changed.last().is_none_or(|last| last != name)
-            {
-                self.changed.push(name.to_owned());
-            }
+        let scrape = self.scrape;
+        let (family, new) = if let Some(family) = self.families.get_mut(name) {
+            (family, false)
+        } else {
+            let family = Family { born: scrape, ..Family::default() };
+            (self.families.entry(name.to_owned()).or_insert(family), true)
+        };
+        family.seen = scrape;
+        if (change(&mut family.metadata) || new)
+            && self.changed.last().is_none_or(|last| last != name)
+        {
+            self.changed.push(name.to_owned());
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Target {
     pub native_histograms: bool,
     /// Whether the classic buckets of native histograms are taken too.
     pub classic_too: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub convert_classic: bool,
 }
 
 /// What became of a discovered target.
@@ -87,9 +89,7 @@ impl Target {
         let (interval, timeout) = timing(&labels)?;
         let native_histograms = flag(&labels, SCRAPE_NATIVE)?;
         let classic_too = flag(&labels, SCRAPE_CLASSIC)?;
-        if flag(&labels, CONVERT_CLASSIC)? {
-            return Err(format!("`{CONVERT_CLASSIC}` is not supported yet: set it to false"));
-        }
+        let convert_classic = flag(&labels, CONVERT_CLASSIC)?;
         labels.retain(|name| !name.starts_with(META_PREFIX));
         if labels.get(INSTANCE).is_none() {
             labels.set(INSTANCE, &address);
@@ -106,7 +106,14 @@ impl Target {
             timeout,
             native_histograms,
             classic_too,
+            convert_classic,
         })
+    }
+
+    /// Interval and timeout as they are written.
+    pub fn shown_timing(&self) -> (&str, &str) {
+        let label = |name| self.all_labels.get(name).unwrap_or_default();
+        (label(SCRAPE_INTERVAL), label(SCRAPE_TIMEOUT))
     }
 
     /// A hash of labels and URL, the same in every run: where in the interval the target falls.
@@ -126,7 +133,7 @@ fn set_defaults(config: &ScrapeConfig, labels: &mut LabelsBuilder) {
         (SCHEME, &config.scheme),
         (SCRAPE_NATIVE, truth(config.scrape_native_histograms)),
         (SCRAPE_CLASSIC, truth(config.always_scrape_classic_histograms)),
-        (CONVERT_CLASSIC, truth(false)),
+        (CONVERT_CLASSIC, truth(config.convert_classic_histograms_to_nhcb)),
     ];
     for (name, value) in defaults {
         if labels.get(name).is_none() {
@@ -134,8 +141,9 @@ fn set_defaults(config: &ScrapeConfig, labels: &mut LabelsBuilder) {
         }
     }
     for (name, values) in &config.params {
-        if let Some(first) = values.first() {
-            labels.set(&format!("{PARAM_PREFIX}{name}"), first);
+        let name = format!("{PARAM_PREFIX}{name}");
+        if let (Some(first), None) = (values.first(), labels.get(&name)) {
+            labels.set(&name, first);
         }
     }
 }
@@ -172,9 +180,6 @@ fn timing(labels: &LabelsBuilder) -> Result<(Span, Span), String> {
 /// The URL: the job's parameters, the first value of each replaced by its `__param_` label.
 fn url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<String, String> {
     let scheme = labels.get(SCHEME).unwrap_or_default();
-    if !matches!(scheme, "http" | "https") {
-        return Err(format!("{} is neither http nor https", Quoted(scheme)));
-    }
     let mut params = config.params.clone();
     for (name, value) in labels {
         let Some(name) = name.strip_prefix(PARAM_PREFIX) else { continue };
@@ -275,6 +280,21 @@ relabel_configs:
     }
 
     #[test]
+    fn labels_of_parameters_replace_their_first_values() {
+        let labels = [("__address__", "a:80"), ("__param_a", "label"), ("__param_new", "x")];
+        assert_eq!(
+            active("params: {a: ['1', '2']}", &labels).url,
+            "http://a:80/metrics?a=label&a=2&new=x"
+        );
+    }
+
+    #[test]
+    fn intervals_are_shown_as_they_are_written() {
+        let set = "relabel_configs: [{target_label: __scrape_interval__, replacement: 60000ms}]";
+        assert_eq!(active(set, &A).shown_timing(), ("60000ms", "10s"));
+    }
+
+    #[test]
     fn dropped_targets_keep_their_discovered_labels() {
         let yaml = "relabel_configs: [{source_labels: [zone], regex: g, action: drop}]";
         let Built::Dropped(labels) = build(yaml, &A) else { panic!("it is dropped") };
@@ -300,6 +320,7 @@ relabel_configs:
             &A,
             "error parsing scrape timeout: not a valid duration string: \"x\"",
         );
-        invalid(&set("__scheme__", "ftp"), &A, "\"ftp\" is neither http nor https");
+        // What nobody can fetch is a target all the same, and down.
+        assert_eq!(active(&set("__scheme__", "ftp"), &A).url, "ftp://a:80/metrics");
     }
 }

@@ -8,8 +8,9 @@ use axum::response::Response;
 use super::super::Api;
 use super::{Text, page};
 
-const LINKS: [(&str, &str); 9] = [
+const LINKS: [(&str, &str); 10] = [
     ("/budget", "The series budget: what is sent, what is withheld, what would save slots"),
+    ("/labels", "Labels that every series must carry, and series that do not"),
     ("/api/v1/targets", "Targets"),
     ("/api/v1/status/budget", "The budget report as JSON"),
     ("/api/v1/status/config", "Configuration"),

@@ -44,6 +44,9 @@ pub(super) enum DecompressError {
     Damaged(Compression, std::io::Error),
 }
 
+/// The largest window of a zstd frame, as a power of two: what a frame may refer back to is held in
+/// memory beside what it becomes. No encoder uses more unless it is told to.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Output is gathered in pieces of this, each with room for it.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -62,8 +65,11 @@ pub(super) fn decompress<'b>(
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
         Compression::Deflate => Box::new(flate2::read::ZlibDecoder::new(body)),
         Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(body);
-            Box::new(decoder.map_err(|error| DecompressError::Damaged(compression, error))?)
+            held.grow(1 << ZSTD_WINDOW_LOG_MAX)?;
+            let damaged = |error| DecompressError::Damaged(compression, error);
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(damaged)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(damaged)?;
+            Box::new(decoder)
         }
     };
     read(source, bytes_max, held)
@@ -108,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_compression_comes_back_within_bounds() {
-        let room = InFlight::new(4 << 20, &Metrics::new());
+        let room = InFlight::new(12 << 20, &Metrics::new());
         let bytes = vec![7; 300_000];
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         zlib.write_all(&bytes).unwrap();
@@ -124,9 +130,19 @@ mod tests {
             assert_eq!(read(bytes.len()).unwrap(), bytes.len(), "{compression:?}");
             assert!(matches!(read(bytes.len() - 1), Err(DecompressError::TooLarge(_))));
         }
-        let bomb = gzip(&vec![0; 8 << 20]);
+        let bomb = gzip(&vec![0; 16 << 20]);
         let outcome = decompress(Compression::Gzip, &bomb, 32 << 20, &mut room.enter());
         assert!(matches!(outcome, Err(DecompressError::Full(_))), "bounded by the room there is");
+        let mut wide = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        wide.window_log(27).unwrap();
+        wide.write_all(&bytes).unwrap();
+        let wide = wide.finish().unwrap();
+        let outcome = decompress(Compression::Zstd, &wide, 32 << 20, &mut room.enter());
+        assert!(matches!(outcome, Err(DecompressError::Damaged(..))), "a window of 128 MiB");
+        let mut small = InFlight::new(4 << 20, &Metrics::new()).enter();
+        let body = zstd::encode_all(&*bytes, 1).unwrap();
+        let outcome = decompress(Compression::Zstd, &body, 32 << 20, &mut small);
+        assert!(matches!(outcome, Err(DecompressError::Full(_))), "the window counts");
         for compression in [Compression::Gzip, Compression::Deflate, Compression::Zstd] {
             let outcome = decompress(compression, b"no such thing", 1 << 20, &mut room.enter());
             assert!(matches!(outcome, Err(DecompressError::Damaged(..))), "{compression:?}");

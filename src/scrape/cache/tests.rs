@@ -9,7 +9,7 @@ fn scrape(cache: &mut Cache, format: Format, body: &[&str]) -> Vec<bool> {
     for raw in body {
         as_expected.push(cache.expected() == *raw);
         let scrape = cache.scrape();
-        if let Some(entry) = cache.find(raw, None) {
+        if let Some(entry) = cache.find(raw, None, false) {
             entry.seen = scrape;
         } else {
             cache.insert(raw, Handle::Pending(refs.len()), None, true);
@@ -51,7 +51,7 @@ fn a_scrape_that_was_not_stored_changes_no_expectation() {
     scrape(&mut cache, Format::PrometheusText, &["a", "b"]);
     cache.begin();
     cache.begin_body(Format::PrometheusText);
-    assert_eq!(cache.find("x", None).map(|entry| entry.handle), None);
+    assert_eq!(cache.find("x", None, false).map(|entry| entry.handle), None);
     cache.insert("x", Handle::Pending(0), None, true);
     cache.abandon();
     assert_eq!(scrape(&mut cache, Format::PrometheusText, &["a", "b"]), [true, true]);
@@ -67,4 +67,29 @@ fn slots_are_used_again() {
     }
     assert!(cache.slots.len() <= 5, "{}", cache.slots.len());
     assert_eq!(cache.index.len(), 3);
+}
+
+#[test]
+fn texts_lie_in_the_order_of_the_body_and_leave_no_rubbish() {
+    let mut cache = Cache::default();
+    let mut text = |body: &[&str]| {
+        scrape(&mut cache, Format::PrometheusText, body);
+        cache.texts.all.clone()
+    };
+    assert_eq!(text(&["a", "b", "c"]), "abc");
+    assert_eq!(text(&["c", "new", "a", "a"]), "cnewa");
+    for round in 0..100 {
+        let name = format!("name{round}");
+        assert_eq!(text(&[&name, "a"]), format!("{name}a"));
+    }
+    // Scrapes that fail show ever new series, too.
+    for round in 0..100 {
+        cache.begin();
+        cache.begin_body(Format::PrometheusText);
+        cache.insert(&format!("failed{round}"), Handle::Pending(0), None, true);
+        cache.finish(Ended::Failed, &[]);
+        assert!(cache.texts.all.len() < 40, "{}", cache.texts.all);
+    }
+    let known = cache.find("a", None, false).map(|entry| entry.handle);
+    assert_eq!(known, Some(Handle::Known(SeriesRef(97))));
 }

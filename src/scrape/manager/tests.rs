@@ -1,3 +1,4 @@
+use super::super::fetch::Clients;
 use super::super::testing::{Script, Store, TokioClock, always};
 use super::super::{FetchError, Health};
 use super::*;
@@ -33,6 +34,7 @@ fn house() -> House {
         discovery,
         make_fetcher: always(&script),
         server_name: "here".to_owned(),
+        spare_rows: Arc::default(),
     };
     House { store, script, manager: Manager::new(parts) }
 }
@@ -210,7 +212,7 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
     let script = Arc::clone(&house.script);
     let good = always(&script);
     let make: MakeFetcher = Box::new(move |job| match job.http.tls.ca {
-        Some(_) => Err(HttpFetcher::new(job).expect_err("the file does not exist")),
+        Some(_) => Err(Clients::default().get(&job.http).expect_err("the file does not exist")),
         None => good(job),
     });
     let (metrics, discovery) = metrics();
@@ -221,6 +223,7 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
         discovery,
         make_fetcher: make,
         server_name: String::new(),
+        spare_rows: Arc::default(),
     };
     house.manager = Manager::new(parts);
     house.apply(&jobs("'a:1'")).await;
@@ -242,6 +245,7 @@ async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
         metrics: ScrapeMetrics::new(&registry, &clock),
         discovery: hub(&registry, &clock),
         server_name: String::new(),
+        spare_rows: Arc::default(),
     };
     let house = House { store, script, manager: Manager::new(parts) };
     house.script.answer("http://a:1/metrics", "# TYPE x gauge\nx 1\n");

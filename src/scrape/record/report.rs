@@ -98,6 +98,12 @@ impl Report {
         }
     }
 
+    /// Those of `series` that are not known any more.
+    pub(super) fn without(&self, mut series: Vec<SeriesRef>) -> Vec<SeriesRef> {
+        series.retain(|series| !self.refs.contains(&Some(*series)));
+        series
+    }
+
     /// All handles; none are left.
     pub(super) fn take(&mut self) -> Vec<SeriesRef> {
         std::mem::take(&mut self.refs).into_iter().flatten().collect()

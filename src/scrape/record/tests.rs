@@ -1,10 +1,13 @@
 use super::super::target::Built;
 use super::super::testing::{Store, text};
+use super::read::SERIES_BYTES_MAX;
 use super::*;
 use crate::config::tests_support::job;
 use crate::discovery::{ADDRESS, TargetGroup};
-use stint_model::Labels;
 use stint_model::clock::SimClock;
+use stint_model::{Labels, MetricType, Value};
+
+mod native;
 
 struct Bench {
     store: Arc<Store>,
@@ -23,6 +26,15 @@ fn target(job: &ScrapeConfig) -> Arc<Target> {
     }
 }
 
+fn task(job: &Arc<ScrapeConfig>) -> Task {
+    Task {
+        job: Arc::clone(job),
+        target: target(job),
+        out_of_order_window: Span::ZERO,
+        failure_log: None,
+    }
+}
+
 fn bench(keys: &str) -> Bench {
     // The job's and the target's labels are kept out of the way where they do not matter.
     let job = Arc::new(job(keys));
@@ -31,12 +43,11 @@ fn bench(keys: &str) -> Bench {
     let clock = Arc::new(SimClock::at(Timestamp(0)));
     let appender = Arc::clone(&store) as Arc<dyn Appender>;
     let recorder = Recorder::new(
-        Arc::clone(&job),
-        target(&job),
+        task(&job),
         appender,
         Arc::clone(&clock) as Arc<dyn Clock>,
         ScrapeMetrics::new(&metrics, &(Arc::clone(&clock) as Arc<dyn Clock>)),
-        Span::ZERO,
+        Arc::default(),
     );
     Bench { store, clock, metrics, recorder, now: 0 }
 }
@@ -312,6 +323,20 @@ fn bounds_are_normalised_by_type() {
 }
 
 #[test]
+fn exemplars_without_a_time_have_that_of_their_sample() {
+    let time_of = |keys: &str| {
+        let mut bench = bench(keys);
+        let body = "# TYPE x counter\nx_total 1 0.25 # {t=\"a\"} 0.5\n# EOF\n";
+        let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
+        let fetched = Fetched { content_type, body: body.as_bytes().to_vec() };
+        assert_eq!(bench.outcome(Ok(fetched)), None);
+        bench.store.take_batches()[0].exemplars[0].exemplars[0].at
+    };
+    assert_eq!(time_of(""), Timestamp(250));
+    assert_eq!(time_of("honor_timestamps: false"), Timestamp(1000));
+}
+
+#[test]
 fn exemplars_go_with_their_row() {
     let mut bench = bench("");
     let long = "v".repeat(128);
@@ -335,12 +360,12 @@ fn a_new_configuration_ends_what_it_does_not_show_again() {
     bench.samples("x 1\ny 1\n");
     let rules = "metric_relabel_configs: [{source_labels: [__name__], regex: y, target_label: __name__, replacement: z}]";
     let new = Arc::new(job(rules));
-    bench.recorder.adopt(Arc::clone(&new), target(&new), Span::ZERO);
+    bench.recorder.adopt(task(&new));
     assert_eq!(bench.samples("x 2\ny 2\n"), [r#"{"x"} 2"#, r#"{"y"} stale"#, r#"{"z"} 2"#]);
     // A change that touches no label keeps all handles.
     let new = Arc::new(job(&format!("scrape_interval: 5s\n{rules}")));
     bench.store.take_batches();
-    bench.recorder.adopt(Arc::clone(&new), target(&new), Span::ZERO);
+    bench.recorder.adopt(task(&new));
     assert_eq!(bench.samples("x 3\ny 3\n").len(), 2);
     assert_eq!(bench.store.take_batches().len(), 1);
 }
