@@ -100,6 +100,16 @@ impl Clients {
     }
 }
 
+/// The longest body that is read where the configuration sets no limit: a few kilobytes can be
+/// uncompressed to any length.
+const BODY_BYTES_MAX: usize = 512 << 20;
+
+/// The length at which a body is too long, under a configured limit; 0 sets none.
+fn body_bytes_max(limit: u64) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit == 0 { BODY_BYTES_MAX } else { limit.min(BODY_BYTES_MAX) }
+}
+
 /// Fetches over HTTP as a job says.
 #[derive(Debug)]
 pub struct HttpFetcher {
@@ -128,7 +138,7 @@ impl HttpFetcher {
             accept: accept(&plain),
             accept_native: accept(&native),
             compress: config.enable_compression,
-            body_size_limit: usize::try_from(config.limits.body_size).unwrap_or(usize::MAX),
+            body_size_limit: body_bytes_max(config.limits.body_size),
         }
     }
 
@@ -158,7 +168,7 @@ impl HttpFetcher {
             response.chunk().await.map_err(|error| failed(&error.without_url()))?
         {
             body.extend_from_slice(&chunk);
-            if self.body_size_limit > 0 && body.len() >= self.body_size_limit {
+            if body.len() >= self.body_size_limit {
                 return Err(FetchError::BodyTooLarge);
             }
         }
@@ -193,6 +203,14 @@ mod tests {
         let third = clients.get(&other).unwrap();
         assert!(third.is_shared());
         assert_eq!(clients.0.lock().keys().collect::<Vec<_>>(), [&other]);
+    }
+
+    #[test]
+    fn no_body_is_endless() {
+        assert_eq!(body_bytes_max(100), 100);
+        for unlimited in [0, u64::MAX] {
+            assert_eq!(body_bytes_max(unlimited), BODY_BYTES_MAX);
+        }
     }
 
     #[test]
