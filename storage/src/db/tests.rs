@@ -11,6 +11,7 @@ mod stop;
 
 use std::sync::Arc;
 
+use proptest::prelude::{prop, prop_assert_eq, proptest};
 use stint_model::*;
 
 use super::*;
@@ -275,4 +276,37 @@ fn a_series_of_more_labels_than_a_block_takes_is_refused() {
     assert_eq!(appended.rejected, [Rejected { row: 1, reason: RejectReason::LabelLimit }]);
     assert!(appended.refs[0].is_some() && appended.refs[1].is_none());
     db.close().unwrap();
+}
+
+proptest! {
+    #[test]
+    fn a_batch_is_judged_like_its_rows_one_by_one(
+        rows in prop::collection::vec((0..4_usize, 0..20_i64, 0..3_u8), 1..40),
+        handles: bool,
+        late: bool,
+    ) {
+        let window = Span(if late { 1 << 30 } else { 0 });
+        let mut outcomes = Vec::new();
+        for at_once in [rows.len(), 1] {
+            let (db, _) = open(&SimDisk::new());
+            let known = db.append(&batch(-1, 0..4)).unwrap().refs;
+            let mut rejected = Vec::new();
+            for (number, part) in rows.chunks(at_once).enumerate() {
+                let mut batch = Batch { out_of_order_window: window, ..Batch::default() };
+                for (n, at, value) in part {
+                    let sample = Sample::float(Timestamp(*at), f64::from(*value));
+                    match known[*n].filter(|_| handles) {
+                        Some(known) => batch.push_known(known, sample),
+                        // Some are born in the batch.
+                        None => batch.push(labels("m", n * 2), sample),
+                    }
+                }
+                let appended = db.append(&batch).unwrap();
+                let reasons = appended.rejected.into_iter();
+                rejected.extend(reasons.map(|row| (number * at_once + row.row, row.reason)));
+            }
+            outcomes.push((rejected, dump(&db)));
+        }
+        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+    }
 }

@@ -21,6 +21,9 @@ use crate::index::LABELS_MAX;
 use crate::wal::WalPosition;
 use crate::wal::record::Encoder;
 
+/// Rows whose series are fetched from memory at once.
+const ROWS_AHEAD: usize = 32;
+
 /// Whose sample a planned row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Target {
@@ -46,8 +49,11 @@ pub(crate) struct Plan {
     replaced: Vec<(usize, Sample)>,
     born: Vec<(u64, Labels, u64)>,
     born_by_labels: HashMap<Labels, u32>,
-    /// Newest in-order sample that this batch brings to a series, by row.
+    /// Newest in-order sample that this batch brings to a series, by row, for the first
+    /// `newest_of` of `rows`: filled where a series may be there twice.
     newest: HashMap<Target, usize>,
+    newest_of: usize,
+    seen: Seen,
     /// What this batch brings at which time, by row, for the first `indexed` of `rows`: filled where
     /// a late sample asks.
     by_time: HashMap<(Target, Timestamp), usize>,
@@ -60,7 +66,56 @@ pub(crate) struct Plan {
     pub(crate) late_rows: usize,
 }
 
+/// Which series a batch brought samples to. It may take one for another that was seen, never the
+/// other way round: mostly no series is there twice, and nothing has to be looked up.
+#[derive(Debug, Default)]
+struct Seen(Vec<u64>);
+
+impl Seen {
+    const BITS: usize = 1 << 16;
+
+    fn place(target: Target) -> (usize, u64) {
+        let number = match target {
+            Target::Known(slot) => slot,
+            Target::New(number) => !number,
+        } as usize
+            % Self::BITS;
+        (number / 64, 1 << (number % 64))
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+        self.0.resize(Self::BITS / 64, 0);
+    }
+
+    fn add(&mut self, target: Target) {
+        let (word, bit) = Self::place(target);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    fn has(&self, target: Target) -> bool {
+        let (word, bit) = Self::place(target);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+}
+
 impl Plan {
+    /// The row with the newest in-order sample that was planned for a series.
+    fn newest_of(&mut self, target: Target) -> Option<usize> {
+        if !self.seen.has(target) {
+            return None;
+        }
+        for planned in self.rows.get(self.newest_of..).unwrap_or_default() {
+            if !planned.late {
+                self.newest.insert(planned.target, planned.row);
+            }
+        }
+        self.newest_of = self.rows.len();
+        self.newest.get(&target).copied()
+    }
+
     /// The row that was planned first for a series and a time.
     fn row_at(&mut self, batch: &Batch, target: Target, at: Timestamp) -> Option<usize> {
         for planned in self.rows.get(self.indexed..).unwrap_or_default() {
@@ -86,6 +141,8 @@ impl Plan {
         self.born.clear();
         self.born_by_labels.clear();
         self.newest.clear();
+        self.newest_of = 0;
+        self.seen.clear();
         self.by_time.clear();
         self.indexed = 0;
         self.exemplars.clear();
@@ -136,6 +193,10 @@ impl Head {
         let mut next_id = store.next_id;
         plan.appended.refs.reserve(batch.rows.len());
         for (number, row) in batch.rows.iter().enumerate() {
+            if number % ROWS_AHEAD == 0 {
+                let rows = batch.rows.get(number..).unwrap_or_default();
+                touch(&store, rows.get(..ROWS_AHEAD).unwrap_or(rows));
+            }
             let outcome = self.plan_row(&store, batch, number, row, &limits, plan, &mut next_id);
             let id = match outcome {
                 Ok(id) => id,
@@ -242,7 +303,7 @@ impl Head {
         if late {
             plan.late_rows += 1;
         } else {
-            plan.newest.insert(target, number);
+            plan.seen.add(target);
         }
         Ok(Some(id))
     }
@@ -338,6 +399,20 @@ impl Head {
     }
 }
 
+/// Reads something of each series, so that the processor waits for all of them at once rather than
+/// for each in turn: they are seldom in its caches.
+fn touch(store: &Store, rows: &[Row]) {
+    let mut sum = 0;
+    for row in rows {
+        if let SeriesKey::Known(id) = &row.series
+            && let Some(series) = store.slot_of(*id).and_then(|slot| store.get(slot))
+        {
+            sum ^= series.touch();
+        }
+    }
+    std::hint::black_box(sum);
+}
+
 fn judge(
     store: &Store,
     batch: &Batch,
@@ -353,8 +428,8 @@ fn judge(
         Some(Target::Known(slot)) => store.get(slot),
         _ => None,
     };
-    let pending = target.and_then(|target| plan.newest.get(&target));
-    let pending = pending.and_then(|row| plan.sample(batch, *row));
+    let pending = target.and_then(|target| plan.newest_of(target));
+    let pending = pending.and_then(|row| plan.sample(batch, row));
     let last_time = pending.map(|s| s.at).or_else(|| series.and_then(MemSeries::last_time));
     if sample.at >= limits.in_order_from {
         match last_time {

@@ -113,6 +113,11 @@ impl OpenChunk {
         Some(Value::from_wire(f64::from_bits(self.bits)))
     }
 
+    /// Something of what the next sample changes, from each place in memory.
+    pub(crate) fn touch(&self) -> u64 {
+        self.bits ^ self.room.get(self.used as usize).map_or(0, |byte| u64::from(*byte))
+    }
+
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.room.len() + self.extras.as_ref().map_or(0, |_| size_of::<Extras>())

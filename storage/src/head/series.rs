@@ -80,6 +80,11 @@ impl MemSeries {
         Self { id, ..Self::default() }
     }
 
+    /// Something of what the next sample changes, from each place in memory.
+    pub(crate) fn touch(&self) -> u64 {
+        self.id ^ self.open.touch()
+    }
+
     pub(super) fn late(&self) -> Option<&LateSamples> {
         self.rare.as_ref().map(|rare| &rare.late)
     }
