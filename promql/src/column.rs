@@ -133,7 +133,7 @@ impl Column {
 
     /// Empties the column, keeping its memory.
     pub(crate) fn reset(&mut self, count: usize) {
-        self.values.clear();
+        // What stands at absent steps is never seen, so it need not be wiped out.
         self.values.resize(count, 0.0);
         self.present.clear();
         self.present.resize(count.div_ceil(64), 0);

@@ -72,3 +72,13 @@ fn a_remark_at_each_step_is_kept_for_so_many_steps() {
     let answer = instant(&store, 50_000_000, "max_over_time(quantile(time(), m)[1h:1s])").unwrap();
     assert_eq!(answer.annotations.warnings.len(), 1000);
 }
+
+#[test]
+fn a_sum_over_many_series_holds_no_more_than_over_few() {
+    let peak = |series: usize| {
+        let store = store(series, 100);
+        let answer = range(&store, 50_000_000, "sum(rate(m[5m]))").unwrap();
+        answer.stats.samples_peak
+    };
+    assert_eq!(peak(2), peak(200));
+}

@@ -23,10 +23,18 @@ const BLOCK_SERIES: usize = 32;
 const BLOCK_STEPS: usize = 8192;
 /// How many blocks may be made before the first of them is taken.
 const AHEAD: usize = 16;
+/// No block is made ahead while those that wait to be taken hold more than so many points.
+const POINTS_AHEAD: usize = 1 << 20;
 /// There are at least so many blocks, where there are as many series.
 const BLOCKS: usize = 8;
 /// A step costs at least as much as this many, for what is read.
 const STEPS_OF_SERIES: usize = 64;
+
+/// What is made of a series and may wait to be taken.
+pub(crate) trait Waiting: Send {
+    /// The points that it holds, but for a column of the query's steps.
+    fn points(&self) -> usize;
+}
 
 /// Memory that is used again for one series after the other.
 pub(crate) struct Scratch {
@@ -78,7 +86,7 @@ pub(crate) type TakeMade<'t, M> = dyn FnMut(usize, M) -> Result<(), QueryError> 
 
 impl Evaluator<'_> {
     /// Makes something of each of `count` series and takes it, in order.
-    pub(crate) fn produce<M: Send>(
+    pub(crate) fn produce<M: Waiting>(
         &self,
         count: usize,
         make: &Make<'_, M>,
@@ -120,23 +128,45 @@ struct State<M> {
     next: usize,
     /// The next block to be taken.
     taken: usize,
-    made: BTreeMap<usize, Result<Vec<M>, QueryError>>,
+    made: BTreeMap<usize, Made<M>>,
+    /// Points of what was made and not taken.
+    points: usize,
     spare: Vec<Column>,
     /// Nothing more is wanted.
     stopped: bool,
 }
 
+impl<M> State<M> {
+    /// Whether another block may be made before the first of them is taken.
+    fn has_room(&self) -> bool {
+        self.next < self.taken + AHEAD && self.points < POINTS_AHEAD
+    }
+}
+
+/// A block, or why there is none.
+type Made<M> = Result<Vec<M>, QueryError>;
+
+fn points<M: Waiting>(made: &Made<M>) -> usize {
+    made.iter().flatten().map(Waiting::points).sum()
+}
+
 /// What the query's own thread does next.
 enum Turn<M> {
-    Take(Result<Vec<M>, QueryError>),
+    Take(Made<M>),
     Make(usize),
     Done,
 }
 
-impl<M: Send> Line<M> {
+impl<M: Waiting> Line<M> {
     fn new(count: usize, steps: usize, cancel: &Cancel) -> Self {
-        let state =
-            State { next: 0, taken: 0, made: BTreeMap::new(), spare: Vec::new(), stopped: false };
+        let state = State {
+            next: 0,
+            taken: 0,
+            made: BTreeMap::new(),
+            points: 0,
+            spare: Vec::new(),
+            stopped: false,
+        };
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -169,8 +199,7 @@ impl<M: Send> Line<M> {
         let mut scratch = Scratch::new(self.cancel.clone());
         loop {
             let mut state = self.lock();
-            while !state.stopped && state.next < self.blocks() && state.next >= state.taken + AHEAD
-            {
+            while !state.stopped && state.next < self.blocks() && !state.has_room() {
                 state = self.wait(state);
             }
             if state.stopped || state.next >= self.blocks() {
@@ -195,7 +224,10 @@ impl<M: Send> Line<M> {
         let given_up = GivenUp(self);
         let made = self.series(block).map(|index| make(index, scratch)).collect();
         std::mem::forget(given_up);
-        self.lock().made.insert(block, made);
+        let mut state = self.lock();
+        state.points += points(&made);
+        state.made.insert(block, made);
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -238,13 +270,15 @@ impl<M: Send> Line<M> {
             }
             if let Some(block) = state.made.remove(&next) {
                 state.taken += 1;
+                state.points -= points(&block);
                 self.changed.notify_all();
                 return Ok(Turn::Take(block));
             }
             if state.stopped {
                 return Err(QueryError::execution("a thread that helped ended unexpectedly"));
             }
-            if state.next < self.blocks() && state.next < next + AHEAD {
+            // The next one to be taken is made whether there is room or not: else all would wait.
+            if state.next < self.blocks() && (state.next == next || state.has_room()) {
                 return Ok(Turn::Make(self.claim(&mut state, scratch)));
             }
             state = self.wait(state);
@@ -253,11 +287,14 @@ impl<M: Send> Line<M> {
 }
 
 /// Tells everybody to stop when it is dropped, by a panic too.
-struct GivenUp<'l, M: Send>(&'l Line<M>);
+struct GivenUp<'l, M: Waiting>(&'l Line<M>);
 
-impl<M: Send> Drop for GivenUp<'_, M> {
+impl<M: Waiting> Drop for GivenUp<'_, M> {
     fn drop(&mut self) {
         self.0.lock().stopped = true;
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

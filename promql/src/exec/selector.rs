@@ -12,10 +12,13 @@ use crate::column::{Column, Samples, Series, Steps};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
 use crate::exec::groups::SeenLabels;
-use crate::exec::produce::Scratch;
+use crate::exec::produce::{Scratch, Waiting};
 use crate::exec::{Evaluator, Sink};
 use crate::functions::rate::{Clash, interpolate};
 use crate::parse::ast::{PosRange, VectorSelector};
+
+/// What a histogram weighs as long as it is not looked at, in floats with their times.
+const HISTOGRAM_POINTS: usize = 16;
 
 /// What is taken from the sample that a selector finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +225,15 @@ enum Made {
     /// Also how many samples it was filled with.
     Column(Column, usize),
     Samples(Columns),
+}
+
+impl Waiting for Made {
+    fn points(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Column(..) => 0,
+            Self::Samples(columns) => columns.len() + columns.histograms.len() * HISTOGRAM_POINTS,
+        }
+    }
 }
 
 /// As [`Evaluator::fill`], of columns without histograms.

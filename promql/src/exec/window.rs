@@ -11,7 +11,7 @@ use crate::column::{Column, Samples};
 use crate::error::QueryError;
 use crate::exec::duration::Reference;
 use crate::exec::groups::SeenLabels;
-use crate::exec::produce::Scratch;
+use crate::exec::produce::{Scratch, Waiting};
 use crate::exec::selector::load;
 use crate::exec::timeline::{Timeline, Timelines};
 use crate::exec::{Evaluator, Shared};
@@ -140,6 +140,15 @@ enum Made {
     Samples(Samples),
     /// Also how many samples it was made of.
     Column(Column, Arc<Timeline>, usize),
+}
+
+impl Waiting for Made {
+    fn points(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Column(..) => 0,
+            Self::Samples(samples) => samples.weight(),
+        }
+    }
 }
 
 impl Evaluator<'_> {
