@@ -218,6 +218,32 @@ impl From<QueryError> for ApiError {
             QueryError::Canceled(_) => ErrorKind::Canceled,
             QueryError::Storage(_) => ErrorKind::Internal,
         };
-        Self::new(kind, error.to_string())
+        // Prometheus' words, and what to do.
+        let hint = match &error {
+            QueryError::TooManySamples(_) => {
+                "; ask for fewer series or a shorter time, or raise --query.max-samples"
+            }
+            QueryError::Timeout(_) => {
+                "; ask for less, or raise the parameter \"timeout\" and --query.timeout"
+            }
+            _ => "",
+        };
+        Self::new(kind, format!("{error}{hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_limits_name_the_flag_that_raises_them() {
+        let check = |error: QueryError, flag: &str| {
+            let words = error.to_string();
+            let message = ApiError::from(error).message;
+            assert!(message.starts_with(&words) && message.contains(flag), "{message}");
+        };
+        check(QueryError::TooManySamples("query execution"), "--query.max-samples");
+        check(QueryError::Timeout("expression evaluation"), "--query.timeout");
     }
 }

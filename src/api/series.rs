@@ -113,11 +113,11 @@ fn find_series(
     store: &dyn Queryable,
     question: &Question,
     cancel: &Cancel,
-) -> Result<BTreeSet<Labels>, ApiError> {
+) -> Result<Vec<Labels>, ApiError> {
     let querier = store.querier(question.range)?;
     let hints =
         Hints { func: "series".into(), limit: question.limit_and_one(), ..Hints::default() };
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     for selector in &question.selectors {
         cancel.check(PHASE)?;
         let set = querier.select(selector, &hints)?;
@@ -126,8 +126,13 @@ fn find_series(
             if index % SERIES_BETWEEN_CHECKS == 0 {
                 cancel.check(PHASE)?;
             }
-            found.insert(set.labels(index));
+            found.push(set.labels(index));
         }
+    }
+    // What one selector finds is in order already.
+    if question.selectors.len() > 1 {
+        found.sort_unstable();
+        found.dedup();
     }
     Ok(found)
 }

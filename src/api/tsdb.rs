@@ -83,7 +83,7 @@ impl Census {
         let querier = store.querier(TimeRange::closed(first, last))?;
         let named = Matcher::new(MatchOp::NotEqual, "__name__", "")
             .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
-        let hints = Hints { func: "series".into(), ..Hints::default() };
+        let hints = Hints { func: "series".into(), unordered: true, ..Hints::default() };
         let set = querier.select(&Selector::new(vec![named]), &hints)?;
         for index in 0..set.len() {
             if index % SERIES_BETWEEN_CHECKS == 0 {

@@ -16,6 +16,10 @@ use crate::metrics::{Metrics, histogram_vec, int_gauge};
 /// Bounds of query durations, in seconds.
 const DURATION_BOUNDS: [f64; 9] = [0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0];
 
+/// Prometheus' words, and what to do.
+const QUEUE_TIMEOUT: &str = "query timed out in query queue; ask for less at once, or raise \
+                             --query.max-concurrency or --query.timeout";
+
 /// Where queries run.
 pub struct Workers {
     clock: Arc<dyn Clock>,
@@ -112,8 +116,7 @@ impl Workers {
         let queued_at = self.clock.monotonic();
         let slot = tokio::time::timeout(limit, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
-            let message = "query timed out in query queue";
-            return Err(ApiError::new(ErrorKind::Timeout, message));
+            return Err(ApiError::new(ErrorKind::Timeout, QUEUE_TIMEOUT));
         };
         let started_at = self.clock.monotonic();
         let helpers = Arc::clone(&self.helpers);
@@ -176,7 +179,7 @@ mod tests {
         let _slot = Arc::clone(&workers.slots).acquire_owned().await.unwrap();
         let error = workers.run(None, |_| Ok(())).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Timeout);
-        assert_eq!(error.message, "query timed out in query queue");
+        assert_eq!(error.message, QUEUE_TIMEOUT);
     }
 
     #[tokio::test]
