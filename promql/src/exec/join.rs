@@ -221,14 +221,13 @@ impl Join<'_, '_> {
             if !self.many_any.get(at).copied().unwrap_or(false) {
                 continue;
             }
-            let mut present =
-                group.one.iter().filter_map(|i| one.get(*i)).filter(|s| s.column.has(at));
-            if let (Some(first), Some(second)) = (present.next(), present.next()) {
+            let present = group.one.iter().filter_map(|i| one.get(*i));
+            let present = present.filter(|series| series.column.has(at));
+            let mut labels: Vec<&Labels> = present.map(|series| &series.labels).collect();
+            // The first two, in whatever order they were made.
+            labels.sort_unstable();
+            if let [a, b, ..] = labels.as_slice() {
                 let side = if self.swapped { "left" } else { "right" };
-                let (mut a, mut b) = (&first.labels, &second.labels);
-                if a > b {
-                    std::mem::swap(&mut a, &mut b);
-                }
                 return Err(QueryError::Execution(format!(
                     "found duplicate series for the match group {} on the {side} hand-side of the \
                      operation: [{a}, {b}];many-to-many matching not allowed: matching labels \
