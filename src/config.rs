@@ -37,9 +37,9 @@ mod usage;
 
 pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{
-    DnsDiscovery, DockerDaemon, DockerDiscovery, DockerHost, FileDiscovery, Filter, HttpDiscovery,
-    RecordKind, SdConfig, StaticGroup, SwarmDiscovery, SwarmRole, read_target_answer,
-    read_target_file,
+    Aws, AwsKeys, ConsulDiscovery, DnsDiscovery, DockerDaemon, DockerDiscovery, DockerHost,
+    Ec2Discovery, EcsDiscovery, FileDiscovery, Filter, HttpDiscovery, RecordKind, SdConfig,
+    StaticGroup, SwarmDiscovery, SwarmRole, read_target_answer, read_target_file,
 };
 pub use error::{ConfigError, ConfigErrors};
 pub use expressions::{RuleExpression, rule_expressions};

@@ -7,6 +7,8 @@
 //! old ones, an entry that stays the same goes on undisturbed.
 
 mod answer;
+mod aws;
+mod consul;
 mod dns;
 mod docker;
 pub mod file;
@@ -16,7 +18,7 @@ mod metrics;
 mod refresh;
 mod sources;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::net::IpAddr;
 

@@ -11,10 +11,14 @@ use super::files::is_pattern;
 use super::http::HttpConfig;
 use super::node::{self, Kind, Node, SyntaxError};
 
+mod aws;
+mod consul;
 mod dns;
 mod docker;
 mod http;
 
+pub use aws::{Aws, AwsKeys, Ec2Discovery, EcsDiscovery};
+pub use consul::ConsulDiscovery;
 pub use dns::{DnsDiscovery, RecordKind};
 pub use docker::{DockerDaemon, DockerDiscovery, DockerHost, SwarmDiscovery, SwarmRole};
 pub use http::HttpDiscovery;
@@ -50,11 +54,18 @@ pub enum SdConfig {
     Docker(DockerDiscovery),
     /// `dockerswarm_sd_configs`
     Swarm(SwarmDiscovery),
+    /// `consul_sd_configs`
+    Consul(ConsulDiscovery),
+    /// `ec2_sd_configs`, and `aws_sd_configs` with the role `ec2`
+    Ec2(Ec2Discovery),
+    /// `aws_sd_configs` with the role `ecs`
+    Ecs(EcsDiscovery),
 }
 
 impl SdConfig {
     /// The names of all mechanisms.
-    pub const MECHANISMS: &[&str] = &["file", "http", "dns", "docker", "dockerswarm"];
+    pub const MECHANISMS: &[&str] =
+        &["file", "http", "dns", "docker", "dockerswarm", "consul", "ec2", "ecs"];
 
     /// The mechanism's name, as it stands in metrics.
     pub const fn mechanism(&self) -> &'static str {
@@ -64,6 +75,9 @@ impl SdConfig {
             Self::Dns(_) => "dns",
             Self::Docker(_) => "docker",
             Self::Swarm(_) => "dockerswarm",
+            Self::Consul(_) => "consul",
+            Self::Ec2(_) => "ec2",
+            Self::Ecs(_) => "ecs",
         }
     }
 
@@ -74,15 +88,15 @@ impl SdConfig {
             Self::Http(config) => Some(&config.http),
             Self::Docker(config) => Some(&config.daemon.http),
             Self::Swarm(config) => Some(&config.daemon.http),
+            Self::Consul(config) => Some(&config.http),
+            Self::Ec2(config) => Some(&config.aws.http),
+            Self::Ecs(config) => Some(&config.aws.http),
         }
     }
 }
 
 /// Mechanisms of Prometheus that are not here, and what they look for.
 const OTHERS: &[(&str, &str)] = &[
-    ("aws_sd_configs", "AWS"),
-    ("consul_sd_configs", "Consul"),
-    ("ec2_sd_configs", "EC2"),
     ("kubernetes_sd_configs", "Kubernetes"),
     ("azure_sd_configs", "Azure"),
     ("digitalocean_sd_configs", "DigitalOcean"),
@@ -120,6 +134,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<SdConfig> {
     found.extend(dns::read(section).into_iter().map(SdConfig::Dns));
     found.extend(docker::read(section).into_iter().map(SdConfig::Docker));
     found.extend(docker::read_swarm(section).into_iter().map(SdConfig::Swarm));
+    found.extend(consul::read(section).into_iter().map(SdConfig::Consul));
+    found.extend(aws::read_ec2(section).into_iter().map(SdConfig::Ec2));
+    found.extend(aws::read_aws(section).into_iter().map(|config| match config {
+        aws::AwsRole::Ec2(config) => SdConfig::Ec2(config),
+        aws::AwsRole::Ecs(config) => SdConfig::Ecs(config),
+    }));
     refuse_others(section);
     found
 }
@@ -274,3 +294,6 @@ fn read_groups(cx: &Context, root: &Node, groups: &mut Vec<StaticGroup>) {
         group.finish();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,6 +185,7 @@ mod tests {
             "  http_headers: {X: {secrets: [a, b], values: [c]}}\n",
             "scrape_configs:\n",
             "- {job_name: x, authorization: {credentials: \"to\\u006ben\"}}\n",
+            "- {job_name: y, consul_sd_configs: [{token: t}], ec2_sd_configs: [{secret_key: s}]}\n",
         );
         let expected = concat!(
             "remote_write:\n",
@@ -203,6 +204,11 @@ mod tests {
             "- job_name: x\n",
             "  authorization:\n",
             "    credentials: <secret>\n",
+            "- job_name: y\n",
+            "  consul_sd_configs:\n",
+            "  - token: <secret>\n",
+            "  ec2_sd_configs:\n",
+            "  - secret_key: <secret>\n",
         );
         assert_eq!(
             shown(text)

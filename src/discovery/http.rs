@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use reqwest::Method;
 use reqwest::header::ACCEPT;
+use reqwest::{Method, Url};
 
 use super::metrics::DiscoveryMetrics;
 use super::refresh::{Discoverer, Found};
@@ -20,6 +20,8 @@ const URL: &str = "__meta_url";
 pub(super) struct HttpList {
     client: Client,
     url: String,
+    /// The URL without its password, for messages.
+    place: String,
     interval: Duration,
     failures: IntCounter,
 }
@@ -32,6 +34,7 @@ impl HttpList {
         Ok(Self {
             client: Client::new(&config.http, &format!("Prometheus/{PROMETHEUS_VERSION}"))?,
             url: config.url.clone(),
+            place: without_password(&config.url),
             interval: config.refresh_interval.to_std(),
             failures: metrics.http_failures.clone(),
         })
@@ -46,7 +49,7 @@ impl HttpList {
                 "X-Prometheus-Refresh-Interval-Seconds",
                 self.interval.as_secs_f64().to_string(),
             );
-        let answer = answer::get(request, &self.url, self.interval).await?;
+        let answer = answer::get(request, &self.place, self.interval).await?;
         if answer.status != reqwest::StatusCode::OK {
             return Err(DiscoveryError(format!("server returned HTTP status {}", answer.status)));
         }
@@ -54,7 +57,7 @@ impl HttpList {
         if !is_json(content_type) {
             return Err(DiscoveryError(format!("unsupported content type {content_type:?}")));
         }
-        let groups = read_target_answer(&self.url, answer.text()?)
+        let groups = read_target_answer(&self.place, answer.text()?)
             .map_err(|error| DiscoveryError(error.to_string()))?;
         let groups = groups.iter().enumerate().map(|(at, group)| {
             TargetGroup::fixed(format!("{}:{at}", self.url), group).with_label(URL, &self.url)
@@ -67,6 +70,13 @@ impl Discoverer for HttpList {
     async fn refresh(&mut self) -> Result<Found, DiscoveryError> {
         self.ask().await.inspect_err(|_| self.failures.inc())
     }
+}
+
+fn without_password(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return String::new() };
+    // A URL that cannot have a password has none.
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// Whether it is JSON in UTF-8; no other parameter is allowed.
@@ -142,8 +152,9 @@ mod tests {
             assert!(error.contains(text), "{text} in {error}");
         }
         assert_eq!(answered(Reply::json("[]")).await, Ok(Found::default()));
-        let (mut list, registry) = list("http://127.0.0.1:1/", "");
-        list.refresh().await.unwrap_err();
+        let (mut list, registry) = list("http://me:hunter2@127.0.0.1:1/", "");
+        let error = list.refresh().await.unwrap_err().to_string();
+        assert!(error.contains("http://me@127.0.0.1:1/") && !error.contains("hunter2"), "{error}");
         assert!(registry.render().contains("prometheus_sd_http_failures_total 1\n"));
     }
 

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::TargetGroup;
+use super::aws::{Ec2, Ecs, Environment};
+use super::consul::Consul;
 use super::dns::DnsNames;
 use super::docker::{Docker, Swarm};
 use super::http::HttpList;
@@ -108,9 +110,23 @@ impl Hub {
             SdConfig::Swarm(config) => {
                 refresh::spawn(Swarm::new(config)?, config.daemon.refresh_interval, task)
             }
+            SdConfig::Consul(config) => tokio::spawn(Consul::new(config, &self.metrics)?.run(task)),
+            SdConfig::Ec2(config) => {
+                let ec2 = Ec2::new(config, Arc::clone(&self.clock), process_environment())?;
+                refresh::spawn(ec2, config.aws.refresh_interval, task)
+            }
+            SdConfig::Ecs(config) => {
+                let ecs = Ecs::new(config, Arc::clone(&self.clock), process_environment())?;
+                refresh::spawn(ecs, config.aws.refresh_interval, task)
+            }
         };
         let provider = Arc::new(Provider { config: config.clone(), known, task });
         running.push(Arc::downgrade(&provider));
         Ok(provider)
     }
+}
+
+/// The variables that AWS' tools read, too.
+fn process_environment() -> Environment {
+    Arc::new(|name| std::env::var(name).ok())
 }

@@ -28,6 +28,7 @@ pub struct DiscoveryMetrics {
     pub(super) http_failures: IntCounter,
     pub(super) dns_lookups: IntCounter,
     pub(super) dns_failures: IntCounter,
+    pub(super) consul_failures: IntCounter,
 }
 
 impl DiscoveryMetrics {
@@ -87,6 +88,11 @@ impl DiscoveryMetrics {
                 registry,
                 "prometheus_sd_dns_lookup_failures_total",
                 "Names that could not be looked up.",
+            ),
+            consul_failures: counter(
+                registry,
+                "prometheus_sd_consul_rpc_failures_total",
+                "Questions that Consul did not answer well.",
             ),
         }
     }

@@ -56,7 +56,7 @@ pub(super) fn task(metrics: &DiscoveryMetrics) -> (Task, watch::Receiver<Known>)
 
 /// A request as a server saw it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Request {
+pub(crate) struct Request {
     pub(super) method: String,
     /// Path and query.
     pub(super) target: String,
@@ -67,7 +67,7 @@ pub(super) struct Request {
 
 /// What a server says.
 #[derive(Clone, Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Status, headers and body.
     Whole(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// The beginning of a longer body, and then the end of the connection.
@@ -77,7 +77,7 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    pub(super) fn json(body: impl Into<String>) -> Self {
+    pub(crate) fn json(body: impl Into<String>) -> Self {
         Self::typed("application/json", body)
     }
 
@@ -94,7 +94,7 @@ type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
 /// A server on the loopback that notes what it was asked.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) address: SocketAddr,
     pub(super) requests: Arc<Mutex<Vec<Request>>>,
 }
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// One that answers by path and query; what is not listed is not found.
-    pub(super) async fn of(answers: &[(&str, Reply)]) -> Self {
+    pub(crate) async fn of(answers: &[(&str, Reply)]) -> Self {
         let answers: HashMap<String, Reply> =
             answers.iter().map(|(path, reply)| ((*path).to_owned(), reply.clone())).collect();
         Self::start(move |request| {
@@ -123,7 +123,7 @@ impl Server {
         .await
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 

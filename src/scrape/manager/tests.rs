@@ -293,3 +293,30 @@ async fn a_bug_in_one_scrape_is_shown_and_the_next_scrape_is_tried() {
     assert!(rows.iter().any(|row| row.contains("\"y\"")), "{rows:?}");
     assert!(rows.iter().any(|row| row.contains("\"x\"") && row.contains(" stale ")), "{rows:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_leaves_no_gap_in_what_was_discovered() {
+    use crate::discovery::testing::{Reply, Server};
+    let server = Server::of(&[("/", Reply::json(r#"[{"targets": ["a:1"]}]"#))]).await;
+    let house = house();
+    house.script.answer("http://a:1/metrics", "x 1\n");
+    let url = server.url();
+    let job = |interval: &str| {
+        format!(
+            "scrape_configs: [{{job_name: j, scrape_interval: {interval}, \
+             http_sd_configs: [{{url: '{url}/', refresh_interval: 1d}}]}}]"
+        )
+    };
+    house.apply(&job("10s")).await;
+    while house.manager.status().active.is_empty() {
+        house.pass(1).await;
+    }
+    house.pass(20).await;
+    house.store.take();
+    house.apply(&job("5s")).await;
+    let status = house.manager.status();
+    assert_eq!((status.active.len(), status.active[0].health), (1, Health::Up));
+    house.pass(40).await;
+    let rows = house.store.take();
+    assert!(times(&rows, "x").len() >= 7 && !rows.iter().any(|row| row.contains(" stale ")));
+}

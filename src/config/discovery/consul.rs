@@ -1,0 +1,105 @@
+//! `consul_sd_configs`.
+
+use reqwest::Url;
+use stint_model::Span;
+
+use super::refresh_interval;
+use crate::config::decode::{Section, is_off};
+use crate::config::http::{Auth, Credential, HttpConfig, HttpHeader};
+use crate::config::secret::Secret;
+
+/// Services that Consul knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsulDiscovery {
+    /// Scheme, host and port, and below it the prefix of paths; no final slash.
+    pub url: String,
+    /// The datacenter asked about; empty = the agent's own.
+    pub datacenter: String,
+    /// Enterprise namespace; may be empty.
+    pub namespace: String,
+    /// Enterprise partition; may be empty.
+    pub partition: String,
+    /// What stands between and around tags in the label of tags.
+    pub tag_separator: String,
+    /// Whether answers may be old.
+    pub allow_stale: bool,
+    /// Services to follow; all when empty.
+    pub services: Vec<String>,
+    /// Tags that a service must have, all of them.
+    pub tags: Vec<String>,
+    /// Metadata that a node must have.
+    pub node_meta: Vec<(String, String)>,
+    /// Consul's own filter over services in the catalog; may be empty.
+    pub filter: String,
+    /// The least time between two questions after one thing.
+    pub refresh_interval: Span,
+    /// How requests are made; the token is among its headers.
+    pub http: HttpConfig,
+}
+
+pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
+    let mut found = Vec::new();
+    for mut consul in section.sections("consul_sd_configs") {
+        let server = consul.string_or("server", "localhost:8500");
+        if server.trim().is_empty() {
+            consul.error("server", "consul SD configuration requires a server address");
+        }
+        let scheme = consul.string_or("scheme", "http");
+        let prefix = consul.string_or("path_prefix", "");
+        let url = format!("{scheme}://{server}/{}", prefix.trim_matches('/'));
+        let url = url.trim_end_matches('/').to_owned();
+        if !matches!(scheme.as_str(), "http" | "https") {
+            consul.error("scheme", format!("{scheme} is neither http nor https"));
+        } else if !server.trim().is_empty() && Url::parse(&url).is_err() {
+            consul.error("server", format!("{server} is not host:port"));
+        }
+        let username = consul.string_or("username", "");
+        let password = consul.secret("password");
+        let mut http = HttpConfig::read(&mut consul, true);
+        let mut token = consul.secret("token").map(Credential::Inline);
+        let has_user = !username.is_empty() || password.is_some();
+        if has_user {
+            if http.auth != Auth::None {
+                let message = "at most one of consul SD configuration username and password, and \
+                               basic_auth, authorization or oauth2 must be configured";
+                consul.error("username", message);
+            }
+            let username = Credential::Inline(Secret::new(username));
+            let password = Credential::Inline(password.unwrap_or_default());
+            http.auth = Auth::Basic { username, password };
+        }
+        if token.as_ref().is_some_and(|token| *token == Credential::default()) {
+            token = None;
+        }
+        if token.is_some() && http.auth != Auth::None && !has_user {
+            let message = "at most one of consul SD token, basic_auth, authorization and oauth2 \
+                           must be configured";
+            consul.error("token", message);
+        }
+        if let Some(token) = token {
+            http.headers
+                .push(HttpHeader { name: "X-Consul-Token".to_owned(), values: vec![token] });
+        }
+        let node_meta = consul.pairs("node_meta");
+        let mut node_meta: Vec<_> =
+            node_meta.iter().map(|(key, value)| (key.text.clone(), (*value).to_owned())).collect();
+        node_meta.sort();
+        consul.unsupported("health_filter", is_off, "filter by relabelling");
+        found.push(ConsulDiscovery {
+            url,
+            datacenter: consul.string_or("datacenter", ""),
+            namespace: consul.string_or("namespace", ""),
+            partition: consul.string_or("partition", ""),
+            tag_separator: consul.string_or("tag_separator", ","),
+            allow_stale: consul.bool_or("allow_stale", true),
+            services: consul.strings("services"),
+            tags: consul.strings("tags"),
+            node_meta,
+            filter: consul.string_or("filter", ""),
+            refresh_interval: refresh_interval(&mut consul, 30),
+            http,
+        });
+        consul.finish();
+    }
+    found
+}

@@ -1,0 +1,95 @@
+//! Mechanisms as they are read, and what is wrong with them.
+
+use super::*;
+use crate::config::tests_support::{config, mistakes, sd_config};
+
+#[test]
+fn every_mechanism_is_read_with_its_defaults() {
+    let SdConfig::Http(http) = sd_config("http_sd_configs: [{url: 'https://h/x?y'}]") else {
+        panic!("http is expected");
+    };
+    assert_eq!((&*http.url, http.refresh_interval), ("https://h/x?y", Span::MINUTE));
+    let SdConfig::Dns(dns) = sd_config("dns_sd_configs: [{names: [a, b]}]") else {
+        panic!("dns is expected");
+    };
+    assert_eq!((dns.kind, dns.port, dns.refresh_interval.0), (RecordKind::Srv, 0, 30_000));
+    let SdConfig::Docker(docker) = sd_config("docker_sd_configs: [{host: 'unix:///a.sock'}]")
+    else {
+        panic!("docker is expected");
+    };
+    assert_eq!(docker.daemon.host, DockerHost::Unix("/a.sock".into()));
+    assert_eq!((docker.port, &*docker.host_networking_host), (80, "localhost"));
+    assert!(docker.match_first_network && docker.daemon.filters.is_empty());
+    let SdConfig::Swarm(swarm) =
+        sd_config("dockerswarm_sd_configs: [{host: 'tcp://a:1/', role: nodes, tls_config: {}}]")
+    else {
+        panic!("swarm is expected");
+    };
+    assert_eq!(swarm.daemon.host, DockerHost::Http("https://a:1".to_owned()));
+    assert_eq!((swarm.role, swarm.port), (SwarmRole::Nodes, 80));
+    let SdConfig::Consul(consul) = sd_config("consul_sd_configs: [{path_prefix: /p/, token: t}]")
+    else {
+        panic!("consul is expected");
+    };
+    assert_eq!(consul.url, "http://localhost:8500/p");
+    assert!(consul.allow_stale && consul.services.is_empty());
+    assert_eq!((&*consul.tag_separator, &*consul.http.headers[0].name), (",", "X-Consul-Token"));
+    let SdConfig::Ec2(ec2) = sd_config("aws_sd_configs: [{role: ec2, endpoint: h:1}]") else {
+        panic!("ec2 is expected");
+    };
+    assert_eq!((&*ec2.aws.endpoint, ec2.aws.port, ec2.aws.keys), ("https://h:1", 80, None));
+    let SdConfig::Ecs(ecs) = sd_config("aws_sd_configs: [{role: ecs, clusters: [c]}]") else {
+        panic!("ecs is expected");
+    };
+    assert_eq!((&*ecs.clusters[0], ecs.request_concurrency), ("c", 20));
+}
+
+#[test]
+fn alertmanagers_take_the_same_mechanisms() {
+    let keys = "http_sd_configs: [{url: 'http://h/'}], dns_sd_configs: [{names: [a]}]";
+    let alerting = config(&format!("alerting: {{alertmanagers: [{{{keys}}}]}}")).alerting;
+    let found: Vec<_> =
+        alerting.alertmanagers[0].sd_configs.iter().map(SdConfig::mechanism).collect();
+    assert_eq!(found, ["http", "dns"]);
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    insta::assert_snapshot!(mistakes(
+        "scrape_configs:
+- job_name: j
+  http_sd_configs:
+  - refresh_interval: 5s
+  - url: ftp://h/
+  - url: /x
+  - {url: 'http://h/', basic_auth: {username: a}, bearer_token: x}
+  dns_sd_configs:
+  - type: SRV
+  - {names: [a], type: TXT}
+  - {names: [a], type: A}
+  - {names: [a], type: A, port: 70000}
+  docker_sd_configs:
+  - port: 5
+  - host: '::'
+  dockerswarm_sd_configs:
+  - host: tcp://a:1
+  - {host: 'tcp://a:1', role: stacks}
+  consul_sd_configs:
+  - {server: '', scheme: ftp}
+  - {username: a, basic_auth: {username: b}}
+  - {token: t, authorization: {credentials: c}}
+  - {health_filter: x}
+  ec2_sd_configs:
+  - {access_key: a}
+  - {filters: [{name: a}], external_id: x}
+  - {bearer_token: x}
+  aws_sd_configs:
+  - region: r
+  - role: rds
+  - {role: s3, port: 1}
+  - {role: ecs, filters: []}
+  kubernetes_sd_configs: [{role: pod}]
+  nomad_sd_configs: []
+"
+    ));
+}
