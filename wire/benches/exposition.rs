@@ -1,4 +1,5 @@
-//! Parsing scrapes: our parser where series are expected, known, or new, beside `prometheus-parse`.
+//! Parsing scrapes: our parser where series are expected, known, or new, beside `prometheus-parse`;
+//! and relabelling.
 //!
 //! The bodies are a generated one of 1 000 series and, where they are at hand, recorded scrapes
 //! of real servers.
@@ -12,6 +13,8 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use stint_model::labels::{LabelsBuilder, NameScheme};
+use stint_model::relabel::{self, Action, Rule, RuleSpec, Verdict};
 use stint_wire::exposition::{Entry, Format, Parser};
 
 fn generated() -> String {
@@ -88,6 +91,57 @@ fn baseline(body: &str) -> usize {
     prometheus_parse::Scrape::parse(lines).unwrap().samples.len()
 }
 
+/// What jobs usually do to their samples: drop some metrics, some labels, and write one anew.
+fn rules() -> Vec<Rule> {
+    let spec = |action: &str, source: &str, regex: &str, target: &str| RuleSpec {
+        action: action.parse::<Action>().unwrap(),
+        source_labels: source
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        regex: regex.to_owned(),
+        target_label: target.to_owned(),
+        ..RuleSpec::default()
+    };
+    let specs = [
+        spec("drop", "__name__", "go_gc_.*|process_.*|promhttp_.*", ""),
+        spec("keep", "code method", "[1-5]..;(GET|POST)", ""),
+        spec("replace", "handler", "/api/v1/([a-z]+)/.*", "resource"),
+        spec("labeldrop", "", "pod_.*|zone", ""),
+    ];
+    specs.into_iter().map(|spec| Rule::new(spec, NameScheme::Utf8).unwrap()).collect()
+}
+
+fn relabelling(criterion: &mut Criterion) {
+    let rules = rules();
+    let body = generated();
+    let mut series = Vec::new();
+    let mut parser = Parser::new(Format::PrometheusText, body.as_bytes());
+    while let Some(entry) = parser.next().unwrap() {
+        if let Entry::Series(entry) = entry {
+            let mut labels = LabelsBuilder::default();
+            entry.each_label(|name, value| {
+                labels.set(name, value);
+            });
+            series.push(labels.build());
+        }
+    }
+    let mut group = criterion.benchmark_group("relabelling");
+    group.throughput(Throughput::Elements(series.len() as u64));
+    group.bench_function("four rules", |bencher| {
+        bencher.iter(|| {
+            let kept = series.iter().filter(|labels| {
+                let mut builder = labels.to_builder();
+                let verdict = relabel::apply(&rules, &mut builder);
+                verdict == Verdict::Keep && !black_box(builder.build()).is_empty()
+            });
+            assert_eq!(kept.count(), series.len());
+        });
+    });
+    group.finish();
+}
+
 fn exposition(criterion: &mut Criterion) {
     let mut bodies = vec![("generated".to_owned(), generated())];
     if let Some(path) = reader::path() {
@@ -111,5 +165,5 @@ fn exposition(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, exposition);
+criterion_group!(benches, exposition, relabelling);
 criterion_main!(benches);
