@@ -2,7 +2,8 @@
 //!
 //! Strings stand once in the request's symbol table and are referred to by number.
 
-use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::ops::Range;
 
 use stint_model::exemplar::Exemplar;
 use stint_model::labels::Labels;
@@ -216,15 +217,93 @@ fn decode_exemplar(message: &[u8], symbols: Symbols<'_, '_>) -> Result<Exemplar,
     Ok(Exemplar { labels: Labels::from_pairs(labels), value, at: Timestamp(at) })
 }
 
+/// The symbols of a request, each once, found by their texts.
+#[derive(Clone, Debug)]
+struct SymbolTable {
+    /// The fields of the message, one after the other.
+    bytes: Vec<u8>,
+    /// Where each text lies in them, and its hash.
+    places: Vec<(Range<usize>, u32)>,
+    /// Numbers of symbols by hash, with open addressing; at most half of it is used.
+    slots: Vec<Option<NonZeroU32>>,
+}
+
+/// Slots of a table at first, a power of two.
+const SLOTS_MIN: usize = 256;
+
+impl Default for SymbolTable {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), places: Vec::new(), slots: vec![None; SLOTS_MIN] }
+    }
+}
+
+impl SymbolTable {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.slots.fill(None);
+        // Reference 0 is the empty string.
+        self.number("");
+    }
+
+    fn is(&self, number: u32, text: &str) -> bool {
+        let place = self.places.get(number as usize).map(|(place, _)| place.clone());
+        place.and_then(|place| self.bytes.get(place)).is_some_and(|held| held == text.as_bytes())
+    }
+
+    /// The number of a text, which is added where it is new.
+    fn number(&mut self, text: &str) -> u32 {
+        let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes()) as u32;
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        // There is always a free slot.
+        while let Some(Some(next)) = self.slots.get(at).copied() {
+            let number = next.get() - 1;
+            let same_hash = self.places.get(number as usize).is_some_and(|(_, its)| *its == hash);
+            if same_hash && self.is(number, text) {
+                return number;
+            }
+            at = (at + 1) & mask;
+        }
+        let number = self.places.len() as u32;
+        proto::put_bytes(&mut self.bytes, 4, text.as_bytes());
+        let end = self.bytes.len();
+        self.places.push((end - text.len()..end, hash));
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = NonZeroU32::new(number + 1);
+        }
+        if self.places.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        number
+    }
+
+    fn grow(&mut self) {
+        let mask = self.slots.len() * 2 - 1;
+        self.slots.clear();
+        self.slots.resize(mask + 1, None);
+        for (number, (_, hash)) in (1..).zip(&self.places) {
+            let mut at = *hash as usize & mask;
+            while matches!(self.slots.get(at), Some(Some(_))) {
+                at = (at + 1) & mask;
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = NonZeroU32::new(number);
+            }
+        }
+    }
+}
+
 /// Builds requests in buffers that it keeps.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    numbers: HashMap<Box<str>, u32>,
-    symbols: Vec<u8>,
+    symbols: SymbolTable,
     body: Vec<u8>,
     series: Vec<u8>,
     nested: Vec<u8>,
     references: Vec<u8>,
+    /// Symbols of the last labels: those of one target have many in common.
+    last: Vec<u32>,
 }
 
 impl Default for Encoder {
@@ -237,12 +316,12 @@ impl Encoder {
     /// An encoder with an empty request.
     pub fn new() -> Self {
         let mut encoder = Self {
-            numbers: HashMap::new(),
-            symbols: Vec::new(),
+            symbols: SymbolTable::default(),
             body: Vec::new(),
             series: Vec::new(),
             nested: Vec::new(),
             references: Vec::new(),
+            last: Vec::new(),
         };
         encoder.clear();
         encoder
@@ -250,11 +329,9 @@ impl Encoder {
 
     /// Starts a new request.
     pub fn clear(&mut self) {
-        self.numbers.clear();
         self.symbols.clear();
+        self.last.clear();
         self.body.clear();
-        // Reference 0 is the empty string.
-        self.symbol("");
     }
 
     /// Whether no series was added yet.
@@ -264,34 +341,30 @@ impl Encoder {
 
     /// Bytes of the request so far, uncompressed.
     pub fn size_bytes(&self) -> usize {
-        self.symbols.len() + self.body.len()
+        self.symbols.bytes.len() + self.body.len()
     }
 
     /// Replaces the contents of `out` by the finished request, uncompressed.
     pub fn finish_into(&self, out: &mut Vec<u8>) {
         out.clear();
-        out.extend_from_slice(&self.symbols);
+        out.extend_from_slice(&self.symbols.bytes);
         out.extend_from_slice(&self.body);
-    }
-
-    fn symbol(&mut self, text: &str) -> u64 {
-        if let Some(number) = self.numbers.get(text) {
-            return (*number).into();
-        }
-        let number = self.numbers.len() as u32;
-        self.numbers.insert(text.into(), number);
-        proto::put_bytes(&mut self.symbols, 4, text.as_bytes());
-        number.into()
     }
 
     /// Encodes label references as a packed field into the buffer of references.
     fn label_references<'l>(&mut self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
         self.references.clear();
-        for (name, value) in labels {
-            for text in [name, value] {
-                let number = self.symbol(text);
-                proto::put_varint(&mut self.references, number);
+        let texts = labels.into_iter().flat_map(|(name, value)| [name, value]);
+        for (at, text) in texts.enumerate() {
+            let number = match self.last.get(at).copied() {
+                Some(last) if self.symbols.is(last, text) => last,
+                _ => self.symbols.number(text),
+            };
+            match self.last.get_mut(at) {
+                Some(last) => *last = number,
+                None => self.last.push(number),
             }
+            proto::put_varint(&mut self.references, number.into());
         }
     }
 
@@ -308,11 +381,11 @@ impl Encoder {
         if let Some(Metadata { kind, help, unit }) = metadata
             && (*kind != MetricType::Unknown || !help.is_empty() || !unit.is_empty())
         {
-            let (help, unit) = (self.symbol(help), self.symbol(unit));
+            let (help, unit) = (self.symbols.number(help), self.symbols.number(unit));
             self.nested.clear();
             proto::put_uint(&mut self.nested, 1, super::metric_type_number(*kind));
-            proto::put_uint(&mut self.nested, 3, help);
-            proto::put_uint(&mut self.nested, 4, unit);
+            proto::put_uint(&mut self.nested, 3, help.into());
+            proto::put_uint(&mut self.nested, 4, unit.into());
             proto::put_bytes(&mut self.series, 5, &self.nested);
         }
         SeriesEncoder { encoder: self }
