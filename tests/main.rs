@@ -3,6 +3,7 @@
 
 mod architecture;
 mod budget_cli;
+mod budget_crash;
 mod cli;
 mod crash;
 mod deploy;
