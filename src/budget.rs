@@ -4,11 +4,12 @@
 //! A series counts for 20 minutes after its last arrival at the server. So sending is governed by
 //! leases ([`ledger`]): a series is sent only while it holds one, a lease is granted before the
 //! first byte leaves, survives a restart, and comes back only when the server has certainly
-//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, [`points`] how often they are sent, [`admission`]
-//! puts both together for one endpoint, [`full`] reacts when the server refuses nevertheless, and
+//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, or [`ranking`] where nothing is said,
+//! [`points`] how often they are sent, [`admission`] puts all that together for one endpoint, [`pool`] for those of one account, [`full`] reacts when the server refuses nevertheless, and
 //! [`report`] explains all of it.
 
 pub mod admission;
+pub mod feedback;
 pub mod figures;
 pub mod full;
 pub mod group;
@@ -17,5 +18,7 @@ pub mod ledger;
 pub mod limits;
 pub mod points;
 pub mod policy;
+pub mod pool;
+pub mod ranking;
 pub mod report;
 pub mod share;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use stint_model::Labels;
 use stint_model::labels::Quoted;
 
-pub mod alerting;
+pub mod account;
+mod alerting;
 mod decode;
 pub mod discovery;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod storage;
 pub mod unit_test;
 mod usage;
 
+pub use account::{AccountApi, AccountKind};
 pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{
     Aws, AwsKeys, ConsulDiscovery, DnsDiscovery, DockerDaemon, DockerDiscovery, DockerHost,

@@ -9,6 +9,7 @@
 
 pub mod account;
 mod aggregate;
+mod ask;
 mod catch_up;
 pub mod cursor;
 pub mod downsample;

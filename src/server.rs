@@ -176,7 +176,7 @@ impl Server {
         let discovery =
             Arc::new(Hub::new(Arc::clone(&clock), DiscoveryMetrics::new(&metrics, &clock)));
         let notifier = evaluation::notifier(flags, &api, &disk, &discovery);
-        let usage = Keeper::start(Arc::clone(&disk), &clock).await;
+        let mut usage = Keeper::start(Arc::clone(&disk), &clock).await;
         let forwarding = Arc::new(Forwarding::new(Sources {
             db: db.clone(),
             disk,
@@ -193,6 +193,8 @@ impl Server {
             discovery,
             hostname(),
         )));
+        // Before anything is sent: what is used decides what matters.
+        usage::rank(&usage.observer(), &clock, &forwarding, config.usage.clone()).await;
         // Forwarding first, so that it holds the log before there is anything in it.
         forwarding.apply(endpoints).await;
         // Only now: a job may remove the log that no forwarder holds.
@@ -235,6 +237,7 @@ impl Server {
             corruptions: (report.damage.len() + report.quarantined.len()) as u64,
             flags: flags.to_map(),
         });
+        usage.rank_regularly(&parts.forwarding, &parts.config);
         let auto_reload = watch(flags, &files);
         let flags = flags.clone();
         let otlp = otlp_servers;
@@ -335,7 +338,9 @@ impl Server {
         // Before the rules, so that nobody gets new alerts by old routes.
         self.parts.notifier.apply(notified).await;
         self.parts.rules.apply(rules).await;
-        self.parts.forwarding.apply(endpoints).await;
+        let forwarding = &self.parts.forwarding;
+        usage::rank(&self.parts.usage, &self.api.clock, forwarding, config.usage.clone()).await;
+        forwarding.apply(endpoints).await;
         if let Some(receiver) = &self.parts.receiver {
             receiver.set_out_of_order_window(received_late_max(&config));
         }

@@ -10,7 +10,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, Opts};
 use stint_model::{Clock, Span, Timestamp};
 
-use crate::budget::figures::Figures;
+use crate::budget::figures::{AccountFigures, Figures};
 use crate::budget::policy::Reason;
 use crate::forward;
 use crate::forward::handle::Handle;
@@ -26,6 +26,10 @@ pub fn register(metrics: &Metrics, forwarding: &Arc<forward::Manager>, clock: Ar
     let collector = Endpoints { descs, forwarding: Arc::downgrade(forwarding), clock };
     let registered = metrics.registry().register(Box::new(collector));
     registered.expect("metric families have unique names");
+}
+
+fn of_account(view: &View) -> Option<&AccountFigures> {
+    view.figures.series.as_ref()?.account.as_ref()
 }
 
 /// The families of an endpoint and their labels, whether they have a value at present or not.
@@ -365,6 +369,38 @@ const FAMILIES: &[Family] = &[
         "stint_budget_ledger_failed",
         "1 while the ledger cannot be written, so that no slots are granted.",
         of_series!(series => flag(series.ledger_failed)),
+    ),
+    Family::gauge(
+        "stint_budget_series_shared",
+        "Slots that other endpoints for the same account hold.",
+        of_series!(series => series.shared as f64),
+    ),
+    Family::gauge(
+        "stint_budget_account_series",
+        "Active series of all senders, as the account says.",
+        |view, put| {
+            if let Some(active) = of_account(view).and_then(|account| account.active) {
+                put(&[], active as f64);
+            }
+        },
+    ),
+    Family::gauge(
+        "stint_budget_account_foreign_series",
+        "The most active series of others in the last half an hour, as the account says.",
+        |view, put| {
+            if let Some(account) = of_account(view) {
+                put(&[], account.foreign as f64);
+            }
+        },
+    ),
+    Family::gauge(
+        "stint_budget_account_age_seconds",
+        "How long ago the account told its use.",
+        |view, put| {
+            if let Some(account) = of_account(view) {
+                put(&[], account.age.as_secs_f64());
+            }
+        },
     ),
     Family::counter(
         "stint_budget_refusals_total",

@@ -6,8 +6,10 @@
 mod decide;
 mod doubt;
 mod evicted;
+mod feedback;
 mod groups;
 mod preempt;
+mod rank;
 mod targets;
 mod thin;
 
@@ -23,9 +25,11 @@ use decide::Pending;
 use doubt::Doubt;
 use evicted::Evictions;
 use groups::{Groups, Place};
+use rank::Ranks;
 use targets::Sampling;
 use thin::Thinning;
 
+use super::feedback::Feedback;
 use super::full::ServerFull;
 use super::group::{Key, membership, target_of};
 use super::history::History;
@@ -33,6 +37,8 @@ use super::ledger::{Found, GrantError, Ledger};
 use super::limits::{HOLD, Limits, MissingLedger};
 use super::points::Points;
 use super::policy::{Policy, Rank, Reason};
+use super::pool::Seat;
+use super::ranking::Ranking;
 use super::share::{Free, Growth, Quotas};
 
 pub use groups::GroupIndex;
@@ -47,6 +53,24 @@ pub struct Registered {
     pub class: u16,
     /// The finest resolution of its native histograms.
     pub resolution: Option<i32>,
+}
+
+/// How a series stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether a sample of it may be sent, or why not.
+    pub verdict: Result<(), Reason>,
+    /// Whether the server may be counting it and has not refused it.
+    pub is_shown: bool,
+    /// The number of its class; nothing when it is not known any more.
+    pub class: Option<u16>,
+}
+
+impl Standing {
+    /// Whether nothing needs planning: it is sent, or left out as configured.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.verdict, Ok(()) | Err(Reason::Buckets | Reason::Targets))
+    }
 }
 
 /// An evicted group is not considered again before this has passed, lest it flap.
@@ -71,6 +95,10 @@ pub struct Opening<'a> {
     pub path: &'a Path,
     /// Whether other traces of an earlier run exist, so that a missing ledger was lost.
     pub ran_before: bool,
+    /// Its place among the endpoints of its account.
+    pub seat: Seat,
+    /// What is used, where that decides what matters.
+    pub ranking: Option<Arc<Ranking>>,
     /// Monotonic time.
     pub now: Duration,
 }
@@ -85,6 +113,9 @@ pub struct Admission {
     pub(super) full: ServerFull,
     pub(super) history: History,
     pub(super) ledger_error: Option<String>,
+    pub(super) seat: Seat,
+    /// What the account says, where it is asked.
+    pub(super) feedback: Option<Feedback>,
     groups: Groups,
     /// What asks for slots it does not have.
     pending: Pending,
@@ -98,9 +129,14 @@ pub struct Admission {
     thinning: Thinning,
     sampling: Sampling,
     evictions: Evictions,
+    ranks: Ranks,
     doubt: Option<Doubt>,
     started: Duration,
     preempt_at: Duration,
+    /// When slots may be given back to others at the earliest.
+    give_at: Duration,
+    /// Slots that are lacking here.
+    wants: u64,
     /// Points handed to the network since the history was last written.
     sent: u64,
     points: Points,
@@ -109,7 +145,7 @@ pub struct Admission {
 impl Admission {
     /// Opens the budget of an endpoint, with the leases of an earlier run where there are any.
     pub fn open(opening: Opening<'_>) -> Self {
-        let Opening { limits, policy, disk, path, ran_before, now } = opening;
+        let Opening { limits, policy, disk, path, ran_before, seat, ranking, now } = opening;
         let (ledger, found) = match &limits {
             Some(_) => Ledger::open(Arc::clone(&disk), path, HOLD, now),
             None => (Ledger::in_memory(HOLD), Found::Leases(0)),
@@ -120,9 +156,10 @@ impl Admission {
             None => Evictions::in_memory(),
         };
         let (quotas, quota_numbers) = quotas_of(&policy);
-        let growth_max =
-            limits.as_ref().map(|limits| (limits.target / GROWTH_PART).max(GROWTH_MIN));
-        let points = Points::new(limits.as_ref().and_then(|limits| limits.points_per_minute), now);
+        let growth_max = limits.as_ref().map(growth_of);
+        seat.join(ledger.live());
+        let per_minute = limits.as_ref().and_then(|limits| limits.points_per_minute);
+        let points = Points::new(per_minute, seat.bucket(), now);
         let lost = match (&found, &limits) {
             (Found::Leases(_), _) | (_, None) => None,
             (Found::Missing, Some(limits)) if !ran_before => Some(limits.missing_ledger),
@@ -132,7 +169,9 @@ impl Admission {
             (_, None) => (None, None),
             (None, Some(_)) => (Doubt::read(disk, path), None),
             (Some(rule), Some(_)) => {
-                let (doubt, problem) = Doubt::begin(disk, path, rule, ledger.live());
+                // What others hold is not unknown either.
+                let known = ledger.live().saturating_add(seat.others());
+                let (doubt, problem) = Doubt::begin(disk, path, rule, known);
                 // From now on there is a ledger, even if nothing is ever granted.
                 let written = ledger.checkpoint(now).map_err(|error| error.to_string());
                 (Some(doubt), problem.or(written.err()))
@@ -146,6 +185,8 @@ impl Admission {
             full: ServerFull::default(),
             history: History::default(),
             ledger_error: problem,
+            seat,
+            feedback: None,
             groups: Groups::default(),
             pending: Pending::default(),
             quotas,
@@ -156,9 +197,12 @@ impl Admission {
             thinning: Thinning::default(),
             sampling: Sampling::default(),
             evictions,
+            ranks: Ranks::new(ranking),
             doubt,
             started: now,
             preempt_at: now + HOLD.to_std(),
+            give_at: now,
+            wants: 0,
             sent: 0,
             points,
         }
@@ -186,9 +230,9 @@ impl Admission {
 
     /// Makes a series known.
     pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
-        let class = self.policy.class_of(labels);
-        self.ledger.reclass(key, class);
         let names = membership(labels);
+        let class = self.class_of(labels, &names.family);
+        self.ledger.reclass(key, class);
         let index = self.groups.find(names.group, class).unwrap_or_else(|| {
             let place = Place {
                 rule: self.policy.histogram_rule(labels, &names.family),
@@ -238,7 +282,8 @@ impl Admission {
             let at = *self.quota_numbers.entry(place).or_insert(new);
             if at == new {
                 let (max, guaranteed) = (quota.series, quota.guaranteed);
-                self.quotas.each.push(super::share::Quota { max, used: 0, guaranteed });
+                let rule = Some(number as u32).filter(|_| quota.per.is_some() && max.is_some());
+                self.quotas.each.push(super::share::Quota { max, used: 0, guaranteed, rule });
             }
             set.push(at);
         }
@@ -264,6 +309,25 @@ impl Admission {
         if !group.is_listed {
             group.is_listed = true;
             self.pending.add(index);
+        }
+    }
+
+    /// Grows with every change to what [`Admission::standing`] says of any series.
+    pub fn changes(&self) -> u64 {
+        self.groups.changes() + self.ledger.changes() + self.thinning.changes()
+    }
+
+    /// How many leases have ended.
+    pub fn ended(&self) -> u64 {
+        self.ledger.ended()
+    }
+
+    /// How a series stands, until [`Admission::changes`] grows.
+    pub fn standing(&self, index: GroupIndex, key: Key) -> Standing {
+        Standing {
+            verdict: self.check(index, key),
+            is_shown: self.is_live(key) && !self.is_refused(key),
+            class: self.class_of_group(index),
         }
     }
 
@@ -299,18 +363,32 @@ impl Admission {
     /// Whether nothing needs planning: the group is sent and the series holds its lease, or it is left
     /// out as configured.
     pub fn is_settled(&self, index: GroupIndex, key: Key) -> bool {
-        matches!(self.check(index, key), Ok(()) | Err(Reason::Buckets | Reason::Targets))
+        self.standing(index, key).is_settled()
     }
 
-    /// Slots that may be in use at `now`.
+    /// Slots that may be in use at `now`, by this endpoint.
     pub fn slots(&self, now: Duration) -> u64 {
-        let Some(limits) = &self.limits else { return u64::MAX };
+        if self.limits.is_none() {
+            return u64::MAX;
+        }
+        self.slots_of_all(now).saturating_sub(self.seat.others())
+    }
+
+    /// Slots that may be in use at `now`, by all endpoints that share the account.
+    fn slots_of_all(&self, now: Duration) -> u64 {
+        let most = self.ceiling(now).unwrap_or(u64::MAX);
+        most.min(self.seat.ceiling(now).unwrap_or(u64::MAX))
+    }
+
+    /// The same as far as this endpoint can tell; nothing without a budget.
+    fn ceiling(&self, now: Duration) -> Option<u64> {
+        let limits = self.limits.as_ref()?;
         let target =
             if self.full.is_probing() { limits.target } else { self.full.target(limits.target) };
         let hold = HOLD.to_std();
-        let Some(doubt) = &self.doubt else { return target };
+        let Some(doubt) = &self.doubt else { return Some(target) };
         let age = doubt.age(now.saturating_sub(self.started));
-        match doubt.rule {
+        Some(match doubt.rule {
             _ if age >= hold => target,
             MissingLedger::Nothing => target,
             MissingLedger::Ramp => {
@@ -318,11 +396,24 @@ impl Admission {
                 (target as f64 * part) as u64
             }
             MissingLedger::Full => {
-                // What could be read of the ledger is not unknown any more.
+                // What could be read of ledgers is not unknown any more.
                 let beside = limits.contract.saturating_sub(limits.target);
                 target.min(beside.saturating_add(doubt.recovered))
             }
-        }
+        })
+    }
+
+    /// Tells the other endpoints of the account what may be in use while this one cannot be sure.
+    fn tell_ceiling(&self, now: Duration) {
+        let ceiling = self.ceiling(now).filter(|_| self.is_in_doubt(now));
+        let there = self.live().saturating_add(self.seat.others());
+        let full = match self.full.allowance(u64::MAX) {
+            // Nobody tries what the server has just refused.
+            0 => Some(there),
+            _ if self.full.is_holding_back() => self.ceiling(now),
+            _ => None,
+        };
+        self.seat.note_ceiling(ceiling.into_iter().chain(full).min());
     }
 
     /// Slots that are free at `now`.
@@ -352,16 +443,19 @@ impl Admission {
     /// Whether leases of an earlier run are more than the target: it was lowered since. Then each
     /// series that goes on takes a slot of the new target, until the others have ended.
     fn is_over(&self) -> bool {
-        self.limits.as_ref().is_some_and(|limits| self.live() > limits.target)
-            && self.ledger.dormant() > 0
+        let Some(limits) = &self.limits else { return false };
+        self.live().saturating_add(self.seat.others()) > limits.target && self.ledger.dormant() > 0
     }
 
     fn free(&self, now: Duration) -> Free {
         let Some(limits) = &self.limits else { return Free { slots: u64::MAX, reserve: 0 } };
         let left = if self.is_over() {
-            limits.target.saturating_sub(self.live() - self.ledger.dormant())
+            let own = limits.target.saturating_sub(self.seat.others());
+            own.saturating_sub(self.live() - self.ledger.dormant())
         } else {
-            self.slots(now).saturating_sub(self.live())
+            // No more than others leave, as far as they need it.
+            let fair = self.seat.fair(self.slots_of_all(now));
+            self.slots(now).min(fair).saturating_sub(self.live())
         };
         let left = left.min(self.full.allowance(limits.target));
         let reserve = limits.reserve.min(left);
@@ -401,6 +495,8 @@ impl Admission {
         if let Err(error) = self.ledger.advance(now) {
             self.failed(&error);
         }
+        self.seat.advance(now);
+        self.seat.note(self.live());
         if let Some(limits) = &self.limits {
             self.full.advance(now, limits.target);
         }
@@ -413,6 +509,8 @@ impl Admission {
             }
             None => {}
         }
+        self.tell_ceiling(now);
+        self.give_back(now, wall);
         self.raise(now);
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
     }
@@ -458,7 +556,8 @@ impl Admission {
 
     /// Thins the classes as far as points per minute are scarce; see [`Points::plan`].
     pub fn plan_points(&mut self, newest: Timestamp, behind: bool, configured: &[Span]) {
-        self.points.plan(newest, behind, configured);
+        let seat = &self.seat;
+        self.points.plan(newest, behind, configured, |all, wanted| seat.points(all, wanted));
     }
 
     /// Takes points for a request.
@@ -479,6 +578,11 @@ impl Admission {
     /// Notes that the server took the series in.
     pub fn accepted(&mut self, keys: &[Key], now: Duration) {
         self.ledger.answered(keys.iter().copied(), now, true);
+    }
+
+    /// Notes that there was no answer: the request may still arrive.
+    pub fn unanswered(&mut self, keys: &[Key]) {
+        self.ledger.unanswered(keys.iter().copied());
     }
 
     /// Notes an answer after which nothing of the request arrives any more.
@@ -515,7 +619,8 @@ impl Admission {
         self.ledger.refused(doubtful.iter().copied());
         if let Some(limits) = &self.limits {
             // What an earlier run had sent is not confirmed by this one, and there all the same.
-            let there = self.live().saturating_sub(doubtful.len() as u64);
+            let there = self.live().saturating_add(self.seat.others());
+            let there = there.saturating_sub(doubtful.len() as u64);
             self.full.refused(now, there, limits.target, message);
         }
         let groups: HashSet<GroupIndex> =
@@ -543,6 +648,11 @@ impl Admission {
     }
 }
 
+/// How many slots a metric of a job may gain in a minute.
+fn growth_of(limits: &Limits) -> u64 {
+    (limits.target / GROWTH_PART).max(GROWTH_MIN)
+}
+
 /// Quotas of which nothing is used. Those that are not per label are there from the start, since
 /// slots may be guaranteed to them.
 fn quotas_of(policy: &Policy) -> (Quotas, HashMap<(u32, Box<str>), u32>) {
@@ -551,7 +661,7 @@ fn quotas_of(policy: &Policy) -> (Quotas, HashMap<(u32, Box<str>), u32>) {
     for (number, quota) in policy.quotas().iter().enumerate().filter(|(_, it)| it.per.is_none()) {
         numbers.insert((number as u32, Box::from("")), quotas.each.len() as u32);
         let (max, guaranteed) = (quota.series, quota.guaranteed);
-        quotas.each.push(super::share::Quota { max, used: 0, guaranteed });
+        quotas.each.push(super::share::Quota { max, used: 0, guaranteed, rule: None });
     }
     (quotas, numbers)
 }

@@ -49,6 +49,21 @@ pub struct SeriesFigures {
     pub in_doubt: bool,
     /// Whether the ledger cannot be written.
     pub ledger_failed: bool,
+    /// Slots that other endpoints for the same account hold.
+    pub shared: u64,
+    /// What the account says; nothing where it is not asked.
+    pub account: Option<AccountFigures>,
+}
+
+/// What an account says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountFigures {
+    /// Active series, where it has told them.
+    pub active: Option<u64>,
+    /// The most of them that others had in the last half an hour.
+    pub foreign: u64,
+    /// How long ago that was.
+    pub age: Duration,
 }
 
 /// A class.
@@ -97,6 +112,12 @@ impl Figures {
             refusals: admission.full.refusals(),
             in_doubt: admission.is_in_doubt(now),
             ledger_failed: admission.ledger_error.is_some(),
+            shared: admission.seat.others(),
+            account: admission.feedback.as_ref().map(|feedback| AccountFigures {
+                active: feedback.said().active,
+                foreign: feedback.foreign(),
+                age: feedback.age(now),
+            }),
         });
         Self {
             live: admission.ledger.live(),

@@ -70,13 +70,7 @@ const SUFFIXES: [&str; 4] = ["_bucket", "_sum", "_count", "_created"];
 /// A counter that merely ends in `_count` becomes a family of its own under the shortened name,
 /// which changes nothing for it.
 pub fn membership(labels: &Labels) -> Membership {
-    let name = labels.metric_name().unwrap_or_default();
-    let is_quantile = labels.get(QUANTILE).is_some();
-    let family = SUFFIXES
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .filter(|base| !base.is_empty() && !is_quantile)
-        .unwrap_or(name);
+    let family = family_of(labels);
     let rest = labels.retain(|label| !matches!(label, METRIC_NAME | BUCKET_BOUND | QUANTILE));
     let hash = rest.stable_hash() ^ spread(family);
     Membership {
@@ -84,6 +78,14 @@ pub fn membership(labels: &Labels) -> Membership {
         job: labels.get(JOB).unwrap_or_default().to_owned(),
         group: GroupId(hash),
     }
+}
+
+/// The metric family of a series.
+pub fn family_of(labels: &Labels) -> &str {
+    let name = labels.metric_name().unwrap_or_default();
+    let base = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
+    let is_part = |base: &&str| !base.is_empty() && labels.get(QUANTILE).is_none();
+    base.filter(is_part).unwrap_or(name)
 }
 
 /// A hash of a name, the same everywhere.

@@ -49,6 +49,8 @@ struct Lease {
     is_unused_written: bool,
     class: u16,
     state: State,
+    /// Not before this: a request that got no answer may still arrive.
+    ends_not_before: Duration,
 }
 
 /// Why slots were not granted. Nothing was granted then.
@@ -87,6 +89,8 @@ pub struct Ledger {
     file: Option<LedgerFile>,
     purge_at: Duration,
     checkpoint_at: Duration,
+    changes: u64,
+    ended: u64,
 }
 
 /// Expired leases are looked for this often; until then they merely keep their slots.
@@ -104,6 +108,8 @@ impl Ledger {
             file: None,
             purge_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
+            changes: 0,
+            ended: 0,
         }
     }
 
@@ -118,12 +124,26 @@ impl Ledger {
             let ends = now + ledger.hold.saturating_sub(unused);
             let is_unused_written = !unused.is_zero();
             let state = State::Recovered;
-            let lease = Lease { ends, is_dormant: true, is_unused_written, class, state };
+            let ends_not_before = Duration::ZERO;
+            let is_dormant = true;
+            let lease =
+                Lease { ends, is_dormant, is_unused_written, class, state, ends_not_before };
             // What comes later in the file holds.
             ledger.remove(key);
             ledger.insert(key, lease);
         }
         (ledger, found)
+    }
+
+    /// Grows with every change to what a series may do: leases granted, renewed, ended, refused. That
+    /// one is used, or counts for another class, is none.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// How many leases have ended.
+    pub fn ended(&self) -> u64 {
+        self.ended
     }
 
     /// How many slots are in use.
@@ -185,7 +205,9 @@ impl Ledger {
         for (key, class) in new {
             let (is_dormant, is_unused_written) = (false, false);
             let state = State::Unconfirmed;
-            let lease = Lease { ends, is_dormant, is_unused_written, class, state };
+            let ends_not_before = Duration::ZERO;
+            let lease =
+                Lease { ends, is_dormant, is_unused_written, class, state, ends_not_before };
             self.insert(key, lease);
         }
         Ok(())
@@ -209,6 +231,7 @@ impl Ledger {
                 Some(lease) if lease.is_dormant => {
                     lease.is_dormant = false;
                     lease.ends = now + self.hold;
+                    self.changes += 1;
                 }
                 _ => {}
             }
@@ -219,6 +242,7 @@ impl Ledger {
             return Ok(());
         }
         self.append(&dormant, now)?;
+        self.changes += 1;
         for (key, _) in dormant {
             if let Some(lease) = self.leases.get_mut(&key) {
                 lease.is_dormant = false;
@@ -252,13 +276,24 @@ impl Ledger {
         }
     }
 
+    /// Notes that there was no answer: the request may arrive until the time for which it was handed
+    /// over, whatever becomes of a later one.
+    pub fn unanswered(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.ends_not_before = lease.ends;
+            }
+        }
+    }
+
     /// Notes a definite answer: nothing of the request arrives later than `now`. With `accepted`,
     /// the server has taken the series in.
     pub fn answered(&mut self, keys: impl IntoIterator<Item = Key>, now: Duration, accepted: bool) {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
-                lease.ends = now + self.hold;
+                lease.ends = (now + self.hold).max(lease.ends_not_before);
                 if accepted {
+                    self.changes += u64::from(lease.state == State::Refused);
                     lease.state = State::Confirmed;
                 }
             }
@@ -267,6 +302,7 @@ impl Ledger {
 
     /// Notes that the server may not have taken these series in.
     pub fn refused(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.changes += 1;
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
                 lease.state = State::Refused;
@@ -323,6 +359,7 @@ impl Ledger {
                 .filter(|(_, lease)| lease.ends <= now)
                 .map(|(key, _)| *key)
                 .collect();
+            self.ended += expired.len() as u64;
             for key in expired {
                 self.remove(key);
             }
@@ -371,6 +408,7 @@ impl Ledger {
     }
 
     fn insert(&mut self, key: Key, lease: Lease) {
+        self.changes += 1;
         let class = usize::from(lease.class);
         if self.leases.insert(key, lease).is_none() {
             if self.by_class.len() <= class {
@@ -384,6 +422,7 @@ impl Ledger {
 
     fn remove(&mut self, key: Key) -> Option<Lease> {
         let lease = self.leases.remove(&key)?;
+        self.changes += 1;
         if let Some(count) = self.by_class.get_mut(usize::from(lease.class)) {
             *count = count.saturating_sub(1);
         }

@@ -6,8 +6,10 @@
 //! finds it empty is sent later, since the store keeps it. So nothing is left out for being late
 //! only, and what is left out is left out evenly and by class.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use stint_model::{Span, Timestamp};
 
 /// The longest interval to which a class is thinned: above it, graphs get gaps, since a sample is
@@ -50,13 +52,46 @@ struct Seen {
     series: u64,
 }
 
+/// The points that may be sent at once.
+#[derive(Clone, Debug, Default)]
+pub struct Bucket {
+    tokens: f64,
+    /// Nothing while it is new.
+    filled_at: Option<Duration>,
+}
+
+impl Bucket {
+    fn begin(&mut self, per_minute: u64, now: Duration) {
+        if self.filled_at.is_none() {
+            *self = Self { tokens: per_minute as f64, filled_at: Some(now) };
+        }
+    }
+
+    fn take(&mut self, per_minute: u64, count: u64, now: Duration) -> Result<(), Duration> {
+        let per_second = per_minute as f64 / 60.0;
+        let most = per_minute.saturating_mul(BURST_MINUTES) as f64;
+        let passed = now.saturating_sub(self.filled_at.unwrap_or(now)).as_secs_f64();
+        // Requests that go at once may bring their times out of order.
+        self.filled_at = self.filled_at.max(Some(now));
+        self.tokens = (self.tokens + passed * per_second).min(most);
+        // What is more than the bucket holds passes when it is full, and leaves it in debt.
+        let missing = (count as f64).min(most) - self.tokens;
+        if missing > 0.0 {
+            let wait = Duration::try_from_secs_f64(missing / per_second);
+            return Err(wait.unwrap_or(Duration::MAX).max(Duration::from_millis(1)));
+        }
+        self.tokens -= count as f64;
+        Ok(())
+    }
+}
+
 /// The points of one endpoint.
 #[derive(Clone, Debug)]
 pub struct Points {
     /// How many are included; nothing for no limit.
     per_minute: Option<u64>,
-    tokens: f64,
-    filled_at: Duration,
+    /// Of all endpoints that share them.
+    bucket: Arc<Mutex<Bucket>>,
     /// By class since `since`.
     seen: Vec<Seen>,
     /// Since then, points that no interval rules.
@@ -68,12 +103,14 @@ pub struct Points {
 }
 
 impl Points {
-    /// A bucket that holds one minute's points, since an earlier run may have used the others.
-    pub fn new(per_minute: Option<u64>, now: Duration) -> Self {
+    /// A bucket that is new holds one minute's points, since an earlier run may have used the others.
+    pub fn new(per_minute: Option<u64>, bucket: Arc<Mutex<Bucket>>, now: Duration) -> Self {
+        if let Some(per_minute) = per_minute {
+            bucket.lock().begin(per_minute, now);
+        }
         Self {
             per_minute,
-            tokens: per_minute.unwrap_or(0) as f64,
-            filled_at: now,
+            bucket,
             seen: Vec::new(),
             extra: 0,
             since: None,
@@ -82,25 +119,21 @@ impl Points {
         }
     }
 
+    /// So many are included from now on.
+    pub fn set(&mut self, per_minute: Option<u64>, now: Duration) {
+        if let Some(per_minute) = per_minute {
+            self.bucket.lock().begin(per_minute, now);
+        }
+        self.per_minute = per_minute;
+    }
+
     /// Takes `count` points out of the bucket.
     ///
     /// # Errors
     /// How long to wait before there are as many; nothing was taken.
     pub fn take(&mut self, count: u64, now: Duration) -> Result<(), Duration> {
         let Some(per_minute) = self.per_minute else { return Ok(()) };
-        let per_second = per_minute as f64 / 60.0;
-        let most = per_minute.saturating_mul(BURST_MINUTES) as f64;
-        let passed = now.saturating_sub(self.filled_at).as_secs_f64();
-        self.filled_at = now;
-        self.tokens = (self.tokens + passed * per_second).min(most);
-        // What is more than the bucket holds passes when it is full, and leaves it in debt.
-        let missing = (count as f64).min(most) - self.tokens;
-        if missing > 0.0 {
-            let wait = Duration::try_from_secs_f64(missing / per_second);
-            return Err(wait.unwrap_or(Duration::MAX).max(Duration::from_millis(1)));
-        }
-        self.tokens -= count as f64;
-        Ok(())
+        self.bucket.lock().take(per_minute, count, now)
     }
 
     /// Notes a sample that could be sent, of a class and a series for which `mark` was passed
@@ -134,8 +167,15 @@ impl Points {
 
     /// Looks at what was seen, and thins the classes as much as needed. `newest` is the time of the
     /// newest sample read, `configured` the interval by class. While the endpoint is `behind`, twice
-    /// as fast as time passes must fit.
-    pub fn plan(&mut self, newest: Timestamp, behind: bool, configured: &[Span]) {
+    /// as fast as time passes must fit. `part` tells how many of the included points it may use if
+    /// it wants so many.
+    pub fn plan(
+        &mut self,
+        newest: Timestamp,
+        behind: bool,
+        configured: &[Span],
+        part: impl FnOnce(u64, u64) -> u64,
+    ) {
         let Some(per_minute) = self.per_minute else { return };
         let window = self.since.map(|since| newest.since(since));
         if window.is_some_and(|window| window < WINDOW) {
@@ -156,6 +196,8 @@ impl Points {
         }
         let minutes = window.as_ms() as f64 / Span::MINUTE.as_ms() as f64;
         let extra = (extra as f64 / minutes) as u64;
+        let wanted: f64 = self.thinning.iter().map(|thinning| thinning.wanted).sum();
+        let per_minute = part(per_minute, (wanted.ceil() as u64).saturating_add(extra));
         let most = if behind { per_minute / 2 } else { per_minute }.saturating_sub(extra);
         let needed = self.steps_for(most);
         let relaxed = self.steps_for(most * RELAX_PERCENT / 100);
@@ -211,7 +253,7 @@ mod tests {
         let mut marks = vec![0; series.iter().sum::<u64>() as usize];
         let mut sent = 0;
         for second in (0..minutes * 60).step_by(15) {
-            points.plan(Timestamp(second * 1000), false, configured);
+            points.plan(Timestamp(second * 1000), false, configured, |all, _| all);
             let mut marks = marks.iter_mut();
             for class in 0..series.len() {
                 for _ in 0..series[class] {
@@ -230,14 +272,14 @@ mod tests {
 
     #[test]
     fn what_fits_is_left_alone() {
-        let mut points = Points::new(Some(1000), Duration::ZERO);
+        let mut points = Points::new(Some(1000), Arc::default(), Duration::ZERO);
         assert_eq!(run(&mut points, &[Span::MINUTE; 2], &[10, 990], 90), 1000);
         assert_eq!(points.interval(1, Span::MINUTE), Span::MINUTE);
     }
 
     #[test]
     fn the_last_class_is_thinned_first_and_as_far_as_needed() {
-        let mut points = Points::new(Some(1000), Duration::ZERO);
+        let mut points = Points::new(Some(1000), Arc::default(), Duration::ZERO);
         let configured = [Span::from_secs(15), Span::MINUTE];
         let sent = run(&mut points, &configured, &[100, 900], 120);
         assert!((800..=1000).contains(&sent), "{sent}");
@@ -247,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_class_before_it_follows_where_that_is_not_enough() {
-        let mut points = Points::new(Some(300), Duration::ZERO);
+        let mut points = Points::new(Some(300), Arc::default(), Duration::ZERO);
         let configured = [Span::from_secs(15), Span::MINUTE];
         let sent = run(&mut points, &configured, &[100, 400], 240);
         assert!((200..=300).contains(&sent), "{sent}");
@@ -258,17 +300,17 @@ mod tests {
 
     #[test]
     fn a_class_that_sends_everything_is_thinned_too() {
-        let mut points = Points::new(Some(100), Duration::ZERO);
+        let mut points = Points::new(Some(100), Arc::default(), Duration::ZERO);
         let sent = run(&mut points, &[Span::ZERO], &[50], 120);
         assert!((80..=100).contains(&sent), "{sent}");
     }
 
     #[test]
     fn points_that_no_interval_rules_leave_less_for_the_others() {
-        let mut points = Points::new(Some(100), Duration::ZERO);
+        let mut points = Points::new(Some(100), Arc::default(), Duration::ZERO);
         let mut marks = [0; 100];
         for minute in 0..10 {
-            points.plan(Timestamp(minute * 60_000), false, &[Span::MINUTE]);
+            points.plan(Timestamp(minute * 60_000), false, &[Span::MINUTE], |all, _| all);
             (0..50).for_each(|_| points.extra());
             for mark in &mut marks {
                 points.seen(0, mark);
@@ -279,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_interval_comes_back_when_there_is_room() {
-        let mut points = Points::new(Some(1000), Duration::ZERO);
+        let mut points = Points::new(Some(1000), Arc::default(), Duration::ZERO);
         run(&mut points, &[Span::MINUTE], &[1500], 70);
         assert!(points.interval(0, Span::MINUTE) > Span::MINUTE);
         points.since = None;
@@ -290,7 +332,7 @@ mod tests {
     #[test]
     fn a_burst_of_five_minutes_passes_and_more_waits() {
         let minute = Duration::from_mins(1);
-        let mut points = Points::new(Some(60), Duration::ZERO);
+        let mut points = Points::new(Some(60), Arc::default(), Duration::ZERO);
         assert_eq!(points.take(60, Duration::ZERO), Ok(()));
         assert_eq!(points.take(60, Duration::ZERO), Err(minute));
         assert_eq!(points.take(300, minute * 60), Ok(()));
@@ -299,7 +341,7 @@ mod tests {
         assert_eq!(points.take(900, minute * 64), Err(minute));
         assert_eq!(points.take(900, minute * 65), Ok(()));
         assert_eq!(points.take(1, minute * 75), Err(Duration::from_secs(1)));
-        let mut none = Points::new(None, Duration::ZERO);
+        let mut none = Points::new(None, Arc::default(), Duration::ZERO);
         assert_eq!(none.take(u64::MAX, Duration::ZERO), Ok(()));
     }
 
@@ -313,7 +355,7 @@ mod tests {
             let configured: Vec<Span> = seconds[..series.len()].iter().map(|s| Span::from_secs(*s)).collect();
             let least = series.iter().sum::<u64>().div_ceil(4);
             let limit = limit.max(least);
-            let mut points = Points::new(Some(limit), Duration::ZERO);
+            let mut points = Points::new(Some(limit), Arc::default(), Duration::ZERO);
             let sent = run(&mut points, &configured, &series, 90);
             // A slot more or less falls into the hour.
             let slot = series.iter().sum::<u64>().div_ceil(60);
@@ -324,7 +366,7 @@ mod tests {
         fn the_bucket_never_gives_more_than_five_minutes_at_once(
             takes in proptest::collection::vec((0u64..120, 0u64..200), 1..60),
         ) {
-            let mut points = Points::new(Some(100), Duration::ZERO);
+            let mut points = Points::new(Some(100), Arc::default(), Duration::ZERO);
             let (mut now, mut given) = (Duration::ZERO, 0);
             for (seconds, count) in takes {
                 now += Duration::from_secs(seconds);

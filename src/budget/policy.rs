@@ -8,6 +8,7 @@ use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, QUANTILE};
 use stint_model::{Labels, MatchOp, Matcher, Selector};
 
 use super::group::GroupId;
+use super::ranking::Weight;
 use crate::config::{Budget, Class, HistogramRule, Quota};
 
 /// The policy of one endpoint. Its classes are in order of importance; what no class picks belongs
@@ -19,10 +20,14 @@ pub struct Policy {
     histograms: Vec<HistogramRule>,
     /// The class of series that are not sent for want of a label, whatever else selects them.
     unlabelled: Option<u16>,
+    /// No classes are configured: what is used tells what matters.
+    by_use: bool,
 }
 
 /// Name of the class of series that lack a label that they must carry.
 pub const LABELS: &str = "labels";
+/// Names of the classes of what rules read and of what is looked at, where none are configured.
+const BY_USE: [&str; 2] = ["rules", "used"];
 /// Name of the class of what no selector picks.
 pub const REST: &str = "rest";
 /// Name of the class that comes first when the configuration names none.
@@ -36,14 +41,16 @@ impl Policy {
             classes.insert(0, class(VITAL, vital_selectors()));
         }
         classes.push(class(REST, vec![Selector::default()]));
-        Self { classes, quotas: Vec::new(), histograms: Vec::new(), unlabelled: None }
+        let (quotas, histograms) = (Vec::new(), Vec::new());
+        Self { classes, quotas, histograms, unlabelled: None, by_use: false }
     }
 
-    /// The policy of an endpoint.
+    /// The policy of an endpoint. Where it has no classes, what is used makes them.
     pub fn of(budget: &Budget) -> Self {
         let mut policy = Self {
             quotas: budget.quotas.clone(),
             histograms: budget.histograms.clone(),
+            by_use: budget.classes.is_empty(),
             ..Self::new(budget.classes.clone())
         };
         if !budget.unlabelled.is_empty() {
@@ -52,7 +59,23 @@ impl Policy {
             policy.classes.insert(rest, withheld);
             policy.unlabelled = Some(rest as u16);
         }
+        if policy.by_use {
+            // Before the rest; which series are theirs, no selector says.
+            let last = policy.classes.len() - 1;
+            policy.classes.splice(last..last, BY_USE.map(|name| class(name, Vec::new())));
+        }
         policy
+    }
+
+    /// The number of the class of a metric that matters so much, where that depends on its use.
+    pub fn class_by_use(&self, weight: Weight) -> Option<u16> {
+        let rest = self.classes.len().saturating_sub(1) as u16;
+        let before = match weight {
+            Weight::Rules => 2,
+            Weight::Used => 1,
+            Weight::Rest => 0,
+        };
+        self.by_use.then(|| rest.saturating_sub(before))
     }
 
     /// The quotas.

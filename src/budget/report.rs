@@ -135,6 +135,25 @@ pub struct SeriesBudget {
     pub in_doubt: bool,
     /// Why no slots can be granted, when the ledger cannot be written.
     pub ledger_error: Option<String>,
+    /// Slots that other endpoints for the same account hold.
+    #[serde(default)]
+    pub shared: u64,
+    /// What the account says; nothing where it is not asked.
+    #[serde(default)]
+    pub account: Option<AccountUse>,
+}
+
+/// What an account says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountUse {
+    /// Active series of all senders.
+    pub active: Option<u64>,
+    /// The most of them in the last half an hour that were not sent from here.
+    pub foreign: u64,
+    /// How long ago that was said, in seconds.
+    pub age_secs: f64,
+    /// Why the last question was not answered.
+    pub problem: Option<String>,
 }
 
 /// The budget of data points.
@@ -274,6 +293,15 @@ pub struct Samples {
     pub lost: u64,
     /// Not dealt with yet.
     pub pending: u64,
+    /// Samples of aggregates that were made; they are not among those read.
+    #[serde(default)]
+    pub made: u64,
+    /// Those that the endpoint took.
+    #[serde(default)]
+    pub made_sent: u64,
+    /// Stale markers sent for series that are not sent any more; not among those read either.
+    #[serde(default)]
+    pub markers: u64,
     /// How far behind, in seconds.
     pub lag_secs: f64,
     /// Whether it is being forwarded at present.

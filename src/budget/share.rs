@@ -6,11 +6,12 @@
 //! than one that is missing and says so. Where only some series of a metric count towards a quota,
 //! those are decided together, and the others together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::group::GroupId;
 use super::policy::{Policy, Reason};
+use super::pool::fair_parts;
 
 /// How far a histogram may be made smaller: as it is, and two steps.
 pub const STEPS: usize = 3;
@@ -71,6 +72,9 @@ pub struct Quota {
     pub used: u64,
     /// Slots that nobody else gets.
     pub guaranteed: u64,
+    /// Number of the rule that gives each value of a label a quota: where there is not enough for all
+    /// of them, they get equal parts.
+    pub rule: Option<u32>,
 }
 
 impl Quota {
@@ -102,7 +106,8 @@ pub struct Plan {
 /// Distributes what is free. `used` are the slots that each class already holds; `quotas` and
 /// `growth` are brought up to date.
 ///
-/// New metrics are admitted whole per job or not at all; a smaller one of lower rank may take the
+/// Where quotas per value of a label are more than there is for a class, each value gets its fair part
+/// before any gets more. New metrics are admitted whole per job or not at all; a smaller one of lower rank may take the
 /// slots that a larger one could not use. The growth of an admitted metric is admitted by group.
 pub fn plan(
     policy: &Policy,
@@ -118,10 +123,20 @@ pub fn plan(
     let mut state = State { policy, free, used: used.to_vec(), quotas, growth, unmet };
     let mut plan = Plan::default();
     let together = |a: &Demand, b: &Demand| !a.grows && !b.grows && a.is_same_unit(b);
-    for unit in demand.chunk_by(together) {
-        match state.take_smaller(unit) {
-            Ok(steps) => plan.admit.extend(unit.iter().map(|member| (*member, steps))),
-            Err(reason) => plan.withhold.extend(unit.iter().map(|member| (*member, reason))),
+    for class in demand.chunk_by(|a, b| a.class == b.class) {
+        let parts = state.parts(class);
+        let is_late = |unit: &[Demand], state: &State<'_>| state.is_beyond(unit, &parts);
+        let mut late = Vec::new();
+        // What is beyond its fair part comes when the others have theirs.
+        for unit in class.chunk_by(together) {
+            if is_late(unit, &state) {
+                late.push(unit);
+            } else {
+                state.decide(unit, &mut plan);
+            }
+        }
+        for unit in late {
+            state.decide(unit, &mut plan);
         }
     }
     plan
@@ -138,6 +153,60 @@ struct State<'a> {
 }
 
 impl State<'_> {
+    fn decide(&mut self, unit: &[Demand], plan: &mut Plan) {
+        match self.take_smaller(unit) {
+            Ok(steps) => plan.admit.extend(unit.iter().map(|member| (*member, steps))),
+            Err(reason) => plan.withhold.extend(unit.iter().map(|member| (*member, reason))),
+        }
+    }
+
+    /// The fair part of each quota that is one of many of its rule, for what a class asks for.
+    fn parts(&self, class: &[Demand]) -> Vec<Option<u64>> {
+        let mut asked = vec![0u64; self.quotas.each.len()];
+        for member in class {
+            let set = self.quotas.sets.get(member.quotas as usize);
+            for number in set.into_iter().flat_map(|set| &**set) {
+                if let Some(sum) = asked.get_mut(*number as usize) {
+                    *sum = sum.saturating_add(member.slots[0]);
+                }
+            }
+        }
+        let mut of_rule: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (number, quota) in self.quotas.each.iter().enumerate() {
+            if let Some(rule) = quota.rule {
+                of_rule.entry(rule).or_default().push(number);
+            }
+        }
+        let mut parts = vec![None; self.quotas.each.len()];
+        for numbers in of_rule.values() {
+            let quota = |number: &usize| self.quotas.each.get(*number);
+            let used: u64 = numbers.iter().filter_map(quota).map(|quota| quota.used).sum();
+            let asks = numbers.iter().map(|number| {
+                let used = quota(number).map_or(0, |quota| quota.used);
+                let most = quota(number).and_then(|quota| quota.max).unwrap_or(u64::MAX);
+                used.saturating_add(asked.get(*number).copied().unwrap_or(0)).min(most)
+            });
+            let all = fair_parts(&asks.collect::<Vec<_>>(), self.free.slots.saturating_add(used));
+            for (number, part) in numbers.iter().zip(all) {
+                if let Some(slot) = parts.get_mut(*number) {
+                    *slot = Some(part);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Whether a unit, as it is, goes beyond a fair part.
+    fn is_beyond(&self, unit: &[Demand], parts: &[Option<u64>]) -> bool {
+        let slots = unit.iter().fold(0u64, |sum, member| sum.saturating_add(member.slots[0]));
+        let set = unit.first().and_then(|first| self.quotas.sets.get(first.quotas as usize));
+        set.into_iter().flat_map(|set| &**set).any(|number| {
+            let used = self.quotas.each.get(*number as usize).map_or(0, |quota| quota.used);
+            let part = parts.get(*number as usize).copied().flatten();
+            part.is_some_and(|part| slots > 0 && used.saturating_add(slots) > part)
+        })
+    }
+
     /// Takes what a unit needs, with as few steps as needed.
     fn take_smaller(&mut self, unit: &[Demand]) -> Result<u8, Reason> {
         let steps = unit.iter().map(|member| member.steps).min().unwrap_or(0);
@@ -305,7 +374,38 @@ mod tests {
     }
 
     fn quota(max: Option<u64>, used: u64, guaranteed: u64) -> Quota {
-        Quota { max, used, guaranteed }
+        Quota { max, used, guaranteed, rule: None }
+    }
+
+    #[test]
+    fn quotas_that_are_more_than_there_is_become_fair_parts() {
+        // Three jobs, of which the first one by name would take everything.
+        let each = vec![Quota { rule: Some(0), ..quota(Some(60), 0, 0) }; 3];
+        let sets = vec![[].into(), [0].into(), [1].into(), [2].into()];
+        let mut quotas = Quotas { sets, each };
+        let of = |set, metric, slots| Demand { quotas: set, ..demand(1, metric, 1, slots) };
+        let mut wanted: Vec<Demand> =
+            ['a', 'b', 'c', 'd', 'e', 'f'].map(|metric| of(1, metric, 10)).to_vec();
+        wanted.extend(['m', 'n', 'o', 'p', 'q', 'r'].map(|metric| of(2, metric, 10)));
+        wanted.push(of(3, 'z', 10));
+        let growth = &mut Growth::default();
+        let policy = Policy::default();
+        let plan = plan(&policy, wanted, free(95), &[0, 0], &mut quotas, growth);
+        // One needs 10; the others share 85, and what is left of whole metrics goes by rank.
+        assert_eq!(admitted(&plan), "abcdmnopz");
+        let used: Vec<u64> = quotas.each.iter().map(|quota| quota.used).collect();
+        assert_eq!(used, [40, 40, 10]);
+    }
+
+    #[test]
+    fn what_a_fair_part_leaves_goes_to_who_can_use_it() {
+        let each = vec![Quota { rule: Some(0), ..quota(Some(90), 0, 0) }; 2];
+        let mut quotas = Quotas { sets: vec![[].into(), [0].into(), [1].into()], each };
+        let of = |set, metric, slots| Demand { quotas: set, ..demand(1, metric, 1, slots) };
+        let wanted = vec![of(1, 'a', 30), of(1, 'b', 30), of(1, 'c', 30), of(2, 'z', 60)];
+        let growth = &mut Growth::default();
+        let plan = plan(&Policy::default(), wanted, free(100), &[0, 0], &mut quotas, growth);
+        assert_eq!(admitted(&plan), "abc", "z does not fit into its part, nor into what is left");
     }
 
     #[test]
@@ -372,7 +472,10 @@ mod tests {
             let policy = Policy::default();
             let before = Quotas {
                 sets: vec![[].into(), [0].into(), [0, 1].into()],
-                each: vec![quota(Some(max), 0, 0), quota(None, 0, guaranteed)],
+                each: vec![
+                    Quota { rule: Some(0), ..quota(Some(max), 0, 0) },
+                    Quota { rule: Some(0), ..quota(None, 0, guaranteed) },
+                ],
             };
             let (mut quotas, mut again) = (before.clone(), before);
             let first = plan(&policy, all.clone(), free, &[0, 0], &mut quotas, &mut Growth::default());

@@ -3,6 +3,7 @@
 use stint_model::labels::NameScheme;
 use stint_model::{Labels, Selector, Span};
 
+use super::account::AccountApi;
 use super::decode::{Context, Section};
 use super::global::Environment;
 use super::labels::RequiredLabels;
@@ -56,6 +57,8 @@ pub struct Budget {
     pub aggregates: Vec<Aggregate>,
     /// Selects series that lack a label that they must carry, and are not sent for that.
     pub unlabelled: Vec<Selector>,
+    /// Where the account tells its limits and its use.
+    pub account: Option<AccountApi>,
 }
 
 impl Budget {
@@ -101,6 +104,7 @@ struct BudgetKeys {
     quotas: Option<Vec<Quota>>,
     histograms: Option<Vec<HistogramRule>>,
     aggregates: Option<Vec<Aggregate>>,
+    account: Option<AccountApi>,
 }
 
 /// A number, or the word `unlimited`.
@@ -211,7 +215,12 @@ impl BudgetKeys {
             quotas: section.has("quota").then(|| read_quotas(&mut section)),
             histograms: section.has("histogram").then(|| read_histograms(&mut section)),
             aggregates: section.has("aggregate").then(|| read_aggregates(&mut section)),
+            account: section.section("account").map(AccountApi::read),
         };
+        if keys.account.is_some() && keys.enabled == Some(false) {
+            section
+                .error("account", "without a budget nobody needs to know the use of the account");
+        }
         if keys.reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
             section.error("reserve", "`reserve` is a part of `series`, from 0 to below 1");
         }
@@ -231,6 +240,7 @@ impl BudgetKeys {
             quotas: self.quotas.or_else(|| wider.quotas.clone()),
             histograms: self.histograms.or_else(|| wider.histograms.clone()),
             aggregates: self.aggregates.or_else(|| wider.aggregates.clone()),
+            account: self.account.or_else(|| wider.account.clone()),
         }
     }
 
@@ -257,6 +267,7 @@ impl BudgetKeys {
             histograms: self.histograms.unwrap_or_default(),
             aggregates: self.aggregates.unwrap_or_default(),
             unlabelled: Vec::new(),
+            account: self.account.filter(|_| limited),
         }
     }
 }

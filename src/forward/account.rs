@@ -4,18 +4,22 @@
 //! one made from its settings. The account does not care: to it, series of an endpoint that was
 //! renamed count as before. So the directory says whose it is, and an endpoint without state takes
 //! over that of its account, if no other endpoint uses it. An endpoint that turns to another account
-//! leaves its ledger aside, for the case that it comes back.
+//! leaves its ledger aside, for the case that it comes back. Endpoints that send to one account are
+//! in one [`Pool`], so that together they never hold more slots than it has.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use stint_model::Labels;
 use stint_storage::disk::{read_all, write_atomically};
 use stint_storage::{Disk, DiskError};
 
 use super::cursor::directory;
+use crate::budget::pool::{Pool, Seat};
 use crate::config::{Auth, Credential, RemoteWrite};
 
 /// Name of the file that says whose a directory is.
@@ -85,29 +89,24 @@ impl Account {
     }
 }
 
-/// The endpoints, with what is written for all divided among those that send to the same account:
-/// together they have one budget. What is written for one of them alone is its own, and the others
-/// have the rest.
-pub fn divided(endpoints: &[RemoteWrite]) -> Vec<RemoteWrite> {
-    let mut accounts: BTreeMap<Account, Vec<&RemoteWrite>> = BTreeMap::new();
-    for endpoint in endpoints.iter().filter(|endpoint| endpoint.budget.is_limited()) {
-        accounts.entry(Account::of(endpoint)).or_default().push(endpoint);
+/// The endpoints, where those that share an account have what no other one has for its own: together
+/// they have one budget. What is written for one of them alone is its own.
+pub fn shared_out(endpoints: &[RemoteWrite]) -> Vec<RemoteWrite> {
+    let mut owned: BTreeMap<Account, Vec<&RemoteWrite>> = BTreeMap::new();
+    let is_own = |it: &&RemoteWrite| it.budget.is_limited() && it.budget.is_own;
+    for endpoint in endpoints.iter().filter(is_own) {
+        owned.entry(Account::of(endpoint)).or_default().push(endpoint);
     }
     let mut all = endpoints.to_vec();
     for endpoint in all.iter_mut().filter(|it| it.budget.is_limited() && !it.budget.is_own) {
-        let Some(peers) = accounts.get(&Account::of(endpoint)) else { continue };
-        let (own, sharing): (Vec<&RemoteWrite>, Vec<_>) =
-            peers.iter().copied().partition(|peer| peer.budget.is_own);
-        if peers.len() < 2 {
-            continue;
-        }
-        let part = |whole: Option<u64>, of: fn(&RemoteWrite) -> Option<u64>| {
+        let Some(own) = owned.get(&Account::of(endpoint)) else { continue };
+        let rest = |whole: Option<u64>, of: fn(&RemoteWrite) -> Option<u64>| {
             let taken = own.iter().filter_map(|peer| of(peer)).fold(0, u64::saturating_add);
-            whole.map(|whole| (whole.saturating_sub(taken) / sharing.len().max(1) as u64).max(1))
+            whole.map(|whole| whole.saturating_sub(taken).max(1))
         };
         let budget = &endpoint.budget;
-        let series = part(budget.series, |peer| peer.budget.series);
-        let points = part(budget.points_per_minute, |peer| peer.budget.points_per_minute);
+        let series = rest(budget.series, |peer| peer.budget.series);
+        let points = rest(budget.points_per_minute, |peer| peer.budget.points_per_minute);
         (endpoint.budget.series, endpoint.budget.points_per_minute) = (series, points);
     }
     all
@@ -137,8 +136,8 @@ pub enum Past {
     Own,
     /// Nothing: its directory belonged to another account.
     New,
-    /// Nothing, but others that send to its account have, and may have used its part.
-    Others,
+    /// Nothing, but others that send to its account have, so that it is known what was sent.
+    Known,
 }
 
 /// Sees to it that the directory of `config` holds the state of its account, as far as there is
@@ -196,6 +195,54 @@ pub fn claim(
     Ok(past)
 }
 
+/// The pools of all accounts that were sent to since the start.
+#[derive(Debug, Default)]
+pub struct Pools(Mutex<BTreeMap<Account, Arc<Pool>>>);
+
+impl Pools {
+    /// The place of an endpoint in the pool of its account, of which everything on disk is counted.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn seat(
+        &self,
+        disk: &Arc<dyn Disk>,
+        config: &RemoteWrite,
+        now: Duration,
+    ) -> Result<Seat, DiskError> {
+        let account = Account::of(config);
+        let mut pools = self.0.lock();
+        let pool = pools.entry(account).or_default();
+        let dir = directory(&config.name);
+        let above = dir.parent().unwrap_or(Path::new("forward"));
+        for entry in disk.list(above)? {
+            let dir = above.join(&entry.name);
+            if !pool.knows(&entry.name) && Account::read(&**disk, &dir)? == Some(account) {
+                pool.leave(&entry.name, Arc::clone(disk), &ledger_in(&dir), now);
+            }
+        }
+        Ok(Seat::new(Arc::clone(pool), &folder_name(&config.name), config.budget.is_own))
+    }
+
+    /// Nobody works for the endpoint any more; what it sent still counts.
+    pub fn leave(&self, disk: &Arc<dyn Disk>, config: &RemoteWrite, now: Duration) {
+        if let Some(pool) = self.0.lock().get(&Account::of(config)) {
+            let ledger = ledger_in(&directory(&config.name));
+            pool.leave(&folder_name(&config.name), Arc::clone(disk), &ledger, now);
+        }
+    }
+}
+
+/// Where the ledger lies in the folder of an endpoint.
+pub(super) fn ledger_in(folder: &Path) -> PathBuf {
+    folder.join("ledger")
+}
+
+fn folder_name(endpoint: &str) -> String {
+    let folder = directory(endpoint);
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Whether one of `peers` has a ledger.
 ///
 /// # Errors
@@ -248,6 +295,9 @@ mod tests {
     use stint_storage::SimDisk;
 
     use super::*;
+    use crate::budget::group::Key;
+    use crate::budget::ledger::Ledger;
+    use crate::budget::limits::HOLD;
     use crate::config::{Budget, Secret};
     use crate::forward::sim::endpoint;
 
@@ -292,29 +342,56 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_for_one_account_divide_what_is_written_for_all() {
+    fn endpoints_for_one_account_share_what_none_has_for_its_own() {
         let of = |name: &str, user: &str, budget: &Budget| RemoteWrite {
             budget: budget.clone(),
             ..config(name, URL, user)
         };
         let free = Budget::free_tier();
         let series = |all: &[RemoteWrite]| -> Vec<(Option<u64>, Option<u64>)> {
-            let divided = divided(all);
-            divided.iter().map(|it| (it.budget.series, it.budget.points_per_minute)).collect()
+            let out = shared_out(all);
+            out.iter().map(|it| (it.budget.series, it.budget.points_per_minute)).collect()
         };
-        let (all, half) = ((Some(10_000), Some(10_000)), (Some(5_000), Some(5_000)));
+        let all = (Some(10_000), Some(10_000));
         let pair = [of("a", "1", &free), of("b", "1", &free), of("c", "2", &free)];
-        assert_eq!(series(&pair), [half, half, all]);
+        assert_eq!(series(&pair), [all, all, all]);
         let own = Budget { series: Some(4_000), is_own: true, ..free.clone() };
         let own = Budget { points_per_minute: Some(7_000), ..own };
         let three = [of("a", "1", &free), of("b", "1", &own), of("c", "1", &free)];
-        let rest = (Some(3_000), Some(1_500));
+        let rest = (Some(6_000), Some(3_000));
         assert_eq!(series(&three), [rest, (Some(4_000), Some(7_000)), rest]);
         let greedy = Budget { series: Some(20_000), ..own };
         let none = (Some(1), Some(3_000));
         assert_eq!(series(&[of("a", "1", &free), of("b", "1", &greedy)])[0], none);
         let open = of("d", "1", &Budget::default());
         assert_eq!(series(&[of("a", "1", &free), open])[0], all, "what has no budget takes none");
+    }
+
+    #[test]
+    fn the_pools_of_accounts_know_what_nobody_works_with() {
+        let disk = disk();
+        claim(&disk, &config("a", URL, "1"), &names(&["a"])).unwrap();
+        claim(&disk, &config("b", URL, "1"), &names(&["a", "b"])).unwrap();
+        for (name, keys) in [("a", 3), ("b", 2)] {
+            let path = directory(name).join("ledger");
+            let (mut ledger, _) = Ledger::open(Arc::clone(&disk), &path, HOLD, Duration::ZERO);
+            let wanted: Vec<(Key, u16)> = (0..keys).map(|key| (Key(key), 0)).collect();
+            ledger.grant(&wanted, 10, Duration::ZERO).unwrap();
+        }
+        let pools = Pools::default();
+        let a = RemoteWrite { budget: Budget::free_tier(), ..config("a", URL, "1") };
+        let seat = pools.seat(&disk, &a, Duration::ZERO).unwrap();
+        seat.join(3);
+        assert_eq!(seat.others(), 2, "what b sent counts, whether it is configured or not");
+        let other = RemoteWrite { budget: Budget::free_tier(), ..config("c", URL, "2") };
+        let other = pools.seat(&disk, &other, Duration::ZERO).unwrap();
+        other.join(0);
+        assert_eq!(other.others(), 0);
+        pools.leave(&disk, &a, Duration::ZERO);
+        let b = RemoteWrite { budget: Budget::free_tier(), ..config("b", URL, "1") };
+        let seat = pools.seat(&disk, &b, Duration::ZERO).unwrap();
+        seat.join(2);
+        assert_eq!(seat.others(), 3);
     }
 
     fn put(disk: &Arc<dyn Disk>, name: &str, file: &str, text: &str) {

@@ -57,12 +57,17 @@ struct State {
     is_shown: bool,
 }
 
+/// What lies further behind the next boundary is not kept until then.
+const LATER_MAX: Span = Span(10 * Span::MINUTE.0);
+
 /// All aggregates of one endpoint.
 #[derive(Debug)]
 pub(super) struct Aggregator {
     rules: Vec<Aggregate>,
     every: Span,
     outputs: Vec<State>,
+    /// Numbers of outputs that are gone.
+    vacant: Vec<u32>,
     index: HashMap<Key, Output, KeyHasher>,
     inputs: HashMap<Key, Input, KeyHasher>,
     /// From behind the next boundary.
@@ -80,6 +85,7 @@ impl Aggregator {
             rules,
             every,
             outputs: Vec::new(),
+            vacant: Vec::new(),
             index: HashMap::default(),
             inputs: HashMap::default(),
             later: Vec::new(),
@@ -94,12 +100,21 @@ impl Aggregator {
         let rule = self.rules.iter().find(selects)?;
         let fold = rule.fold;
         let left = labels.retain(|label| !rule.without.iter().any(|gone| gone == label));
-        let new = Output(self.outputs.len() as u32);
-        let output = *self.index.entry(Key::of(&left)).or_insert(new);
-        if output == new {
-            let inputs = Vec::new();
-            self.outputs.push(State { fold, labels: left, sum: None, inputs, is_shown: false });
-        }
+        let mut is_new = false;
+        let output = match self.index.entry(Key::of(&left)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                is_new = true;
+                let new =
+                    State { fold, labels: left, sum: None, inputs: Vec::new(), is_shown: false };
+                let number = self.vacant.pop().unwrap_or(self.outputs.len() as u32);
+                match self.outputs.get_mut(number as usize) {
+                    Some(gone) => *gone = new,
+                    None => self.outputs.push(new),
+                }
+                *place.insert(Output(number))
+            }
+        };
         let key = Key::of(labels);
         // Stored series may end up as the same one.
         if let Entry::Vacant(vacant) = self.inputs.entry(key) {
@@ -108,7 +123,7 @@ impl Aggregator {
                 state.inputs.push(key);
             }
         }
-        Some((output, output == new))
+        Some((output, is_new))
     }
 
     /// The labels of an aggregate.
@@ -124,6 +139,19 @@ impl Aggregator {
         }
     }
 
+    /// Forgets an aggregate that nothing belongs to any more.
+    pub(super) fn forget_output(&mut self, output: Output) {
+        let Some(state) = self.outputs.get_mut(output.0 as usize) else { return };
+        if self.index.remove(&Key::of(&state.labels)).is_none() {
+            return;
+        }
+        for key in std::mem::take(&mut state.inputs) {
+            self.inputs.remove(&key);
+        }
+        (state.labels, state.sum, state.is_shown) = (Labels::default(), None, false);
+        self.vacant.push(output.0);
+    }
+
     /// Takes a sample of a series that joined; says whether it can be part of its aggregate.
     pub(super) fn feed(&mut self, key: Key, sample: &Sample) -> bool {
         let fold =
@@ -134,6 +162,8 @@ impl Aggregator {
         }
         self.began.get_or_insert(sample.at);
         match self.next {
+            // A clock that is far ahead is not waited for.
+            Some(next) if sample.at.since(next) > LATER_MAX => {}
             Some(next) if sample.at > next => self.later.push((key, sample.clone())),
             _ => self.apply(key, sample),
         }
@@ -311,6 +341,24 @@ mod tests {
     use stint_model::Selector;
 
     use super::*;
+
+    #[test]
+    fn what_nothing_belongs_to_any_more_is_forgotten_and_its_number_used_again() {
+        let mut all = aggregator(Fold::Sum);
+        let of = |path: &str| Labels::from_pairs([("__name__", "m"), ("pod", "p"), ("path", path)]);
+        let (a, _) = all.join(&of("/a")).unwrap();
+        let (b, _) = all.join(&of("/b")).unwrap();
+        let ahead = Sample::float(Timestamp(Span::DAY.0), 1.0);
+        all.due(Timestamp(0));
+        assert!(all.feed(Key::of(&of("/b")), &ahead) && all.later.is_empty());
+        all.forget_output(a);
+        all.forget_output(a);
+        assert_eq!(all.inputs.len(), 1);
+        let (again, is_new) = all.join(&of("/a")).unwrap();
+        assert!(is_new && again == a && again != b);
+        assert_eq!((all.outputs.len(), all.vacant.len()), (2, 0));
+        assert_eq!(all.labels(again).get("path"), Some("/a"));
+    }
 
     fn aggregator(fold: Fold) -> Aggregator {
         let selectors = vec![Selector::metric("m")];

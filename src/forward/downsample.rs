@@ -15,6 +15,9 @@ use stint_model::{Span, Timestamp, Value};
 /// How long after its last sample a series is still shown.
 const LOOKBACK: Span = Span(5 * Span::MINUTE.0);
 
+/// Endpoints refuse samples from further ahead.
+const AHEAD_MAX: Span = Span(10 * Span::MINUTE.0);
+
 /// Where the slots of each target begin.
 #[derive(Debug, Default)]
 pub struct Phases {
@@ -54,6 +57,15 @@ impl Thinner {
     /// `passes_changes` lets every change of value pass at once, as for `up`.
     pub fn new(anchor: Timestamp, passes_changes: bool) -> Self {
         Self { anchor, taken: None, last: None, passes_changes }
+    }
+
+    /// Forgets what was forwarded for times that lie so far ahead of `wall` that no endpoint took it: a
+    /// clock was wrong, and what comes now must not wait until that time is there.
+    pub fn settle(&mut self, wall: Timestamp) {
+        let is_wrong = |at: Timestamp| at.since(wall) > AHEAD_MAX;
+        if self.taken.is_some_and(is_wrong) || self.last.is_some_and(|(at, _)| is_wrong(at)) {
+            (self.taken, self.last) = (None, None);
+        }
     }
 
     /// Whether a sample is due at `interval`; a zero interval forwards everything.
@@ -108,6 +120,17 @@ fn bits_of(value: &Value) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_clock_that_was_wrong_holds_nothing_back() {
+        let mut thinner = Thinner::new(Timestamp(0), false);
+        let (day, hour) = (Timestamp(Span::DAY.0), Timestamp(Span::HOUR.0));
+        thinner.taken(day, &Value::Float(1.0));
+        thinner.settle(day);
+        assert!(!thinner.is_due(hour, Span::MINUTE));
+        thinner.settle(hour);
+        assert!(thinner.is_due(hour, Span::MINUTE) && !thinner.is_shown(hour));
+    }
 
     const MINUTE: Span = Span::MINUTE;
 

@@ -9,7 +9,7 @@ use stint_wire::remote_write::{Version, v1, v2};
 use stint_wire::snappy;
 
 use super::route::{Item, Outgoing, Payload};
-use crate::budget::group::membership;
+use crate::budget::group::{Key, KeyHasher, family_of};
 
 /// Metadata by metric family, as far as it is known.
 pub type Families = HashMap<String, Metadata>;
@@ -59,14 +59,6 @@ fn compress(body: &[u8]) -> Option<Bytes> {
     Some(Bytes::from(out))
 }
 
-fn as_sample(payload: &Payload) -> Option<Sample> {
-    match payload {
-        Payload::Sample(sample) | Payload::Made(sample) => Some(sample.clone()),
-        Payload::Marker(at) => Some(Sample::stale(*at)),
-        Payload::Exemplar(_) => None,
-    }
-}
-
 fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
     let mut exemplars = 0;
     for run in items.chunk_by(|a, b| Arc::ptr_eq(&a.series, &b.series)) {
@@ -91,19 +83,25 @@ fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
 }
 
 fn samples_v2(items: &[Item], families: &Families, encoder: &mut v2::Encoder) -> u64 {
-    let mut order: Vec<&Item> = items.iter().collect();
-    order.sort_by_key(|item| item.series.key);
     let mut exemplars = 0;
+    let mut described = Described::default();
+    let order = in_series(items);
+    let mut samples: Vec<&Item> = Vec::new();
     for run in order.chunk_by(|a, b| a.series.key == b.series.key) {
         let Some(first) = run.first() else { continue };
-        let metadata = family_of(&first.series.labels, families);
-        let all: Vec<Sample> = run.iter().filter_map(|item| as_sample(&item.payload)).collect();
+        let metadata = described.metadata(&first.series.labels, families);
+        samples.clear();
+        samples.extend(run.iter().filter(|item| !matches!(item.payload, Payload::Exemplar(_))));
         // A message's series holds either floats or histograms.
-        for (number, samples) in all.chunk_by(|a, b| is_histogram(a) == is_histogram(b)).enumerate()
-        {
+        let parts = samples.chunk_by(|a, b| is_histogram(a) == is_histogram(b));
+        for (number, samples) in parts.enumerate() {
             let mut series = encoder.series(&first.series.labels, metadata);
-            for sample in samples {
-                series.sample(sample);
+            for item in samples {
+                match &item.payload {
+                    Payload::Sample(sample) | Payload::Made(sample) => series.sample(sample),
+                    Payload::Marker(at) => series.sample(&Sample::stale(*at)),
+                    Payload::Exemplar(_) => &mut series,
+                };
             }
             for item in run.iter().filter(|_| number == 0) {
                 if let Payload::Exemplar(exemplar) = &item.payload {
@@ -116,14 +114,48 @@ fn samples_v2(items: &[Item], families: &Families, encoder: &mut v2::Encoder) ->
     exemplars
 }
 
-fn is_histogram(sample: &Sample) -> bool {
-    matches!(sample.value, Value::Histogram(_))
+/// The items of each series together, in order of the first one of each: that of scrapes, in which
+/// neighbours have most in common.
+fn in_series(items: &[Item]) -> Vec<&Item> {
+    let mut first: HashMap<Key, usize, KeyHasher> = HashMap::default();
+    first.reserve(items.len());
+    let mut repeats = false;
+    for (at, item) in items.iter().enumerate() {
+        repeats |= *first.entry(item.series.key).or_insert(at) != at;
+    }
+    let mut order: Vec<&Item> = items.iter().collect();
+    if repeats {
+        order.sort_by_key(|item| first.get(&item.series.key));
+    }
+    order
 }
 
-/// The metadata of a series' family.
-fn family_of<'a>(labels: &Labels, families: &'a Families) -> Option<&'a Metadata> {
-    let name = labels.metric_name()?;
-    families.get(name).or_else(|| families.get(&membership(labels).family))
+/// Metadata of the last series, since that of the next one is often the same.
+#[derive(Default)]
+struct Described<'a> {
+    name: Option<&'a str>,
+    metadata: Option<&'a Metadata>,
+}
+
+impl<'a> Described<'a> {
+    fn metadata(&mut self, labels: &'a Labels, families: &'a Families) -> Option<&'a Metadata> {
+        let name = labels.metric_name();
+        if name != self.name {
+            self.name = name;
+            let found = name.and_then(|name| families.get(name));
+            self.metadata = found.or_else(|| families.get(family_of(labels)));
+        }
+        self.metadata
+    }
+}
+
+fn is_histogram(item: &Item) -> bool {
+    match &item.payload {
+        Payload::Sample(sample) | Payload::Made(sample) => {
+            matches!(sample.value, Value::Histogram(_))
+        }
+        Payload::Marker(_) | Payload::Exemplar(_) => false,
+    }
 }
 
 /// Whether every item of the two belongs to the same series.

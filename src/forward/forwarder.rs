@@ -1,6 +1,7 @@
 //! One endpoint's forwarder: reads, routes, delivers, and moves the cursor on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -56,6 +57,7 @@ impl Forwarder {
         let mut shards = Shards::new(&self.queue, self.before.shards, self.jitter.clone());
         let mut round = Round::new(shards.count);
         let mut since: Option<Instant> = None;
+        let mut was_full = false;
         let mut saved_at = Instant::now();
         let mut metadata_at = Instant::now();
         // What is stored from now on is not missed, even if nothing can be sent before a restart.
@@ -69,7 +71,7 @@ impl Forwarder {
                 since = Some(Instant::now());
             }
             let deadline = since.map(|since| since + self.queue.batch_send_deadline.to_std());
-            let is_full = round.items >= full;
+            let is_full = round.items >= full - full / 8;
             if is_full
                 || round.items > 0 && (stopping || deadline.is_some_and(|at| at <= Instant::now()))
             {
@@ -80,7 +82,10 @@ impl Forwarder {
                 if delivered == Delivered::Stopped {
                     break;
                 }
-                let behind = is_full && (!filled.caught_up || items >= 2 * full);
+                // A little that is held for the next round is no backlog yet.
+                let more = !filled.caught_up && (!filled.held || was_full);
+                let behind = is_full && (more || items >= 2 * full);
+                was_full = is_full;
                 let took = started.elapsed();
                 if !self.was_maybe_sent() {
                     shards.adapt(behind, took, self.queue.batch_send_deadline.to_std());
@@ -97,6 +102,7 @@ impl Forwarder {
                     continue;
                 }
             }
+            was_full &= !filled.caught_up;
             if round.items == 0 && saved_at.elapsed() >= SAVE_EVERY {
                 saved_at = Instant::now();
                 self.note_done(&shards);
@@ -183,6 +189,7 @@ impl Forwarder {
         shards: &mut Shards,
         stop: &watch::Receiver<bool>,
     ) -> Delivered {
+        self.sender.ended.store(round.ended.unwrap_or(0), Ordering::Relaxed);
         let busy = round.shards.into_iter().zip(&mut shards.backoffs);
         let deliveries = busy.map(|(queue, backoff)| self.sender.deliver(queue, backoff, stop));
         let outcomes = join_all(deliveries).await;

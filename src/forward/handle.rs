@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stint_model::Span;
+use stint_model::{Clock, Span};
 
 use super::status::Status;
 use crate::budget::admission::Admission;
+use crate::budget::feedback::Said;
 
 /// A view of a forwarder for reports, cheap to clone.
 #[derive(Clone)]
@@ -23,12 +24,19 @@ pub struct Handle {
     pub samples_per_send_max: usize,
     pub(super) status: Arc<Mutex<Status>>,
     pub(super) admission: Arc<Mutex<Admission>>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Handle {
     /// How the endpoint is doing.
     pub fn status(&self) -> Status {
         self.status.lock().clone()
+    }
+
+    /// Tells the budget what its account says.
+    pub(super) fn hear(&self, said: Said) {
+        let (now, wall) = (self.clock.monotonic(), self.clock.now());
+        self.admission.lock().hear(said, now, wall);
     }
 
     /// Looks at the budget, which stands still meanwhile.

@@ -15,7 +15,8 @@ use stint_wire::remote_write;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::account::{self, Past};
+use super::account::{self, Past, Pools};
+use super::ask;
 use super::cursor::{Cursor, cursor_path};
 use super::forwarder::Forwarder;
 use super::handle::Handle;
@@ -25,11 +26,13 @@ use super::status::Status;
 use super::stored::{self, Keep};
 use super::supervise::Supervisor;
 use super::transport::{Request, Transport, TransportError};
+use crate::budget::pool::Seat;
+use crate::budget::ranking::Ranking;
 use crate::config::{Config, RemoteWrite};
 use crate::http::{Client, explain};
 
 /// Who asks, in the words of the protocol's reference sender.
-const USER_AGENT: &str = concat!("stint/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("stint/", env!("CARGO_PKG_VERSION"));
 /// How much of an answer's body is read: enough for an error id and a message.
 const ANSWER_BYTES_MAX: usize = 4096;
 
@@ -56,11 +59,13 @@ pub struct Manager {
     /// Held while a configuration is applied.
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
     /// Of all endpoints, in order of names.
-    seats: RwLock<Vec<Arc<Seat>>>,
+    seats: RwLock<Vec<Arc<Place>>>,
+    pools: Arc<Pools>,
+    ranking: Arc<RwLock<Option<Arc<Ranking>>>>,
 }
 
 /// What there is of an endpoint whether its forwarder runs or not.
-struct Seat {
+struct Place {
     name: String,
     /// Keeps the log; nothing only where that failed.
     keep: Option<Arc<Mutex<Keep>>>,
@@ -72,9 +77,11 @@ struct Seat {
 struct Running {
     config: Arc<RemoteWrite>,
     external_labels: Labels,
-    seat: Arc<Seat>,
+    seat: Arc<Place>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Asks the account.
+    asks: Option<JoinHandle<()>>,
 }
 
 /// New and changed endpoints of a configuration, with a way to each.
@@ -90,7 +97,19 @@ impl Manager {
     /// No forwarders yet.
     pub fn new(sources: Sources) -> Self {
         let sources = Arc::new(sources);
-        Self { sources, running: tokio::sync::Mutex::default(), seats: RwLock::default() }
+        let running = tokio::sync::Mutex::default();
+        let (pools, ranking) = (Arc::default(), Arc::default());
+        Self { sources, running, seats: RwLock::default(), pools, ranking }
+    }
+
+    /// Tells what is used, which decides what matters at endpoints for which nothing is said. A
+    /// forwarder that begins later knows it too.
+    pub fn rank(&self, ranking: Ranking) {
+        let ranking = Arc::new(ranking);
+        *self.ranking.write() = Some(Arc::clone(&ranking));
+        for handle in self.handles() {
+            handle.admission.lock().rank(Arc::clone(&ranking));
+        }
     }
 
     /// Views of the endpoints.
@@ -108,7 +127,7 @@ impl Manager {
         let external_labels = config.global.external_labels.clone();
         let mut endpoints = Vec::new();
         let mut errors = Vec::new();
-        for endpoint in &account::divided(&config.remote_write) {
+        for endpoint in &account::shared_out(&config.remote_write) {
             let same = running.get(&endpoint.name).is_some_and(|running| {
                 *running.config == *endpoint && running.external_labels == external_labels
             });
@@ -129,8 +148,8 @@ impl Manager {
         for names in account::shared(&config.remote_write) {
             tracing::info!(
                 endpoints = names.join(", "),
-                "these endpoints send to one account and share its budget; budget.series under \
-                 [endpoint.NAME] in retention.toml gives one of them another part"
+                "these endpoints send to one account and share its budget, each as it needs it; \
+                 budget.series under [endpoint.NAME] in retention.toml gives one of them a part of its own"
             );
         }
         if errors.is_empty() {
@@ -157,17 +176,24 @@ impl Manager {
         let ending: Vec<Running> =
             ending.into_iter().filter_map(|name| running.remove(&name)).collect();
         // Seats stay over a change, so that the log is held in between.
-        let mut seats: BTreeMap<String, Arc<Seat>> =
+        let mut seats: BTreeMap<String, Arc<Place>> =
             ending.iter().map(|old| (old.seat.name.clone(), Arc::clone(&old.seat))).collect();
+        let configs: Vec<_> = ending.iter().map(|old| Arc::clone(&old.config)).collect();
         join_all(ending.into_iter().map(|old| old.stop(self.sources.flush_deadline))).await;
+        self.leave(configs).await;
         let used = self.used(&prepared).await;
+        let mut claimed = Vec::new();
         for (config, transport) in prepared.endpoints {
-            let name = config.name.clone();
             let past = match self.claim(&config, &prepared.names).await {
-                // A ledger of its own counts more; where there is none, others have used its part.
-                _ if used.contains(&name) => Past::Others,
+                // A ledger of its own counts more; where there is none, those of others are known.
+                _ if used.contains(&config.name) => Past::Known,
                 past => past,
             };
+            claimed.push((config, transport, past));
+        }
+        // Only when everything lies where it belongs, it is counted.
+        for (config, transport, past) in claimed {
+            let name = config.name.clone();
             let seat = match seats.remove(&name) {
                 Some(seat) => seat,
                 None => self.seat(&name).await,
@@ -176,6 +202,16 @@ impl Manager {
             running.insert(name, self.start(config, labels, transport, seat, past).await);
         }
         *self.seats.write() = running.values().map(|one| Arc::clone(&one.seat)).collect();
+    }
+
+    /// What these endpoints sent still counts, though nobody works for them.
+    async fn leave(&self, ended: Vec<Arc<RemoteWrite>>) {
+        let (disk, pools) = (Arc::clone(&self.sources.disk), Arc::clone(&self.pools));
+        let now = self.sources.clock.monotonic();
+        let leave = move || ended.iter().for_each(|config| pools.leave(&disk, config, now));
+        if let Err(error) = tokio::task::spawn_blocking(leave).await {
+            tracing::error!(%error, "cannot look for state of the account");
+        }
     }
 
     /// New endpoints for accounts that others have been sending to.
@@ -216,7 +252,7 @@ impl Manager {
     }
 
     /// A new seat, which keeps the log from where an earlier run of the server stopped.
-    async fn seat(&self, name: &str) -> Arc<Seat> {
+    async fn seat(&self, name: &str) -> Arc<Place> {
         let (sources, own) = (Arc::clone(&self.sources), name.to_owned());
         let keep = tokio::task::spawn_blocking(move || {
             let (_, saved) = Cursor::open(Arc::clone(&sources.disk), &cursor_path(&own));
@@ -229,7 +265,7 @@ impl Manager {
                 None
             }
         };
-        Arc::new(Seat {
+        Arc::new(Place {
             name: name.to_owned(),
             keep,
             status: Arc::default(),
@@ -242,18 +278,26 @@ impl Manager {
         config: Arc<RemoteWrite>,
         external_labels: Labels,
         transport: Arc<dyn Transport>,
-        seat: Arc<Seat>,
+        seat: Arc<Place>,
         past: Past,
     ) -> Running {
         let seed = RandomState::new().hash_one(&config.name);
         let start = {
             let (sources, seat) = (Arc::clone(&self.sources), Arc::clone(&seat));
             let (config, labels) = (Arc::clone(&config), external_labels.clone());
+            let (pools, ranking) = (Arc::clone(&self.pools), Arc::clone(&self.ranking));
             move || {
-                let (sources, seat) = (Arc::clone(&sources), Arc::clone(&seat));
+                let (sources, place) = (Arc::clone(&sources), Arc::clone(&seat));
                 let (config, labels) = (Arc::clone(&config), labels.clone());
-                let transport = Arc::clone(&transport);
-                let setup = move || begin(&sources, &seat, config, labels, transport, seed, past);
+                let (transport, pools) = (Arc::clone(&transport), Arc::clone(&pools));
+                let ranking = ranking.read().clone();
+                let setup = move || {
+                    let now = sources.clock.monotonic();
+                    let account = pools.seat(&sources.disk, &config, now);
+                    let account = account.map_err(|error| error.to_string())?;
+                    let account = Account { seat: account, past, ranking };
+                    begin(&sources, &place, config, labels, transport, seed, account)
+                };
                 async move {
                     let begun = tokio::task::spawn_blocking(setup).await;
                     begun.map_err(|error| error.to_string()).and_then(|begun| begun)
@@ -269,7 +313,10 @@ impl Manager {
         let (stop, stopped) = watch::channel(false);
         let first = start().await;
         let task = tokio::spawn(supervisor.run(first, start, stopped));
-        Running { config, external_labels, seat, stop, task }
+        let place = Arc::clone(&seat);
+        let handle = move || place.handle.read().clone();
+        let asks = ask::spawn(config.budget.account.as_ref(), &config.name, handle);
+        Running { config, external_labels, seat, stop, task, asks }
     }
 
     /// Stops all forwarders; what they do not deliver in time stays in the store.
@@ -280,15 +327,22 @@ impl Manager {
     }
 }
 
+/// What a forwarder is told beside its configuration.
+struct Account {
+    seat: Seat,
+    past: Past,
+    ranking: Option<Arc<Ranking>>,
+}
+
 /// A forwarder that goes on where the last one stopped. It may wait for the disk.
 fn begin(
     sources: &Sources,
-    seat: &Seat,
+    seat: &Place,
     config: Arc<RemoteWrite>,
     external_labels: Labels,
     transport: Arc<dyn Transport>,
     seed: u64,
-    past: Past,
+    account: Account,
 ) -> Result<Forwarder, String> {
     let keep = seat.keep.clone().ok_or("the log is not kept")?;
     let begun = Begun::new(Setup {
@@ -302,7 +356,9 @@ fn begin(
         poll: POLL,
         seed,
         status: Arc::clone(&seat.status),
-        past,
+        past: account.past,
+        seat: account.seat,
+        ranking: account.ranking,
     });
     *seat.handle.write() = Some(begun.handle());
     begun
@@ -316,6 +372,9 @@ fn begin(
 impl Running {
     async fn stop(mut self, patience: Duration) {
         self.stop.send_replace(true);
+        if let Some(asks) = &self.asks {
+            asks.abort();
+        }
         let endpoint = &self.config.name;
         match tokio::time::timeout(patience, &mut self.task).await {
             Ok(Ok(())) => {}

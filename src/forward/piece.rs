@@ -1,5 +1,6 @@
 //! What is sent as one request, and how it is taken apart.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,6 +61,14 @@ impl Piece {
 
     pub(super) fn keys(&self) -> Vec<Key> {
         self.items.iter().map(|item| item.series.key).collect()
+    }
+
+    /// Of an endpoint without a budget: the series for which it was not noted in this minute that they
+    /// are sent. It need not be known better there.
+    pub(super) fn keys_to_note(&self, now: Duration) -> Vec<Key> {
+        let minute = (now.as_secs() / 60) as u32;
+        let is_new = |item: &&Item| item.series.noted.swap(minute, Ordering::Relaxed) != minute;
+        self.items.iter().filter(is_new).map(|item| item.series.key).collect()
     }
 
     pub(super) fn failed(mut self, now: Duration) -> Self {

@@ -15,6 +15,7 @@ use crate::budget::admission::{Admission, GroupIndex, Opening};
 use crate::budget::group::Key;
 use crate::budget::limits::{Limits, MissingLedger};
 use crate::budget::policy::Policy;
+use crate::budget::pool::Seat;
 use crate::budget::report::{About, EndpointReport, Look, Overview, Samples};
 use crate::config::RemoteWrite;
 
@@ -41,6 +42,8 @@ pub fn plan(
         disk: Arc::new(SimDisk::new()),
         path: Path::new("ledger"),
         ran_before: false,
+        seat: Seat::alone(),
+        ranking: None,
         now,
     });
     let sent = outgoing(stored, endpoint, external_labels, admission.limits().is_some());

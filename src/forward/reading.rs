@@ -58,6 +58,8 @@ pub(super) struct Core {
     pub(super) read: Position,
     /// Everything before it was dealt with.
     pub(super) done: Position,
+    /// Read, and too much for the round that was filled.
+    pub(super) held: Option<StoredBatch>,
     /// When to find out next what is there.
     pub(super) look_at: Duration,
 }
@@ -67,15 +69,18 @@ pub(super) struct Core {
 pub(super) struct Filled {
     pub(super) caught_up: bool,
     pub(super) failed: bool,
+    /// Something was read that the round had no room for.
+    pub(super) held: bool,
 }
 
 impl Core {
     /// Reads until `round` has `full` items or everything stored was read.
     pub(super) fn fill(&mut self, round: &mut Round, full: usize) -> Filled {
         let mut filled = Filled::default();
-        while round.items < full && !filled.caught_up && !filled.failed {
+        let enough = full - full / 8;
+        while round.items < enough && !filled.caught_up && !filled.failed {
             let mut batches = Vec::new();
-            match self.read(&mut batches, full) {
+            match self.read(&mut batches, full - round.items) {
                 Ok(caught_up) => filled.caught_up = caught_up,
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -85,6 +90,7 @@ impl Core {
                     filled.failed = true;
                 }
             }
+            filled.held = self.held.is_some();
             let (now, wall) = (self.clock.monotonic(), self.clock.now());
             self.look_ahead(&batches, now, wall);
             let mut status = self.status.lock();
@@ -110,12 +116,21 @@ impl Core {
         }
     }
 
-    /// Reads a burst; says whether that was all.
+    /// Reads a burst, for which there is room for so many items; says whether that was all.
     fn read(&mut self, batches: &mut Vec<StoredBatch>, full: usize) -> Result<bool, SourceError> {
         let burst = full.clamp(BURST_ROWS / 10, BURST_ROWS);
         let mut rows = 0;
         while rows < burst {
-            match self.source.next()? {
+            let event = match self.held.take() {
+                Some(batch) => Event::Batch(batch),
+                None => self.source.next()?,
+            };
+            match event {
+                // A request is rather a little smaller than made of two.
+                Event::Batch(batch) if rows > 0 && rows + batch.rows.len() > burst => {
+                    self.held = Some(batch);
+                    return Ok(false);
+                }
                 Event::Batch(mut batch) => {
                     self.read = batch.position_after;
                     rows += batch.rows.len().max(1);

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,13 +16,13 @@ use super::aggregate::{Aggregator, Output};
 use super::downsample::{Phases, Thinner};
 use super::source::{Position, StoredBatch};
 use super::status::Status;
-use crate::budget::admission::{Admission, GroupIndex};
+use crate::budget::admission::{Admission, GroupIndex, Standing};
 use crate::budget::group::{Key, KeyHasher, shard_of, target_of};
 use crate::budget::policy::Reason;
 use crate::config::Aggregate;
 
 /// A series as it is sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Outgoing {
     /// Its identity at the endpoint.
     pub key: Key,
@@ -31,6 +32,8 @@ pub struct Outgoing {
     pub labels: Labels,
     /// The labels as the 1.0 message has them; empty with 2.0.
     pub label_bytes: Vec<u8>,
+    /// Without a budget: the minute in which it was last noted that it is sent.
+    pub noted: AtomicU32,
 }
 
 /// What is sent of a series.
@@ -80,12 +83,14 @@ pub struct Round {
     pub shards: Vec<VecDeque<Item>>,
     /// How many items there are.
     pub items: usize,
+    /// How many leases had ended when the first of them was added; each held its own then.
+    pub ended: Option<u64>,
 }
 
 impl Round {
     /// An empty round for `shards` requests in flight.
     pub fn new(shards: usize) -> Self {
-        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0 }
+        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0, ended: None }
     }
 
     fn push(&mut self, item: Item) {
@@ -134,7 +139,10 @@ struct Route {
     /// Where it goes, or why nowhere.
     to: Result<Arc<Outgoing>, Reason>,
     /// It goes into this aggregate, under this key.
-    part_of: Option<(Output, Key)>,
+    part_of: Option<Box<(Output, Key)>>,
+    /// How it stands in the budget, as of so many changes there.
+    standing: Standing,
+    changes: u64,
     thinner: Thinner,
     /// Of its class, before points are scarce.
     interval: Span,
@@ -155,6 +163,8 @@ impl Route {
         Self {
             to: Err(Reason::Relabel),
             part_of: None,
+            standing: Standing { verdict: Err(Reason::Relabel), is_shown: false, class: None },
+            changes: u64::MAX,
             thinner,
             interval: Span::ZERO,
             class: 0,
@@ -164,6 +174,20 @@ impl Route {
             resolution: None,
             seen: now,
         }
+    }
+}
+
+impl Route {
+    /// How the series stands in the budget now. Most of the time nothing has changed there.
+    fn standing(&mut self, admission: &Admission) -> Standing {
+        let changes = admission.changes();
+        if self.changes != changes
+            && let Ok(outgoing) = &self.to
+        {
+            self.standing = admission.standing(outgoing.group, outgoing.key);
+            self.changes = changes;
+        }
+        self.standing
     }
 }
 
@@ -180,6 +204,8 @@ pub struct Router {
     present: Option<HashSet<u64>>,
     room_for_gone: u64,
     forget_at: Duration,
+    /// The time by the wall clock when routing began.
+    wall: Timestamp,
 }
 
 impl std::fmt::Debug for Router {
@@ -202,6 +228,7 @@ impl Router {
             present: None,
             room_for_gone: 0,
             forget_at: Duration::ZERO,
+            wall: Timestamp(0),
         }
     }
 
@@ -221,6 +248,7 @@ impl Router {
         round: &mut Round,
         status: &mut Status,
     ) {
+        self.wall = wall;
         let admission = Arc::clone(&self.admission);
         let mut admission = admission.lock();
         admission.advance(now, wall);
@@ -232,6 +260,7 @@ impl Router {
             }
         }
         admission.plan(now, wall);
+        round.ended.get_or_insert(admission.ended());
         self.plan_points(status, &mut admission);
         for batch in batches {
             status.counters.lost += batch.orphans;
@@ -292,21 +321,19 @@ impl Router {
         let Some(route) = self.routes.get_mut(&series) else { return };
         route.seen = now;
         // Who asks for slots is the aggregate.
-        let route = match route.part_of {
-            Some((output, _)) => self.made.get_mut(&output),
+        let route = match &route.part_of {
+            Some(part) => self.made.get_mut(&part.0),
             None => Some(route),
         };
         let Some(route) = route else { return };
         route.seen = now;
+        let is_settled = route.standing(admission).is_settled();
         let Ok(outgoing) = &route.to else { return };
         if route.is_sampled {
             admission.saw(outgoing.group, now);
         }
         // A stale marker alone never makes a series active at the endpoint.
-        if !matches!(sample.value, Value::Stale)
-            && self.rules.takes(&sample.value)
-            && !admission.is_settled(outgoing.group, outgoing.key)
-        {
+        if !matches!(sample.value, Value::Stale) && self.rules.takes(&sample.value) && !is_settled {
             let is_gone =
                 self.present.as_ref().is_some_and(|it| !it.contains(&labels.stable_hash()));
             if is_gone && !admission.is_live(outgoing.key) {
@@ -342,7 +369,7 @@ impl Router {
             self.made.insert(output, made);
         }
         route.to = Err(Reason::Aggregated);
-        route.part_of = Some((output, Key::of(&labels)));
+        route.part_of = Some(Box::new((output, Key::of(&labels))));
         route
     }
 
@@ -358,7 +385,8 @@ impl Router {
         route.interval = self.rules.interval_of(admission, place.class);
         route.is_sampled = admission.samples_targets(place.class);
         route.resolution = place.resolution;
-        route.to = Ok(Arc::new(Outgoing { key, group: place.group, labels, label_bytes }));
+        let (group, noted) = (place.group, AtomicU32::new(u32::MAX));
+        route.to = Ok(Arc::new(Outgoing { key, group, labels, label_bytes, noted }));
         route
     }
 
@@ -372,11 +400,12 @@ impl Router {
         let Some(route) = self.routes.get_mut(&series) else {
             return Decision::Withhold(Reason::Relabel, None);
         };
-        if let Some((_, key)) = route.part_of {
-            let takes = self.rules.takes(&sample.value) && self.aggregator.feed(key, &sample);
+        if let Some(part) = &route.part_of {
+            let takes = self.rules.takes(&sample.value) && self.aggregator.feed(part.1, &sample);
             let reason = if takes { Reason::Aggregated } else { Reason::Histogram };
             return Decision::Withhold(reason, None);
         }
+        route.thinner.settle(self.wall);
         Self::decide_on(&self.rules, route, sample, maybe_sent, admission)
     }
 
@@ -409,6 +438,7 @@ impl Router {
         maybe_sent: bool,
         admission: &mut Admission,
     ) -> Decision {
+        let standing = route.standing(admission);
         let outgoing = match &route.to {
             Ok(outgoing) => outgoing,
             Err(reason) => return Decision::Withhold(*reason, None),
@@ -416,15 +446,13 @@ impl Router {
         if !rules.takes(&sample.value) {
             return Decision::Withhold(Reason::Histogram, None);
         }
-        let is_shown = admission.is_live(outgoing.key)
-            && !admission.is_refused(outgoing.key)
-            && route.thinner.is_shown(sample.at);
+        let is_shown = standing.is_shown && route.thinner.is_shown(sample.at);
         if matches!(sample.value, Value::Stale) {
             if !is_shown {
                 return Decision::Withhold(Reason::StaleUnsent, None);
             }
             admission.extra_point();
-        } else if let Err(reason) = admission.check(outgoing.group, outgoing.key) {
+        } else if let Err(reason) = standing.verdict {
             // It was sent until now: say that it ends.
             let marker = is_shown.then(|| {
                 route.thinner.taken(sample.at, &Value::Stale);
@@ -434,9 +462,11 @@ impl Router {
             });
             return Decision::Withhold(reason, marker);
         } else {
-            admission.seen(route.class, &mut route.mark);
+            // What is used changes classes now and then.
+            let class = standing.class.unwrap_or(route.class);
+            admission.seen(class, &mut route.mark);
             let is_due = |interval| route.thinner.is_due(sample.at, interval);
-            if !is_due(admission.interval(route.class, route.interval)) {
+            if !is_due(admission.interval(class, route.interval)) {
                 if !route.thinner.passes(sample.at, &sample.value) {
                     let as_configured = !is_due(route.interval);
                     let reason = if as_configured { Reason::Interval } else { Reason::Points };
@@ -477,8 +507,21 @@ impl Router {
                 targets.insert(route.target);
             } else if let Ok(outgoing) = &route.to {
                 admission.forget(outgoing.group, outgoing.key);
-            } else if let Some((_, key)) = route.part_of {
-                self.aggregator.forget(key);
+            } else if let Some(part) = &route.part_of {
+                self.aggregator.forget(part.1);
+            }
+            keep
+        });
+        let aggregator = &mut self.aggregator;
+        self.made.retain(|output, route| {
+            let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
+            if keep {
+                targets.insert(route.target);
+            } else {
+                if let Ok(outgoing) = &route.to {
+                    admission.forget(outgoing.group, outgoing.key);
+                }
+                aggregator.forget_output(*output);
             }
             keep
         });
@@ -510,6 +553,15 @@ impl Rules {
 
     /// The labels that are sent for a series, or nothing when a rule drops it.
     pub(super) fn apply(&self, labels: &Labels) -> Option<Labels> {
+        let is_there = |(name, _): (&str, &str)| labels.get(name).is_some();
+        let is_long = |(_, value): (&str, &str)| self.shorten && value.len() > VALUE_BYTES_MAX;
+        let stays = self.relabel.is_empty()
+            && self.external_labels.iter().all(is_there)
+            && !labels.iter().any(is_long);
+        if stays {
+            // They share the memory of those in the store.
+            return (!labels.is_empty()).then(|| labels.clone());
+        }
         let mut builder = labels.to_builder();
         for (name, value) in &self.external_labels {
             if builder.get(name).is_none() {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub version: Version,
     /// How long after its start a request may still arrive.
     pub in_flight_max: Duration,
+    /// Whether there is a budget of series.
+    pub is_budgeted: bool,
 }
 
 /// The sending half of a forwarder, shared by its shards.
@@ -53,6 +55,8 @@ pub struct Sender {
     pub success_ms: AtomicU64,
     /// Requests refused as a whole since the last accepted one.
     pub refused_in_row: AtomicU32,
+    /// How many leases had ended when what is sent now was found to hold its leases.
+    pub ended: AtomicU64,
     /// The minute in which requests were last taken apart because the server was full, and how many.
     pub looked_minute: AtomicU64,
     /// See `looked_minute`.
@@ -156,10 +160,10 @@ impl Sender {
             piece.exemplars = encoded.exemplars;
             piece.body.insert(encoded.body).clone()
         };
-        let keys = piece.keys();
+        let now = self.clock.monotonic();
+        let keys = if self.settings.is_budgeted { piece.keys() } else { piece.keys_to_note(now) };
         let points = piece.items.iter().filter(|i| !matches!(i.payload, Payload::Exemplar(_)));
         let points = points.count() as u64;
-        let now = self.clock.monotonic();
         {
             let mut admission = self.admission.lock();
             if let Err(wait) = admission.take_points(points, now) {
@@ -179,7 +183,10 @@ impl Sender {
         let request = Request { body, version: self.settings.version, attempt: piece.failures };
         match self.transport.send(request).await {
             Ok(response) => self.answered(piece, &keys, &response, way),
-            Err(error) => self.unanswered(piece, &error, way.backoff),
+            Err(error) => {
+                self.admission.lock().unanswered(&keys);
+                self.unanswered(piece, &error, way.backoff)
+            }
         }
     }
 
@@ -188,11 +195,16 @@ impl Sender {
         let wall = self.clock.now();
         let limit = self.settings.age_max;
         let admission = self.admission.lock();
+        // Most of the time no lease has ended since.
+        let is_live = |key| {
+            let ended = self.ended.load(Ordering::Relaxed);
+            ended == admission.ended() || admission.is_live(key)
+        };
         let (mut too_old, mut unleased) = (0, 0);
         let before = piece.items.len();
         piece.items.retain(|item| {
             let is_old = limit > Span::ZERO && wall.since(item.at()) > limit;
-            let is_live = admission.is_live(item.series.key);
+            let is_live = is_live(item.series.key);
             if is_old {
                 too_old += u64::from(item.is_sample());
             } else if !is_live {
@@ -250,7 +262,7 @@ impl Sender {
                 backoff.reset();
                 self.refused_whole(piece, &id, response, way.accepted)
             }
-            Verdict::ServerFull { .. } if self.may_look_closer(&piece, keys, now) => {
+            Verdict::ServerFull { .. } if self.may_look_closer(&piece, now) => {
                 backoff.reset();
                 self.admission.lock().answered(keys, now);
                 Next::Send(piece.halves())
@@ -286,8 +298,8 @@ impl Sender {
     /// Whether a request of which a full server took an unknown part is sent again in halves, so that
     /// what it refused is found: after a restart no series is known to be there. What arrived before
     /// is the same sample once more.
-    fn may_look_closer(&self, piece: &Piece, keys: &[Key], now: Duration) -> bool {
-        if piece.is_one_series() || self.admission.lock().doubtful(keys) < 2 {
+    fn may_look_closer(&self, piece: &Piece, now: Duration) -> bool {
+        if piece.is_one_series() || self.admission.lock().doubtful(&piece.keys()) < 2 {
             return false;
         }
         let minute = now.as_secs() / 60;
@@ -306,11 +318,15 @@ impl Sender {
         let refused = self.admission.lock().server_full(&sent, message, now, wall);
         let lost = piece.items.iter().filter(|i| i.is_sample() && refused.contains(&i.series.key));
         let lost = lost.count() as u64;
+        let taken = |item: &&Item| !refused.contains(&item.series.key);
+        let made = piece.items.iter().filter(|i| matches!(i.payload, Payload::Made(_)));
+        let made = made.filter(taken).count() as u64;
         tracing::warn!(endpoint = %self.name, id, series = refused.len(), "the account has no room for new series; they are withheld: {message}");
         let samples = piece.samples();
         self.settle(piece, |counters| {
             counters.refuse(id, lost);
             counters.sent += samples - lost;
+            counters.made_sent += made;
         });
     }
 
@@ -423,7 +439,7 @@ pub(super) fn is_stopping(stop: &watch::Receiver<bool>) -> bool {
 }
 
 /// Enough of an answer for a log line.
-fn first_line(body: &str) -> &str {
+pub(super) fn first_line(body: &str) -> &str {
     let line = body.trim().lines().next().unwrap_or_default();
     line.get(..line.floor_char_boundary(512)).unwrap_or(line)
 }

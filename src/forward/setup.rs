@@ -10,7 +10,7 @@ use stint_storage::Disk;
 use stint_wire::remote_write::Version;
 use tokio::sync::Notify;
 
-use super::account::Past;
+use super::account::{Past, ledger_in};
 use super::cursor::{Cursor, Saved, directory};
 use super::encode::Families;
 use super::forwarder::Forwarder;
@@ -24,9 +24,11 @@ use super::status::Status;
 use super::transport::Transport;
 use crate::budget::admission::{Admission, Opening};
 use crate::budget::ledger::Found;
-use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, Origin};
+use crate::budget::limits::{GRAFANA_CLOUD_AGE_MAX, Limits, MissingLedger, Origin};
 use crate::budget::points::BURST_MINUTES;
 use crate::budget::policy::Policy;
+use crate::budget::pool::Seat;
+use crate::budget::ranking::Ranking;
 use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite, is_grafana_cloud};
 
 /// A request may arrive this long after it was given up.
@@ -56,6 +58,10 @@ pub struct Setup {
     pub status: Arc<Mutex<Status>>,
     /// Whether an earlier run, if there was one, was for the same account.
     pub past: Past,
+    /// Its place among the endpoints of its account.
+    pub seat: Seat,
+    /// What is used, where that decides what matters.
+    pub ranking: Option<Arc<Ranking>>,
 }
 
 /// A forwarder that knows what an earlier run left, and has not opened the store.
@@ -76,16 +82,19 @@ impl Begun {
         if let Saved::Damaged(why) = &saved {
             tracing::warn!(endpoint = %config.name, "the cursor cannot be read ({why}); everything that is still in the log is sent again");
         }
+        let is_known = setup.past == Past::Known && saved == Saved::Nothing;
+        let mut limits = Limits::resolve(&config.url, &config.budget);
+        if let Some(limits) = limits.as_mut().filter(|_| is_known) {
+            limits.missing_ledger = MissingLedger::Nothing;
+        }
         let admission = Admission::open(Opening {
-            limits: Limits::resolve(&config.url, &config.budget),
+            limits,
             policy: Policy::of(&config.budget),
             disk: Arc::clone(&setup.disk),
-            path: &directory.join("ledger"),
-            ran_before: match setup.past {
-                Past::Own => saved != Saved::Nothing,
-                Past::New => false,
-                Past::Others => true,
-            },
+            path: &ledger_in(&directory),
+            ran_before: setup.past != Past::New && saved != Saved::Nothing,
+            seat: setup.seat.clone(),
+            ranking: setup.ranking.clone(),
             now: setup.clock.monotonic(),
         });
         announce(config, &admission);
@@ -102,6 +111,7 @@ impl Begun {
             samples_per_send_max,
             status: Arc::clone(&setup.status),
             admission: Arc::new(Mutex::new(admission)),
+            clock: Arc::clone(&setup.clock),
         };
         Self { setup, cursor, saved, handle, rules }
     }
@@ -134,6 +144,7 @@ impl Begun {
                 age_max: age_max(&config.queue, is_grafana_cloud(&config.url)),
                 version: rules.version,
                 in_flight_max: config.remote_timeout.to_std() + LINGER,
+                is_budgeted: handle.admission.lock().limits().is_some(),
             },
             transport,
             admission: Arc::clone(&handle.admission),
@@ -142,6 +153,7 @@ impl Begun {
             clock: Arc::clone(&clock),
             success_ms: AtomicU64::new(0),
             refused_in_row: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
             looked_minute: AtomicU64::new(0),
             looked: AtomicU32::new(0),
         };
@@ -155,6 +167,7 @@ impl Begun {
             families,
             read,
             done: read,
+            held: None,
             look_at: Duration::ZERO,
         };
         Ok(Forwarder {

@@ -170,6 +170,9 @@ impl Source for LogSource {
     }
 }
 
+/// How late is what is late: within the timeout and the time for which requests may linger.
+const LATE: Duration = Duration::from_secs(50);
+
 /// How the endpoint behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -179,6 +182,8 @@ pub(super) enum Mood {
     Unreachable,
     /// Everything arrives, and no answer comes back.
     Mute,
+    /// The same, and it arrives when nobody waits for the answer any more.
+    Late,
     /// The same answer to everybody; nothing is taken.
     Answers(Response),
 }
@@ -211,6 +216,8 @@ struct State {
     active_most: usize,
     stored: BTreeMap<String, Vec<(i64, u64)>>,
     requests: Vec<(Duration, u32)>,
+    /// What is on its way, and when it arrives.
+    late: Vec<(Duration, bytes::Bytes)>,
     /// When how many samples arrived.
     arrivals: Vec<(Duration, usize)>,
     metadata: BTreeMap<String, Metadata>,
@@ -234,6 +241,7 @@ impl Mimir {
                 active_most: 0,
                 stored: BTreeMap::new(),
                 requests: Vec::new(),
+                late: Vec::new(),
                 arrivals: Vec::new(),
                 metadata: BTreeMap::new(),
             }),
@@ -289,7 +297,9 @@ impl Mimir {
 
     /// The most series that were ever active at once.
     pub(super) fn active_most(&self) -> usize {
-        self.state.lock().active_most
+        let mut state = self.state.lock();
+        state.take_late(self.clock.monotonic());
+        state.active_most
     }
 
     /// Time and attempt number of each request.
@@ -323,6 +333,7 @@ impl Mimir {
     fn arrived(&self, request: &Request) -> Result<Response, TransportError> {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
+        state.take_late(now);
         state.requests.push((now, request.attempt));
         match state.mood.clone() {
             Mood::Well => Ok(state.take(&request.body, now)),
@@ -332,11 +343,25 @@ impl Mimir {
                 state.take(&request.body, now);
                 Err(TransportError("timed out".into()))
             }
+            Mood::Late => {
+                state.late.push((now + LATE, request.body.clone()));
+                Err(TransportError("timed out".into()))
+            }
         }
     }
 }
 
 impl State {
+    /// Takes what has arrived since.
+    fn take_late(&mut self, now: Duration) {
+        let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|it| it.0 <= now);
+        self.late = late;
+        let due: Vec<(Duration, bytes::Bytes)> = due;
+        for (at, body) in due {
+            self.take(&body, at);
+        }
+    }
+
     fn forget(&mut self, now: Duration) {
         let minute = now.as_secs() as i64 / 60;
         self.active.retain(|_, arrived| minute - *arrived <= 21);

@@ -98,6 +98,7 @@ impl Admission {
         }
         if all {
             self.preempt(&plan.withhold, now, wall);
+            self.share(&plan.withhold, now);
         }
         self.pending.left = self.free(now);
         self.evictions.keep(now);
@@ -113,9 +114,15 @@ impl Admission {
         let renewed: Vec<Key> =
             admitted.iter().flat_map(|(demand, _)| self.members(index(demand))).collect();
         let before = self.live();
-        let slots = self.slots(now).max(before);
-        let granted = self.ledger.renew(renewed, now);
-        let granted = granted.and_then(|()| self.ledger.grant(&wanted, slots, now));
+        let all = self.slots_of_all(now);
+        let ledger = &mut self.ledger;
+        // Nobody else grants slots of the account meanwhile.
+        let granted = self.seat.grant(|others| {
+            let slots = all.saturating_sub(others).max(before);
+            let granted = ledger.renew(renewed, now);
+            let granted = granted.and_then(|()| ledger.grant(&wanted, slots, now));
+            (ledger.live(), granted)
+        });
         let reason = match &granted {
             Ok(()) => {
                 self.ledger_error = None;

@@ -98,9 +98,15 @@ pub(super) struct Groups {
     order: Vec<u32>,
     is_ordered: bool,
     names: HashSet<Arc<str>>,
+    changes: u64,
 }
 
 impl Groups {
+    /// Grows with every change to what a group may do.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(super) fn get(&self, index: GroupIndex) -> Option<&Group> {
         self.all.get(index.0 as usize)?.as_ref()
     }
@@ -160,12 +166,50 @@ impl Groups {
         GroupIndex(number)
     }
 
+    /// Moves a group to another class. There is no other group of the same series.
+    pub(super) fn reclass(&mut self, index: GroupIndex, class: u16) {
+        self.changes += 1;
+        let Some(group) = self.get(index) else { return };
+        let (rank, quotas, metric) = (group.rank.clone(), group.quotas, group.metric);
+        let is_sent = u32::from(group.state == State::Admitted);
+        self.index.remove(&(rank.group, rank.class));
+        self.index.insert((rank.group, class), index.0);
+        let new = self.metric(class, &rank.family, &rank.job, quotas);
+        if let Some(Some(metric)) = self.metrics.get_mut(new as usize) {
+            metric.admitted += is_sent;
+        }
+        self.leave_metric(metric, is_sent);
+        if let Some(group) = self.get_mut(index) {
+            group.rank.class = class;
+            group.metric = new;
+        }
+    }
+
+    /// A group, sent or not, is no part of a metric any more.
+    fn leave_metric(&mut self, number: u32, sent: u32) {
+        let Some(slot) = self.metrics.get_mut(number as usize) else { return };
+        let Some(metric) = slot else { return };
+        metric.groups -= 1;
+        metric.admitted = metric.admitted.saturating_sub(sent);
+        if metric.groups == 0 {
+            let Metric { class, family, job, quotas, .. } = metric.clone();
+            self.metric_index.remove(&(class, family, job, quotas));
+            self.metrics_vacant.push(number);
+            *slot = None;
+        }
+    }
+
     /// Adds a series to a group; says whether it is new there.
     pub(super) fn add_member(&mut self, index: GroupIndex, labels: &Labels, key: Key) -> bool {
         let Some(group) = self.get_mut(index) else { return false };
         if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
             member.uses += 1;
             return false;
+        }
+        // Most groups have one series.
+        let room = if group.members.is_empty() { 1 } else { group.members.len() };
+        if group.members.len() == group.members.capacity() {
+            group.members.reserve_exact(room);
         }
         group.members.push(Member { key, labels: labels.clone(), uses: 1 });
         true
@@ -194,17 +238,7 @@ impl Groups {
         if !group.is_listed {
             self.vacant.push(index.0);
         }
-        let Some(slot) = self.metrics.get_mut(group.metric as usize) else { return };
-        if let Some(metric) = slot {
-            metric.groups -= 1;
-            if metric.groups == 0 {
-                let Metric { class, family, job, quotas, .. } = metric.clone();
-                let place = (class, family, job, quotas);
-                self.metric_index.remove(&place);
-                self.metrics_vacant.push(group.metric);
-                *slot = None;
-            }
-        }
+        self.leave_metric(group.metric, 0);
         drop(group);
         self.names.retain(|name| Arc::strong_count(name) > 1);
     }
@@ -291,6 +325,7 @@ impl Groups {
 
     /// The only way a group's state changes, so that admitted groups are counted right.
     pub(super) fn set_state(&mut self, index: GroupIndex, state: State) {
+        self.changes += 1;
         let Some(group) = self.get_mut(index) else { return };
         let was = group.state == State::Admitted;
         let is = state == State::Admitted;

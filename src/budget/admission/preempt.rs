@@ -1,4 +1,5 @@
-//! Making room for a more important class by taking slots from a less important one.
+//! Making room: for a more important class by taking slots from a less important one, and for
+//! other endpoints of the account by giving back what is more than a fair part.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::budget::share::Demand;
 
 /// Decisions of this kind are made at most this often, so that what users see is stable.
 const PREEMPT_EVERY: Duration = Duration::from_mins(10);
+/// How often it is looked at whether others lack something.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl Admission {
     /// Stops sending whole metrics of the least important classes until as much as can be of what is
@@ -42,6 +45,45 @@ impl Admission {
                 let freed = self.evict_below(class, lacking, now, wall);
                 coming += freed.saturating_sub(lacking);
             }
+        }
+    }
+
+    /// Tells other endpoints of the account what is lacking here.
+    pub(super) fn share(&mut self, withheld: &[(Demand, Reason)], now: Duration) {
+        if self.limits.is_none() {
+            return;
+        }
+        let total = self.slots_of_all(now);
+        // What would not fit into the fair part either helps nobody.
+        let most = self.seat.fair(total).saturating_sub(self.live());
+        let classes = 0..self.policy.classes().len() as u16;
+        let wants = classes.flat_map(|class| units_of(withheld, class)).fold(0u64, |sum, slots| {
+            if sum.saturating_add(slots) <= most { sum + slots } else { sum }
+        });
+        self.wants = wants;
+        self.seat.note_wants(wants);
+    }
+
+    /// Stops sending what is more than the target, or more than a fair part where others lack
+    /// something.
+    pub(super) fn give_back(&mut self, now: Duration, wall: Timestamp) {
+        let Some(limits) = &self.limits else { return };
+        // What an earlier run left of a higher target is decided as it is sent again.
+        let all = self.live().saturating_add(self.seat.others());
+        let is_over = all > limits.target && self.ledger.dormant() == 0;
+        let is_asked = self.seat.is_somebody_short() && !self.full.is_holding_back();
+        if now < self.give_at || !(is_over || is_asked) {
+            return;
+        }
+        let total = if is_over { limits.target } else { self.slots_of_all(now) };
+        let fair = self.seat.fair_of(total, self.live().saturating_add(self.wants));
+        let kept = self.live().saturating_sub(self.slots_of_evicted());
+        if kept > fair {
+            self.give_at = now + PREEMPT_EVERY;
+            self.evict_below(0, kept - fair, now, wall);
+            self.evictions.keep(now);
+        } else {
+            self.give_at = now + LOOK_AGAIN;
         }
     }
 

@@ -46,6 +46,8 @@ fn open_with(
         disk: Arc::new(disk.clone()),
         path: Path::new(PATH),
         ran_before,
+        seat: Seat::alone(),
+        ranking: None,
         now,
     })
 }

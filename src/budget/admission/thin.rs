@@ -22,17 +22,24 @@ const ROOMY_PERCENT: u64 = 85;
 #[derive(Debug, Default)]
 pub(super) struct Thinning {
     left_out: HashSet<Key>,
+    changes: u64,
     /// Metrics that are smaller than their rule asks for, and until when at least.
     lowered: HashMap<Arc<str>, (Level, Duration)>,
 }
 
 impl Thinning {
+    /// Grows with every change to what is left out.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Whether a series is left out of its histogram.
     pub(super) fn leaves_out(&self, key: Key) -> bool {
         !self.left_out.is_empty() && self.left_out.contains(&key)
     }
 
     pub(super) fn forget(&mut self, key: Key) {
+        self.changes += 1;
         self.left_out.remove(&key);
     }
 
@@ -88,6 +95,7 @@ impl Admission {
     pub(super) fn thin(&mut self, index: GroupIndex) {
         let kept: HashSet<Key> = self.kept(index, self.level_of(index)).into_iter().collect();
         let Some(group) = self.groups.get(index) else { return };
+        self.thinning.changes += 1;
         for member in &group.members {
             if kept.contains(&member.key) {
                 self.thinning.left_out.remove(&member.key);

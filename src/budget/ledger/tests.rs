@@ -239,4 +239,21 @@ fn a_lease_is_counted_under_the_class_that_its_series_has_now() {
     assert_eq!(open(&disk, secs(0)).0.live_by_class(), [0, 0, 2]);
 }
 
+#[test]
+fn what_got_no_answer_may_arrive_after_the_answer_to_what_came_later() {
+    let disk = SimDisk::new();
+    let (mut ledger, _) = open(&disk, secs(0));
+    ledger.grant(&keys(0..1), 10, secs(0)).unwrap();
+    let key = Key(0);
+    let hold = super::super::limits::HOLD.to_std();
+    ledger.hand_over([key], secs(160));
+    ledger.unanswered([key]);
+    ledger.hand_over([key], secs(191));
+    ledger.answered([key], secs(131), true);
+    ledger.advance(secs(131) + hold + secs(10)).unwrap();
+    assert!(ledger.is_live(key), "the first request may have arrived at 160");
+    ledger.advance(secs(160) + hold + secs(5)).unwrap();
+    assert!(!ledger.is_live(key));
+}
+
 mod simulations;

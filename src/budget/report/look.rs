@@ -12,8 +12,8 @@ use super::super::figures::{Figures, UNUSED};
 use super::super::limits::Origin;
 use super::tables::Tables;
 use super::{
-    ClassUse, EndpointReport, Forecast, Points, ROWS_MAX, Samples, SeriesBudget, advice, hints,
-    labels,
+    AccountUse, ClassUse, EndpointReport, Forecast, Points, ROWS_MAX, Samples, SeriesBudget,
+    advice, hints, labels,
 };
 use crate::usage::Overview;
 
@@ -188,6 +188,13 @@ fn numbers(admission: &Admission, figures: &Figures) -> EndpointReport {
         },
         in_doubt: series.in_doubt,
         ledger_error: admission.ledger_error.clone(),
+        shared: series.shared,
+        account: series.account.map(|account| AccountUse {
+            active: account.active,
+            foreign: account.foreign,
+            age_secs: account.age.as_secs_f64(),
+            problem: admission.feedback.as_ref().and_then(|it| it.problem()).map(str::to_owned),
+        }),
     });
     let trend = limits.and_then(|it| admission.history.trend(it.target, it.points_per_minute));
     let secs = |span: Option<Span>| span.map(Span::as_secs_f64);

@@ -10,6 +10,7 @@ use crate::budget::admission::{Admission, Opening};
 use crate::budget::group::Key;
 use crate::budget::limits::{Limits, MissingLedger, Origin};
 use crate::budget::policy::Policy;
+use crate::budget::pool::Seat;
 use crate::usage::expression::uses;
 use crate::usage::{Catalogue, Known};
 
@@ -82,6 +83,8 @@ fn sent(series: &[Labels]) -> Admission {
         disk: Arc::new(SimDisk::new()),
         path: Path::new("ledger"),
         ran_before: true,
+        seat: Seat::alone(),
+        ranking: None,
         now: START,
     });
     for labels in series {
@@ -229,6 +232,8 @@ fn a_report_over_200_000_series() {
         disk: Arc::new(SimDisk::new()),
         path: Path::new("ledger"),
         ran_before: true,
+        seat: Seat::alone(),
+        ranking: None,
         now: START,
     });
     for labels in &series {

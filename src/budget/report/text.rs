@@ -68,6 +68,22 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 "  series   {live} of {} ({part:.0} %), contract {}, reserve {}, cooling {}, server {}",
                 series.target, series.contract, series.reserve, series.cooling, series.server
             )?;
+            if series.shared > 0 {
+                writeln!(f, "  shared   {} held by other endpoints of the account", series.shared)?;
+            }
+            if let Some(account) = &series.account {
+                match account.active {
+                    Some(active) => writeln!(
+                        f,
+                        "  account  {active} active, {} of them from others, {:.0} s ago",
+                        account.foreign, account.age_secs
+                    )?,
+                    None => writeln!(f, "  account  it has not told its use")?,
+                }
+                if let Some(problem) = &account.problem {
+                    writeln!(f, "  account  {problem}")?;
+                }
+            }
             if let Some(error) = &series.ledger_error {
                 writeln!(f, "  ledger   {error}")?;
             }
@@ -84,6 +100,18 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "  samples  {} sent, {withheld} withheld, {refused} refused, {} too old, {} failed, {} pending, {:.0} s behind",
         samples.sent, samples.too_old, samples.failed, samples.pending, samples.lag_secs
     )?;
+    for (what, by) in [("withheld", &samples.withheld), ("refused", &samples.refused)] {
+        let mut rows: Vec<(&String, &u64)> = by.iter().collect();
+        rows.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
+        let rows: Vec<String> =
+            rows.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        if !rows.is_empty() {
+            writeln!(f, "  {what}{:>1}{}", "", rows.join(", "))?;
+        }
+    }
+    if samples.made > 0 {
+        writeln!(f, "  made     {} of aggregates, {} sent", samples.made, samples.made_sent)?;
+    }
     if !samples.running {
         writeln!(
             f,

@@ -23,6 +23,7 @@ use super::super::status::Status;
 use super::super::transport::Transport;
 use super::*;
 use crate::budget::policy::Reason;
+use crate::budget::pool::Seat;
 use crate::config::{Budget, RemoteWrite};
 
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
@@ -106,6 +107,8 @@ impl World {
             seed: 7,
             status: Arc::clone(status),
             past,
+            seat: Seat::alone(),
+            ranking: None,
         };
         let open = |saved: &Saved| LogSource::open(&self.log, saved);
         Begun::new(setup).open(open).map_err(|error| error.to_string())

@@ -4,16 +4,22 @@ use stint_storage::{Options, SimDisk};
 
 use super::*;
 use crate::budget::admission::Admission;
+use crate::budget::group::Key;
+use crate::budget::limits::HOLD;
 use crate::config::{Files, load};
 use crate::forward::sim::endpoint;
 
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
 
 fn manager(db: &Db, disk: &SimDisk) -> Manager {
+    manager_at(db, disk, Arc::new(SimClock::at(WALL)))
+}
+
+fn manager_at(db: &Db, disk: &SimDisk, clock: Arc<SimClock>) -> Manager {
     Manager::new(Sources {
         db: db.clone(),
         disk: Arc::new(disk.clone()),
-        clock: Arc::new(SimClock::at(WALL)),
+        clock,
         wake: Arc::new(Notify::new()),
         flush_deadline: Duration::from_millis(10),
     })
@@ -114,10 +120,11 @@ async fn endpoints_that_stay_the_same_go_on_undisturbed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_endpoint_for_an_account_waits_for_what_the_first_one_used() {
+async fn endpoints_for_one_account_never_hold_more_than_it_has() {
     let disk = SimDisk::new();
     let db = Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0;
-    let manager = manager(&db, &disk);
+    let clock = Arc::new(SimClock::at(WALL));
+    let manager = manager_at(&db, &disk, Arc::clone(&clock));
     let budgeted = |names: &[&str]| {
         let mut config = config(names);
         for endpoint in &mut config.remote_write {
@@ -139,7 +146,33 @@ async fn a_second_endpoint_for_an_account_waits_for_what_the_first_one_used() {
         let of = |handle: &Handle| handle.with_budget(|it| it.limits().unwrap().target);
         manager.handles().iter().map(of).collect()
     };
-    assert_eq!(series(&manager), [50, 50]);
-    assert_eq!(allowed(&manager)[1], 0, "the first one may have used everything");
+    assert_eq!(series(&manager), [100, 100]);
+    assert_eq!(allowed(&manager), [50, 50], "of what the first start leaves, either may take all");
+    let gauges = |name: &str, count: usize| -> Vec<Labels> {
+        let one = |n: usize| Labels::from_pairs([("__name__", name), ("n", &n.to_string())]);
+        (0..count).map(one).collect()
+    };
+    let want = |place: usize, series: &[Labels], now: Duration| {
+        let handle = manager.handles().remove(place);
+        let mut admission = handle.admission.lock();
+        admission.advance(now, WALL);
+        for labels in series {
+            let place = admission.register(labels, Key::of(labels));
+            admission.want(place.group, now);
+        }
+        admission.plan(now, WALL);
+        admission.live()
+    };
+    clock.advance(HOLD);
+    let now = clock.monotonic();
+    assert_eq!(want(0, &gauges("a", 70), now), 70);
+    assert_eq!(want(1, &gauges("b", 40), now), 0, "there are thirty");
+    assert_eq!(want(1, &gauges("c", 20), now), 20);
+    // What sends no more still counts, until the server has forgotten it.
+    let prepared = manager.prepare(&budgeted(&["b"])).await.unwrap();
+    manager.apply(prepared).await;
+    assert_eq!(want(0, &gauges("d", 20), now), 20, "there are ten");
+    let later = now + HOLD.to_std() + Duration::from_secs(10);
+    assert_eq!(want(0, &gauges("e", 70), later), 70);
     manager.stop().await;
 }

@@ -4,7 +4,11 @@ use stint_model::clock::SystemClock;
 use stint_model::{Clock as _, Selector};
 
 use super::*;
+use crate::budget::feedback::Said;
+use crate::budget::ranking::Ranking;
 use crate::config::{Budget, Class, HistogramRule, Level, Quota};
+use crate::usage::expression::uses;
+use crate::usage::{Catalogue, Known, Source};
 
 fn policy(budget: &Budget) -> Policy {
     Policy::of(budget)
@@ -290,4 +294,103 @@ fn planning_over_many_withheld_series() {
         bench.admission.plan(bench.now, WALL);
         println!("{look}: {:?}", clock.monotonic().saturating_sub(begun));
     }
+}
+
+fn ranking(rules: &[&str], queries: &[&str]) -> Arc<Ranking> {
+    let known = |source, expr: &str| Known {
+        last: (source == Source::Query).then_some(WALL),
+        ..Known::new(source, "x".into(), expr, uses(expr))
+    };
+    let rules = rules.iter().map(|expr| known(Source::Rule, expr));
+    let all = rules.chain(queries.iter().map(|expr| known(Source::Query, expr))).collect();
+    Arc::new(Ranking::new(Catalogue::new(all, None), WALL))
+}
+
+#[test]
+fn where_nothing_is_configured_what_is_used_comes_first() {
+    let mut bench = Bench::of(10, 0, policy(&Budget::default()));
+    bench.admission.rank(ranking(&["d > 1"], &["rate(c[5m])"]));
+    let all = |count: u64| ["a", "b", "c", "d"].map(|name| gauges(name, count)).concat();
+    assert_eq!(bench.send(&all(4)), 8);
+    let sent: Vec<&str> = {
+        let mut names: Vec<&str> = bench.admission.families().into_iter().collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(sent, ["c", "d"]);
+    let classes = bench.admission.policy().classes().iter().map(|class| class.name.as_str());
+    assert_eq!(classes.collect::<Vec<_>>(), [VITAL, "rules", "used", "rest"]);
+}
+
+#[test]
+fn a_metric_that_a_new_rule_reads_takes_slots_from_what_nobody_reads() {
+    let mut bench = Bench::of(10, 0, policy(&Budget::default()));
+    bench.admission.rank(ranking(&[], &["a", "b"]));
+    let all = ["a", "b", "c"].map(|name| gauges(name, 4)).concat();
+    assert_eq!(bench.send(&all), 8);
+    let used = |bench: &Bench| bench.admission.ledger.live_by_class().to_vec();
+    assert_eq!(used(&bench), [0, 0, 8]);
+    bench.admission.rank(ranking(&["c"], &["a"]));
+    assert_eq!(used(&bench), [0, 0, 4, 4], "b is one of the rest now");
+    for _ in 0..100 {
+        bench.pass(30);
+        bench.send(&all);
+    }
+    assert_eq!(used(&bench), [0, 4, 4, 0]);
+}
+
+#[test]
+fn two_endpoints_of_an_account_share_by_need_and_give_back_what_the_other_needs() {
+    let pool = Arc::<crate::budget::pool::Pool>::default();
+    let open = |name: &str| {
+        let disk = SimDisk::new();
+        let now = Duration::from_secs(1000);
+        let admission = Admission::open(Opening {
+            limits: Some(limits(100, 0)),
+            policy: Policy::default(),
+            disk: Arc::new(disk.clone()),
+            path: Path::new(PATH),
+            ran_before: false,
+            seat: Seat::new(Arc::clone(&pool), name, false),
+            ranking: None,
+            now,
+        });
+        Bench { disk, admission, now }
+    };
+    let (mut a, mut b) = (open("a"), open("b"));
+    let metrics = |names: [&str; 9]| names.map(|name| gauges(name, 10)).concat();
+    let of_a = metrics(["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"]);
+    let of_b = metrics(["b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8", "b9"]);
+    assert_eq!(a.send(&of_a), 90, "nobody else needs them");
+    assert_eq!(b.send(&of_b[..10]), 10);
+    let mut most = 0;
+    for _ in 0..200 {
+        a.pass(30);
+        b.pass(30);
+        a.send(&of_a);
+        b.send(&of_b);
+        most = most.max(a.admission.live() + b.admission.live());
+    }
+    assert!(most <= 100, "{most}");
+    assert_eq!((a.admission.live(), b.admission.live()), (50, 50));
+}
+
+#[test]
+fn what_the_account_says_ends_what_does_not_fit_least_important_first() {
+    let mut bench = Bench::of(100, 0, policy(&Budget::default()));
+    bench.admission.rank(ranking(&["a"], &["b"]));
+    let all = ["a", "b", "c"].map(|name| gauges(name, 30)).concat();
+    assert_eq!(bench.send(&all), 90);
+    let said = |active| Said { active: Some(active), ..Said::default() };
+    bench.admission.hear(said(90), bench.now, WALL);
+    bench.pass(30);
+    assert_eq!(bench.send(&all), 90, "all of it is ours");
+    bench.admission.hear(said(110), bench.now, WALL);
+    assert_eq!(bench.admission.limits().unwrap().target, 80);
+    bench.pass(30);
+    assert_eq!(bench.send(&all), 60);
+    assert_eq!(bench.admission.families(), HashSet::from(["a", "b"]));
+    bench.pass(23 * 60);
+    assert_eq!(bench.send(&all), 60);
+    assert_eq!(bench.admission.live(), 60, "their slots are free when they are forgotten");
 }

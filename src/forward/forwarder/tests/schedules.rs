@@ -9,7 +9,7 @@ use stint_model::Selector;
 use stint_storage::Disk;
 
 use super::*;
-use crate::config::{Class, Quota};
+use crate::config::{Aggregate, Class, Fold, Quota};
 
 /// Seeds to run: a few dozen, or as many as are asked for.
 fn seeds() -> std::ops::Range<u64> {
@@ -115,6 +115,7 @@ impl Schedule {
                 let secs = self.draw(3000);
                 pass(secs).await;
             }
+            31 => mimir.set_mood(Mood::Late),
             30 if self.server == Server::Limited => {
                 let others = self.draw(40);
                 mimir.set_others(others);
@@ -136,7 +137,7 @@ impl Schedule {
             targets: None,
         };
         let budget = &mut self.world.config.budget;
-        match self.chance.next_u64() % 4 {
+        match self.chance.next_u64() % 5 {
             0 => budget.classes = vec![class("web", "deployed"), class("churn", "churn")],
             1 => {
                 let few = Class { targets: Some(2), ..class("web", "deployed") };
@@ -148,7 +149,15 @@ impl Schedule {
                 budget.quotas =
                     vec![Quota { name, selectors: Vec::new(), per, series, guaranteed: 0 }];
             }
-            _ => (budget.classes, budget.quotas) = (Vec::new(), Vec::new()),
+            3 => {
+                let without = vec!["instance".to_owned()];
+                let selectors = selectors("deployed");
+                budget.aggregates = vec![Aggregate { selectors, without, fold: Fold::Max }];
+            }
+            _ => {
+                (budget.classes, budget.quotas) = (Vec::new(), Vec::new());
+                budget.aggregates = Vec::new();
+            }
         }
         self.world.start();
     }
