@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
-use stint_model::STALE_NAN_BITS;
-use stint_model::Value;
+use stint_model::clock::SystemClock;
+use stint_model::{Clock as _, STALE_NAN_BITS, Value};
 use stint_wire::remote_write::v1::{self, Item};
 use stint_wire::snappy;
 use tokio::sync::Notify;
@@ -39,14 +39,14 @@ struct Arrival {
     at: i64,
     value: Option<String>,
     run: u64,
-    when: Instant,
+    when: Duration,
     /// Its request was answered.
     answered: bool,
 }
 
 /// What arrived of a series, in order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Vec<Arrival>, Arc<HashMap<u64, Instant>>);
+pub(super) struct Seen(Vec<Arrival>, Arc<HashMap<u64, Duration>>);
 
 impl Seen {
     /// Samples by time, without markers.
@@ -79,7 +79,7 @@ impl Seen {
                 continue;
             }
             let killed = self.1[&before.run];
-            let early = killed.saturating_duration_since(before.when);
+            let early = killed.saturating_sub(before.when);
             // Runs that ended before they could note anything leave the same window behind.
             let runs = (before.run + 1..arrival.run).filter(|run| self.1.contains_key(run)).count();
             assert!(
@@ -104,9 +104,9 @@ pub(super) struct Verdict {
 #[derive(Default)]
 struct State {
     mood: Option<Mood>,
-    active: HashMap<String, Instant>,
+    active: HashMap<String, Duration>,
     seen: HashMap<String, Vec<Arrival>>,
-    ended: HashMap<u64, Instant>,
+    ended: HashMap<u64, Duration>,
     run: u64,
     newest: i64,
     verdict: Verdict,
@@ -114,13 +114,15 @@ struct State {
 
 pub(super) struct Judge {
     pub(super) limit: u64,
+    clock: SystemClock,
     state: Mutex<State>,
     arrived: Notify,
 }
 
 impl Judge {
     pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, state: Mutex::default(), arrived: Notify::new() })
+        let (clock, state) = (SystemClock::default(), Mutex::default());
+        Arc::new(Self { limit, clock, state, arrived: Notify::new() })
     }
 
     pub(super) async fn serve(self: &Arc<Self>) -> String {
@@ -147,7 +149,7 @@ impl Judge {
     pub(super) fn end_run(&self) {
         let mut state = self.state.lock();
         let run = state.run;
-        state.ended.insert(run, Instant::now());
+        state.ended.insert(run, self.clock.monotonic());
     }
 
     /// Waits until so many more requests came.
@@ -182,7 +184,7 @@ impl Judge {
     /// Series that are active now.
     pub(super) fn active(&self) -> u64 {
         let mut state = self.state.lock();
-        state.forget(Instant::now());
+        state.forget(self.clock.monotonic());
         state.active.len() as u64
     }
 
@@ -201,12 +203,13 @@ impl Judge {
 
     async fn answer(&self, body: &[u8]) -> Response {
         let (mood, refused) = {
+            let now = self.clock.monotonic();
             let mut state = self.state.lock();
             state.verdict.requests += 1;
             let mood = state.mood.unwrap_or(Mood::Well);
             let is_busy = mood == Mood::Busy && state.verdict.requests.is_multiple_of(2);
             let takes = !is_busy && mood != Mood::Away;
-            let refused = takes && state.take(body, self.limit, mood != Mood::Mute);
+            let refused = takes && state.take(body, self.limit, mood != Mood::Mute, now);
             (
                 if is_busy {
                     Mood::Busy
@@ -236,15 +239,14 @@ impl Judge {
 }
 
 impl State {
-    fn forget(&mut self, now: Instant) {
-        self.active.retain(|_, arrived| now.duration_since(*arrived) < WINDOW);
+    fn forget(&mut self, now: Duration) {
+        self.active.retain(|_, arrived| now.saturating_sub(*arrived) < WINDOW);
     }
 
     /// Takes a request; says whether some of it was refused.
-    fn take(&mut self, body: &[u8], limit: u64, answered: bool) -> bool {
+    fn take(&mut self, body: &[u8], limit: u64, answered: bool, now: Duration) -> bool {
         let mut message = Vec::new();
         snappy::decompress_limited(body, snappy::DECOMPRESSED_BYTES_MAX, &mut message).unwrap();
-        let now = Instant::now();
         self.forget(now);
         let mut refused = false;
         for item in v1::decode(&message) {
