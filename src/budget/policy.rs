@@ -279,13 +279,13 @@ mod tests {
         let budget = Budget { unlabelled, ..Budget::default() };
         let policy = Policy::of(&budget);
         let names: Vec<&str> = policy.classes().iter().map(|class| &*class.name).collect();
-        assert_eq!(names, [VITAL, LABELS, REST]);
+        assert_eq!(names, [VITAL, LABELS, BY_USE[0], BY_USE[1], REST]);
         let class =
             |pairs: &[(&str, &str)]| policy.class_of(&Labels::from_pairs(pairs.iter().copied()));
         assert_eq!(class(&[("__name__", "up")]), 1);
         assert_eq!(class(&[("__name__", "x")]), 1);
         assert_eq!(class(&[("__name__", "up"), ("environment", "dev")]), 0);
-        assert_eq!(class(&[("__name__", "x"), ("environment", "dev")]), 2);
+        assert_eq!(class(&[("__name__", "x"), ("environment", "dev")]), 4);
         assert!(!policy.class(1).unwrap().send);
     }
 
