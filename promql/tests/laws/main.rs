@@ -57,6 +57,23 @@ fn engine(delayed_name_removal: bool) -> Engine {
     })
 }
 
+/// The shortcuts whose bits are set.
+fn some(bits: u16) -> Rewrites {
+    let has = |bit: u32| bits >> bit & 1 == 1;
+    Rewrites {
+        columnar_windows: has(0),
+        unseen_names: has(1),
+        group_keys: has(2),
+        any_order: has(3),
+        common_parts: has(4),
+        pushed_matchers: has(5),
+        column_joins: has(6),
+        column_folds: has(7),
+        step_invariant: has(8),
+        workers: has(9),
+    }
+}
+
 /// Starts threads for whatever is asked.
 #[derive(Debug)]
 struct Threads(usize);
@@ -252,21 +269,23 @@ proptest! {
         expr in expression(),
         start in -40_000_i64..200_000,
         delayed in any::<bool>(),
+        rewrites in prop_oneof![Just(Rewrites::ALL), any::<u16>().prop_map(some)],
     ) {
-        let (quick, store) = (engine(delayed), store(&data));
-        let plain = Engine::new(EngineOptions { rewrites: Rewrites::NONE, ..quick.options().clone() });
+        let (plain, store) = (engine(delayed), store(&data));
+        let with = |rewrites| Engine::new(EngineOptions { rewrites, ..plain.options().clone() });
+        let (quick, plain) = (with(rewrites), with(Rewrites::NONE));
         let all = (start, start + 11 * STEP.0);
         match (range(&quick, &store, &expr, all), range(&plain, &store, &expr, all)) {
             (Ok(quick), Ok(plain)) => {
-                prop_assert_eq!(&quick.annotations, &plain.annotations, "{}", expr);
+                prop_assert_eq!(&quick.annotations, &plain.annotations, "{} with {:?}", expr, rewrites);
                 for step in 0..12 {
                     let time = start + step * STEP.0;
-                    prop_assert_eq!(at(&quick.value, time), at(&plain.value, time), "{}", expr);
+                    prop_assert_eq!(at(&quick.value, time), at(&plain.value, time), "{} with {:?}", expr, rewrites);
                 }
             }
             (quick, plain) => {
                 let (quick, plain) = (quick.map(|_| ()), plain.map(|_| ()));
-                prop_assert_eq!(quick, plain, "{}", expr);
+                prop_assert_eq!(quick, plain, "{} with {:?}", expr, rewrites);
             }
         }
     }
