@@ -46,7 +46,7 @@ pub(super) fn open(
     let wal_id = identity::open(&*disk, &mut report.damage)?;
     let next_file = chunk_files.iter().max().map_or(0, |last| last.saturating_add(1));
     let mut replay = Replay::new(&head, &*disk, next_file);
-    let checkpoint = choose_checkpoint(&disk, &files.checkpoints, &mut report)?;
+    let checkpoint = choose_checkpoint(&disk, &files, &mut report)?;
     let replay_from = checkpoint.unwrap_or(0);
     let checkpoint_size = match checkpoint {
         Some(number) => read_checkpoint(&disk, number, &mut replay, &mut report)?,
@@ -137,14 +137,14 @@ impl Files {
     }
 }
 
-/// The checkpoint that a start reads: the newest. Where the one before is still there too, so is the
-/// log behind it: that one, if the newest is damaged and it is not.
+/// The checkpoint that a start reads: the newest; or the one before, if the newest is damaged and it
+/// is not, and all of the log between them is still there.
 fn choose_checkpoint(
     disk: &Arc<dyn Disk>,
-    numbers: &[u64],
+    files: &Files,
     report: &mut OpenReport,
 ) -> Result<Option<u64>, OpenError> {
-    let Some((newest, older)) = numbers.split_last() else { return Ok(None) };
+    let Some((newest, older)) = files.checkpoints.split_last() else { return Ok(None) };
     if older.is_empty() {
         return Ok(Some(*newest));
     }
@@ -152,7 +152,10 @@ fn choose_checkpoint(
     if damage.is_empty() {
         return Ok(Some(*newest));
     }
-    for number in older.iter().rev() {
+    let followed = |number: &&u64| {
+        files.segments.range(**number..*newest).count() as u64 == *newest - **number
+    };
+    for number in older.iter().rev().filter(followed) {
         if walk_checkpoint(disk, *number, |_| Ok(Ok(())))?.1.is_empty() {
             report.damage.extend(damage);
             return Ok(Some(*number));

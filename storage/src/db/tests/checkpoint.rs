@@ -187,6 +187,14 @@ fn a_damaged_checkpoint_costs_nothing_where_the_one_before_is_still_there() {
             assert_eq!(checkpoints(&hurt).len(), 1);
         }
     }
+    // Without the log between them the newest is better, damaged or not.
+    let hurt = disk.after_crash(Crash::KILL);
+    hurt.damage(&newest, 20, 1).unwrap();
+    let segments = hurt.list(Path::new("wal")).unwrap();
+    let first = segments.iter().find(|entry| entry.name.parse::<u64>().is_ok()).unwrap();
+    hurt.remove(&Path::new("wal").join(&first.name)).unwrap();
+    let (_, report) = open(&hurt);
+    assert_eq!((report.damage.len(), checkpoints(&hurt)), (1, vec![newest.clone()]));
     let (db, report) = open(&disk);
     assert_eq!((dump(&db), report.damage), (want, vec![]));
     assert_eq!(checkpoints(&disk), [newest]);
