@@ -35,6 +35,7 @@ mod show;
 pub mod storage;
 pub mod unit_test;
 mod usage;
+pub mod web;
 
 pub use account::{AccountApi, AccountKind};
 pub use alerting::{Alerting, Alertmanager};

@@ -34,6 +34,7 @@ use crate::server::jobs::Jobs;
 use crate::server::reload::Watch;
 use crate::server::url::Locations;
 use crate::server::usage::Keeper;
+use crate::server::web::Web;
 
 mod evaluation;
 pub mod features;
@@ -44,6 +45,7 @@ pub mod reload;
 mod store;
 pub mod url;
 mod usage;
+pub mod web;
 
 /// How late a received sample may be when the configuration says nothing.
 const RECEIVED_LATE_MAX: Span = Span(2 * Span::HOUR.0);
@@ -158,11 +160,12 @@ impl Server {
             Api::new(api_options(flags, listening_on)?, Arc::clone(&clock), metrics.clone());
         // Before anybody is answered: without a folder there will be no server.
         let disk = store::folder(flags).await?;
-        let http = listeners.serve(http_options(flags), Protocol::Http1, &api::router(&api));
+        let options = http_options(flags, &clock, &metrics).await?;
+        let http = listeners.serve(&options, Protocol::Http1, &api::router(&api));
         for address in http.addresses() {
             tracing::info!(%address, "listening");
         }
-        let otlp_servers = otlp_ports.serve(http_options(flags), &api);
+        let otlp_servers = otlp_ports.serve(&options, &api);
 
         let (db, report) = store::open(flags, &config, &disk).await?;
         let pipeline = Pipeline::new(
@@ -496,12 +499,28 @@ fn received_late_max(config: &Config) -> Span {
     config.storage.out_of_order_time_window.unwrap_or(RECEIVED_LATE_MAX)
 }
 
-/// How many clients there may be, and how patient the server is with them.
-fn http_options(flags: &Flags) -> HttpOptions {
-    HttpOptions {
+/// How many clients there may be, how patient the server is with them, and who may enter.
+async fn http_options(
+    flags: &Flags,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<HttpOptions> {
+    let given = flags.web_config_file.clone().filter(|file| !file.as_os_str().is_empty());
+    let web = match given {
+        None => None,
+        Some(file) => {
+            let (clock, metrics) = (Arc::clone(clock), metrics.clone());
+            let opened = tokio::task::spawn_blocking(move || Web::open(&file, clock, &metrics));
+            let opened =
+                opened.await.context("reading the web configuration ended unexpectedly")?;
+            Some(Arc::new(opened.map_err(anyhow::Error::msg)?))
+        }
+    };
+    Ok(HttpOptions {
         connections_max: flags.web_max_connections,
         read_timeout: flags.web_read_timeout.to_std(),
-    }
+        web,
+    })
 }
 
 /// Who notices changes of the files, where that is wanted.

@@ -20,3 +20,4 @@ mod remote_write;
 mod scrape;
 mod senders;
 mod support;
+mod web_security;

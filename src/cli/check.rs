@@ -14,6 +14,7 @@ use crate::discovery::file::FileSource;
 use crate::http::Client;
 use crate::rules;
 use crate::scrape::target::{Built, Target};
+use crate::server::web;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -35,12 +36,24 @@ pub struct CheckArgs {
 enum CheckWhat {
     /// Checks rule files.
     Rules(super::rules::CheckArgs),
+    /// Checks files for `--web.config.file`, and the certificates that they point to.
+    WebConfig(WebConfigArgs),
+}
+
+/// Which web configurations to check.
+#[derive(Debug, clap::Args)]
+struct WebConfigArgs {
+    /// The files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 /// Checks, and prints the report: to standard output when all is well, else to standard error.
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
-    if let Some(CheckWhat::Rules(args)) = &args.what {
-        return super::rules::check(args);
+    match &args.what {
+        Some(CheckWhat::Rules(args)) => return super::rules::check(args),
+        Some(CheckWhat::WebConfig(args)) => return check_web(args),
+        None => {}
     }
     let (prometheus, retention) = found(args, Path::new(""));
     let mut checked = check(prometheus.as_deref(), retention.as_deref());
@@ -56,6 +69,28 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         std::io::stderr().write_all(checked.report.as_bytes())
     };
     ExitCode::from(checked.exit_code())
+}
+
+/// Tells of each web configuration whether the server would start with it.
+fn check_web(args: &WebConfigArgs) -> ExitCode {
+    let mut is_valid = true;
+    for file in &args.files {
+        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+        // Where the report cannot be written, the exit code still tells.
+        let _ = match web::check(file) {
+            Ok(config) => {
+                let warnings = config.warnings.iter();
+                let warned = warnings.map(|warning| format!("warning: {warning}\n"));
+                let report: String = warned.collect();
+                write!(out, "{report}{} SUCCESS\n", file.display())
+            }
+            Err(errors) => {
+                is_valid = false;
+                write!(err, "{} FAILED:\n{errors}\n", file.display())
+            }
+        };
+    }
+    ExitCode::from(u8::from(!is_valid))
 }
 
 /// The files that the server would read, seen from `directory`.

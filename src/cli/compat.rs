@@ -20,8 +20,7 @@ const NO_CONSOLES: &str = "console templates are not served";
 const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 
 /// Foreign flags with the number of values they take on the command line (0 for switches).
-const FOREIGN: [(&str, usize, Fate); 41] = [
-    ("web.config.file", 1, Refused("TLS and authentication of the server are not supported yet")),
+const FOREIGN: [(&str, usize, Fate); 40] = [
     (
         "web.remote-write-receiver.accepted-protobuf-messages",
         1,
@@ -167,7 +166,6 @@ mod tests {
     fn what_would_be_missed_is_refused() {
         let refused = |flag: &str| sift([flag.to_owned()]).unwrap_err();
         assert!(refused("--agent").contains("no agent mode"));
-        assert!(refused("--web.config.file=web.yml").contains("TLS"));
         assert!(
             refused("--storage.agent.path=x")
                 .starts_with("flag --storage.agent.path is not supported: ")

@@ -37,6 +37,11 @@ pub struct Flags {
           default_value = "0.0.0.0:9090", value_parser = parse_address)]
     pub web_listen_address: Vec<String>,
 
+    /// TLS, users and headers of every port, in Prometheus' format. It is read again when it
+    /// changes.
+    #[arg(long = "web.config.file", value_name = "FILE", value_parser = parse_file)]
+    pub web_config_file: Option<PathBuf>,
+
     /// How long a client may take to send a request, and how long a connection may be idle.
     #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m",
           value_parser = parse_positive)]
@@ -220,6 +225,7 @@ impl Flags {
             ("config.auto-reload", self.config_auto_reload.to_string()),
             ("config.auto-reload-interval", self.config_auto_reload_interval.to_string()),
             ("web.listen-address", self.web_listen_address.join(",")),
+            ("web.config.file", path(&self.web_config_file)),
             ("web.read-timeout", self.web_read_timeout.to_string()),
             ("web.max-connections", self.web_max_connections.to_string()),
             ("web.external-url", self.web_external_url.clone()),
@@ -260,6 +266,11 @@ impl Flags {
             ("log.format", self.log_format.to_string()),
         ])
     }
+}
+
+/// A path, or nothing at all for none, which is refused otherwise.
+fn parse_file(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 fn parse_positive(text: &str) -> Result<Span, String> {

@@ -290,7 +290,7 @@ impl OAuth2 {
 }
 
 /// The secret under `key`, or the file under `file_key` that holds it.
-fn credential(
+pub(super) fn credential(
     section: &mut Section<'_>,
     key: &'static str,
     file_key: &'static str,

@@ -15,20 +15,28 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
+
+use super::web::{Offered, Web};
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// How long to wait before accepting again after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Limits of the transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Limits of the transport, and who may use it.
+#[derive(Clone)]
 pub struct HttpOptions {
     /// Most connections at once, over all addresses.
     pub connections_max: u32,
     /// How long the head of a request may take, and a connection may be idle.
     pub read_timeout: Duration,
+    /// TLS and users, where they are wanted.
+    pub web: Option<Arc<Web>>,
 }
 
 /// What is spoken on a connection.
@@ -36,9 +44,22 @@ pub struct HttpOptions {
 pub enum Protocol {
     /// HTTP/1.1 and 1.0.
     Http1,
-    /// HTTP/2 without TLS and from the first byte on, as gRPC speaks it.
+    /// HTTP/2 from the first byte on, as gRPC speaks it.
     Http2,
 }
+
+impl Protocol {
+    /// What a client may choose from over TLS.
+    const fn offered(self) -> Offered {
+        match self {
+            Self::Http1 => Offered::Http,
+            Self::Http2 => Offered::Http2Only,
+        }
+    }
+}
+
+/// How long the handshake of TLS may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Requests at the same time on one connection of HTTP/2.
 const STREAMS_MAX: u32 = 32;
@@ -82,16 +103,19 @@ impl Listeners {
     }
 
     /// Serves `router` on all of them.
-    pub fn serve(self, options: HttpOptions, protocol: Protocol, router: &Router) -> HttpServer {
+    pub fn serve(self, options: &HttpOptions, protocol: Protocol, router: &Router) -> HttpServer {
         let slots = Arc::new(Semaphore::new(options.connections_max as usize));
         let (stopping, stopped) = watch::channel(false);
         for listener in self.listeners {
             let acceptor = Acceptor {
                 slots: Arc::clone(&slots),
-                read_timeout: options.read_timeout,
-                protocol,
-                router: router.clone(),
-                stopped: stopped.clone(),
+                served: Served {
+                    read_timeout: options.read_timeout,
+                    web: options.web.clone(),
+                    protocol,
+                    router: router.clone(),
+                    stopped: stopped.clone(),
+                },
             };
             tokio::spawn(acceptor.run(listener));
         }
@@ -126,10 +150,7 @@ impl HttpServer {
 /// Accepts connections of one listener.
 struct Acceptor {
     slots: Arc<Semaphore>,
-    read_timeout: Duration,
-    protocol: Protocol,
-    router: Router,
-    stopped: watch::Receiver<bool>,
+    served: Served,
 }
 
 impl Acceptor {
@@ -139,10 +160,16 @@ impl Acceptor {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = raised(&mut self.stopped) => return,
+                () = raised(&mut self.served.stopped) => return,
             };
             match accepted {
-                Ok((stream, _)) => self.spawn(stream, slot),
+                Ok((stream, _)) => {
+                    let served = self.served.clone();
+                    tokio::spawn(async move {
+                        served.connection(stream).await;
+                        drop(slot);
+                    });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -150,61 +177,136 @@ impl Acceptor {
             }
         }
     }
+}
 
-    fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
-        let router = self.router.clone();
-        let read_timeout = self.read_timeout;
+/// What becomes of a connection.
+#[derive(Clone)]
+struct Served {
+    read_timeout: Duration,
+    web: Option<Arc<Web>>,
+    protocol: Protocol,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Served {
+    async fn connection(self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot switch off delays on a connection");
+        }
+        let tls = match &self.web {
+            None => None,
+            Some(web) => web.rules().await.tls(self.protocol.offered()),
+        };
         let protocol = self.protocol;
-        let mut stopped = self.stopped.clone();
-        tokio::spawn(async move {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot switch off delays on a connection");
+        let outcome = match tls {
+            None => self.speak(TokioIo::new(stream), protocol).await,
+            Some(tls) => {
+                let mut stopped = self.stopped.clone();
+                let patience = self.read_timeout.min(HANDSHAKE_WITHIN);
+                let stream = tokio::select! {
+                    stream = tokio::time::timeout(patience, shake_hands(stream, tls)) => stream,
+                    () = raised(&mut stopped) => return,
+                };
+                let Ok(Some(stream)) = stream else { return };
+                let protocol = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Protocol::Http2,
+                    _ => protocol,
+                };
+                self.speak(TokioIo::new(stream), protocol).await
             }
-            let service = service_fn(move |request| answer(router.clone(), request));
-            let outcome = match protocol {
-                Protocol::Http1 => {
-                    let mut builder = http1::Builder::new();
-                    builder.timer(TokioTimer::new()).header_read_timeout(read_timeout);
-                    let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    let mut connection = std::pin::pin!(connection);
-                    tokio::select! {
-                        outcome = connection.as_mut() => outcome,
-                        () = raised(&mut stopped) => {
-                            connection.as_mut().graceful_shutdown();
-                            connection.await
-                        }
-                    }
-                }
-                Protocol::Http2 => {
-                    // One that says nothing at all takes no place for long.
-                    let speaks = tokio::time::timeout(read_timeout, stream.readable()).await;
-                    if !matches!(speaks, Ok(Ok(()))) {
-                        return;
-                    }
-                    let mut builder = http2::Builder::new(TokioExecutor::new());
-                    builder
-                        .timer(TokioTimer::new())
-                        .max_concurrent_streams(STREAMS_MAX)
-                        .keep_alive_interval(read_timeout)
-                        .keep_alive_timeout(PING_WITHIN);
-                    let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    let mut connection = std::pin::pin!(connection);
-                    tokio::select! {
-                        outcome = connection.as_mut() => outcome,
-                        () = raised(&mut stopped) => {
-                            connection.as_mut().graceful_shutdown();
-                            connection.await
-                        }
-                    }
-                }
-            };
-            if let Err(error) = outcome {
-                // Clients that go away are everyday life.
-                tracing::debug!(%error, "a connection ended early");
-            }
-            drop(slot);
-        });
+        };
+        if let Err(error) = outcome {
+            // Clients that go away are everyday life.
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
+
+    /// Answers requests until the connection ends or the server stops.
+    async fn speak<I>(self, stream: I, protocol: Protocol) -> hyper::Result<()>
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let Self { read_timeout, web, router, mut stopped, .. } = self;
+        let service = service_fn(move |request| answer(web.clone(), router.clone(), request));
+        match protocol {
+            Protocol::Http1 => {
+                let mut builder = http1::Builder::new();
+                builder.timer(TokioTimer::new()).header_read_timeout(read_timeout);
+                let connection = builder.serve_connection(stream, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    outcome = connection.as_mut() => outcome,
+                    () = raised(&mut stopped) => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
+            Protocol::Http2 => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(STREAMS_MAX)
+                    .keep_alive_interval(read_timeout)
+                    .keep_alive_timeout(PING_WITHIN);
+                let connection = builder.serve_connection(stream, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    outcome = connection.as_mut() => outcome,
+                    () = raised(&mut stopped) => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 22;
+/// What a client is told that speaks HTTP where TLS is spoken.
+const NO_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n\
+    Client sent an HTTP request to an HTTPS server.\n";
+
+/// How often is read from such a client.
+const PLAIN_READS_MAX: usize = 16;
+
+/// The connection under TLS; `None` when the client does not get that far.
+async fn shake_hands(mut stream: TcpStream, tls: Arc<ServerConfig>) -> Option<TlsStream> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) if first == [TLS_HANDSHAKE] => {}
+        Ok(1) if first[0].is_ascii_uppercase() => {
+            if let Err(error) = refuse_plain(&mut stream).await {
+                tracing::debug!(%error, "a client without TLS could not be told so");
+            }
+            return None;
+        }
+        _ => return None,
+    }
+    match tokio_rustls::TlsAcceptor::from(tls).accept(stream).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// Tells a client that it should speak TLS, and reads what it says meanwhile: closing before that
+/// would throw the answer away.
+async fn refuse_plain(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(NO_TLS).await?;
+    stream.shutdown().await?;
+    let mut said = [0; 4096];
+    for _ in 0..PLAIN_READS_MAX {
+        if stream.read(&mut said).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the server stops.
@@ -213,6 +315,17 @@ async fn raised(stopped: &mut watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    router.oneshot(request.map(Body::new)).await
+async fn answer(
+    web: Option<Arc<Web>>,
+    router: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let Some(web) = web else { return router.oneshot(request.map(Body::new)).await };
+    let rules = web.rules().await;
+    let mut answer = match rules.refuse(request.headers()).await {
+        Some(refusal) => refusal,
+        None => router.oneshot(request.map(Body::new)).await?,
+    };
+    rules.dress(&mut answer);
+    Ok(answer)
 }

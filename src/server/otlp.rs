@@ -43,7 +43,7 @@ impl Ports {
     }
 
     /// Serves both.
-    pub(super) fn serve(self, options: HttpOptions, api: &Arc<Api>) -> [HttpServer; 2] {
+    pub(super) fn serve(self, options: &HttpOptions, api: &Arc<Api>) -> [HttpServer; 2] {
         for (listeners, protocol) in [(&self.grpc, "grpc"), (&self.http, "http")] {
             for address in listeners.addresses() {
                 tracing::info!(%address, protocol, "listening for OTLP");
