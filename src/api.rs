@@ -22,6 +22,7 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove}
 
 use self::error::ApiError;
 use self::notifications::Notifications;
+use self::read::RemoteRead;
 use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
 use crate::config::Config;
@@ -53,7 +54,7 @@ pub mod otlp;
 mod page;
 pub mod params;
 mod query;
-mod read;
+pub mod read;
 pub mod result;
 mod rules;
 mod series;
@@ -75,6 +76,10 @@ pub struct Options {
     pub admin: bool,
     /// Whether OTLP is accepted beside the other endpoints.
     pub otlp: bool,
+    /// How many clients may be told of notifications as they come.
+    pub notification_watchers_max: usize,
+    /// Names of the messages that remote write may send.
+    pub remote_write_messages: Vec<String>,
     /// Origins that browsers may send requests from; `None` for all.
     pub cors_origin: Option<Regex>,
     /// How long a client may take to send the body of a request.
@@ -113,6 +118,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Where queries run.
     pub workers: Workers,
+    /// Limits of remote read.
+    pub remote_read: RemoteRead,
     /// The store's figures as metrics.
     pub store_metrics: StoreMetrics,
     /// What is scraped.
@@ -198,7 +205,7 @@ impl Api {
         let started_at = clock.now();
         let phase = AtomicU8::new(Phase::Starting as u8);
         let parts = OnceLock::new();
-        let notifications = Notifications::default();
+        let notifications = Notifications::new(options.notification_watchers_max);
         notifications.begin(notifications::STARTING, started_at);
         let api =
             Self { options, clock, metrics, started_at, notifications, phase, parts, reload, quit };

@@ -3,13 +3,14 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub mod check;
 pub mod flags;
 
 mod budget;
 mod compat;
+mod environment;
 mod health;
 mod inspect;
 mod query;
@@ -46,15 +47,82 @@ enum Command {
     Test(rules::TestArgs),
 }
 
+/// What is said below all flags.
+const ENVIRONMENT_HELP: &str = "Every flag of the server can be an environment variable too: \
+    --web.listen-address is STINT_WEB_LISTEN_ADDRESS. Switches are true or false, what may be \
+    repeated stands between commas, and the command line counts more.";
+
+/// The heading under which help shows a flag, by what its name begins with.
+fn heading(flag: &str) -> &'static str {
+    match flag.split('.').next().unwrap_or_default() {
+        "config" | "retention" => "Configuration",
+        "web" => "Web",
+        "otlp" => "OTLP",
+        "storage" => "Storage",
+        "rules" | "alertmanager" | "no-alertmanager" => "Rules and alerts",
+        "query" => "Queries",
+        _ => "Other",
+    }
+}
+
+/// The command line, its flags in groups.
+fn command() -> clap::Command {
+    let command = Cli::command().after_help(ENVIRONMENT_HELP);
+    command.mut_args(|argument| match argument.get_long().map(heading) {
+        Some(heading) => argument.help_heading(heading),
+        None => argument,
+    })
+}
+
+/// A command line that was read.
+struct Read {
+    cli: Cli,
+    warnings: Vec<String>,
+}
+
+/// Why there is nothing to run.
+enum Unread {
+    Refused(String),
+    /// A mistake, or help that was asked for.
+    Told(clap::Error),
+}
+
+/// Reads what the process was started with.
+fn read(
+    arguments: impl IntoIterator<Item = String>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Read, Unread> {
+    let command = command();
+    let switches: Vec<&str> = command
+        .get_arguments()
+        .filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue))
+        .filter_map(|argument| argument.get_long())
+        .collect();
+    let compat::Sifted { mut arguments, mut warnings } =
+        compat::sift(arguments, &switches).map_err(Unread::Refused)?;
+    let parse = |arguments: &[String]| {
+        let matches = command.clone().try_get_matches_from(arguments).map_err(Unread::Told)?;
+        Cli::from_arg_matches(&matches).map_err(Unread::Told)
+    };
+    let cli = parse(&arguments)?;
+    if cli.command.is_some() {
+        return Ok(Read { cli, warnings });
+    }
+    let environment::Found { arguments: more, warnings: unknown } =
+        environment::arguments(&command, variables, &arguments).map_err(Unread::Refused)?;
+    warnings.extend(unknown);
+    arguments.extend(more);
+    Ok(Read { cli: parse(&arguments)?, warnings })
+}
+
 /// Runs the command line that the process was started with.
 pub fn main() -> ExitCode {
-    let sifted = match compat::sift(std::env::args()) {
-        Ok(sifted) => sifted,
-        Err(refusal) => return fail(EXIT_USAGE, &refusal),
-    };
-    let cli = match Cli::try_parse_from(sifted.arguments) {
-        Ok(cli) => cli,
-        Err(error) => {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let Read { cli, warnings } = match read(std::env::args(), variables) {
+        Ok(read) => read,
+        Err(Unread::Refused(refusal)) => return fail(EXIT_USAGE, &refusal),
+        Err(Unread::Told(error)) => {
             let code = error.exit_code();
             // Nothing is left to be done when not even the help text can be written.
             let _ = error.print();
@@ -62,7 +130,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match &cli.command {
-        None => return serve::run(&cli.flags, &sifted.warnings),
+        None => return serve::run(&cli.flags, &warnings),
         Some(Command::Budget(args)) => match budget::run(args) {
             Ok(code) => return code,
             Err(error) => Err(error),
@@ -85,4 +153,31 @@ fn fail(code: u8, message: &str) -> ExitCode {
     // Where standard error is closed, the exit code is all that can be said.
     let _ = writeln!(std::io::stderr(), "stint: error: {message}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_the_server_is_in_a_group() {
+        for argument in command().get_arguments() {
+            let Some(flag) = argument.get_long() else { continue };
+            let other = ["enable-feature", "log.level", "log.format", "help", "version"];
+            let is_other = argument.get_help_heading() == Some("Other");
+            assert_eq!(is_other, other.contains(&flag), "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_for_the_server_alone() {
+        let variables = || [("STINT_LOG_LEVEL".to_owned(), "debug".to_owned())];
+        let read = |arguments: &[&str]| {
+            read(arguments.iter().map(ToString::to_string), variables()).ok().unwrap().cli
+        };
+        assert_eq!(read(&["stint"]).flags.log_level.to_string(), "debug");
+        let given = read(&["stint", "--log.level=warn"]);
+        assert_eq!(given.flags.log_level.to_string(), "warn");
+        assert!(read(&["stint", "check"]).command.is_some());
+    }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::api::forward_metrics;
 use crate::api::helpers::Helpers;
 use crate::api::notifications::RELOAD_FAILED;
+use crate::api::read::RemoteRead;
 use crate::api::store_metrics::StoreMetrics;
 use crate::api::work::Workers;
 use crate::api::{self, Api, Parts, Reload};
@@ -224,6 +225,12 @@ impl Server {
                 helpers,
                 flags.query_max_concurrency,
                 timeout,
+                &metrics,
+            ),
+            remote_read: RemoteRead::new(
+                flags.storage_remote_read_sample_limit,
+                flags.storage_remote_read_concurrent_limit,
+                flags.storage_remote_read_max_bytes_in_frame,
                 &metrics,
             ),
             store_metrics,
@@ -547,6 +554,8 @@ fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::O
         lifecycle: flags.web_enable_lifecycle,
         admin: flags.web_enable_admin_api,
         otlp: flags.web_enable_otlp_receiver,
+        notification_watchers_max: flags.web_max_notifications_subscribers as usize,
+        remote_write_messages: flags.web_remote_write_accepted_messages.clone(),
         cors_origin,
         read_timeout: flags.web_read_timeout,
         route_prefix: locations.route_prefix,

@@ -86,7 +86,7 @@ fn show(item: &Item<'_>) -> String {
 async fn samples_are_read_with_external_labels() {
     let dir = TestDir::new();
     let config = "global: {external_labels: {zone: z}}\n";
-    let flags = ["--web.enable-remote-write-receiver", "--query.max-samples=4"];
+    let flags = ["--web.enable-remote-write-receiver", "--storage.remote.read-sample-limit=4"];
     let server = TestServer::start(&dir, config, &flags).await;
     let written = server
         .write(&[
@@ -115,8 +115,88 @@ async fn samples_are_read_with_external_labels() {
         (status, String::from_utf8(body).unwrap()),
         (400, "exceeded sample limit (4)\n".into())
     );
-    let chunks_only = [query(&[(0, "a", "1")]), varint(2, 1)].concat();
-    assert_eq!(read(&server, &chunks_only).await.0, 400);
+    let unknown = [query(&[(0, "a", "1")]), varint(2, 7)].concat();
+    assert_eq!(read(&server, &unknown).await.0, 400);
     assert_eq!(read(&server, b"\x0a\x7f").await.0, 400);
+    server.stop().await;
+}
+
+/// The messages of frames whose checksums are right.
+fn frames(mut body: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while !body.is_empty() {
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let byte = body[0];
+            body = &body[1..];
+            length |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        let (checksum, rest) = body.split_at(4);
+        let (message, rest) = rest.split_at(length);
+        assert_eq!(checksum, crc32c::crc32c(message).to_be_bytes());
+        messages.push(message.to_vec());
+        body = rest;
+    }
+    messages
+}
+
+#[tokio::test]
+async fn chunks_are_streamed_in_frames() {
+    let dir = TestDir::new();
+    let config = "global: {external_labels: {zone: z}}\n";
+    let flags = [
+        "--web.enable-remote-write-receiver",
+        "--storage.remote.read-sample-limit=1",
+        "--storage.remote.read-max-bytes-in-frame=100",
+    ];
+    let server = TestServer::start(&dir, config, &flags).await;
+    let noisy: Vec<(i64, f64)> = (-59..=0).map(|at| (at, (at as f64 * 0.7).sin())).collect();
+    let written = server
+        .write(&[
+            (&[("__name__", "x"), ("a", "1")], &noisy),
+            (&[("__name__", "x"), ("a", "2")], &[(-5, 3.0), (-4, 3.0)]),
+            (&[("__name__", "x"), ("a", "3")], &[(-61, 3.0)]),
+        ])
+        .await;
+    assert_eq!(written.status, 204, "{written:?}");
+    let ask = async |accepted: &[u64]| {
+        let mut message =
+            [query(&[(0, "a", "9")]), query(&[(0, "__name__", "x"), (0, "zone", "z")])].concat();
+        for kind in accepted {
+            message.extend(varint(2, *kind));
+        }
+        let mut body = Vec::new();
+        compress_into(&message, &mut body).unwrap();
+        let request = server.request(reqwest::Method::POST, "/api/v1/read").body(body);
+        let response = request.send().await.unwrap();
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (kind, response.bytes().await.unwrap())
+    };
+    let (kind, body) = ask(&[7, 1, 0]).await;
+    assert_eq!(kind, "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse");
+    let messages = frames(&body);
+    let [large, small] = &messages[..] else { panic!("{messages:?}") };
+    for (message, label) in [(large, "1"), (small, "2")] {
+        // The second query's number stands behind the only series.
+        assert!(message.ends_with(&[2 << 3, 1]), "{message:?}");
+        let label = field(1, &[field(1, b"a"), field(2, label.as_bytes())].concat());
+        let zone = field(1, &[field(1, b"zone"), field(2, b"z")].concat());
+        for labels in [label, zone] {
+            assert!(message.windows(labels.len()).any(|part| part == labels));
+        }
+    }
+    // Two samples: the first whole, the second with an equal value.
+    let first = NOW.0 as u64 - 5000;
+    let start = varint(0, first << 1)[1..].to_vec();
+    let data = [&[0, 2][..], &start, &3_f64.to_be_bytes(), &[0xe8, 0x07, 0]].concat();
+    let chunk = [varint(1, first), varint(2, first + 1000), varint(3, 1), field(4, &data)].concat();
+    assert!(small.windows(chunk.len()).any(|part| part == chunk), "{small:?} {chunk:?}");
+    let (kind, body) = ask(&[0, 1]).await;
+    assert_eq!(kind, "text/plain; charset=utf-8", "the limit of samples is for samples");
+    assert_eq!(body, "exceeded sample limit (1)\n");
     server.stop().await;
 }

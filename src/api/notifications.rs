@@ -25,8 +25,6 @@ pub const STARTING: &str = "Prometheus is starting and replaying the write-ahead
 /// What runs is finished, nothing new begins.
 pub const STOPPING: &str = "Prometheus is shutting down and gracefully stopping all operations.";
 
-/// How many clients may watch at once, as in Prometheus.
-const WATCHERS_MAX: usize = 16;
 /// Changes that a slow client may miss before older ones are left out.
 const BACKLOG: usize = 16;
 
@@ -43,15 +41,16 @@ pub struct Notification {
 pub struct Notifications {
     active: Mutex<Vec<Notification>>,
     changes: broadcast::Sender<Notification>,
-}
-
-impl Default for Notifications {
-    fn default() -> Self {
-        Self { active: Mutex::default(), changes: broadcast::channel(BACKLOG).0 }
-    }
+    watchers_max: usize,
 }
 
 impl Notifications {
+    /// Of which at most `watchers_max` clients are told at once.
+    pub fn new(watchers_max: usize) -> Self {
+        let changes = broadcast::channel(BACKLOG).0;
+        Self { active: Mutex::default(), changes, watchers_max }
+    }
+
     /// `text` is the case since `at`, unless it was already.
     pub fn begin(&self, text: &'static str, at: Timestamp) {
         let mut active = self.active.lock();
@@ -79,7 +78,7 @@ impl Notifications {
     /// What is the case now, and what changes from now on; `None` when too many watch already.
     fn watch(&self) -> Option<Watch> {
         let active = self.active.lock();
-        if self.changes.receiver_count() >= WATCHERS_MAX {
+        if self.changes.receiver_count() >= self.watchers_max {
             return None;
         }
         let known = active.iter().cloned().collect();
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_the_case_is_told_once_until_it_ends() {
-        let all = Notifications::default();
+        let all = Notifications::new(3);
         all.begin(STARTING, Timestamp(1_000));
         all.begin(RELOAD_FAILED, Timestamp(2_000));
         all.begin(STARTING, Timestamp(3_000));
@@ -155,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_watches_sees_the_present_then_changes_until_the_server_stops() {
-        let all = Notifications::default();
+        let all = Notifications::new(3);
         all.begin(RELOAD_FAILED, Timestamp(0));
         let mut watch = all.watch().unwrap();
         all.end(RELOAD_FAILED);
@@ -169,8 +168,8 @@ mod tests {
 
     #[test]
     fn so_many_may_watch_and_no_more() {
-        let all = Notifications::default();
-        let watching: Vec<_> = (0..WATCHERS_MAX).map(|_| all.watch().unwrap()).collect();
+        let all = Notifications::new(3);
+        let watching: Vec<_> = (0..3).map(|_| all.watch().unwrap()).collect();
         assert!(all.watch().is_none());
         drop(watching);
         assert!(all.watch().is_some());

@@ -9,6 +9,8 @@ use super::*;
 fn options() -> Options {
     Options {
         otlp: false,
+        notification_watchers_max: 16,
+        remote_write_messages: Vec::new(),
         lifecycle: true,
         admin: false,
         cors_origin: None,

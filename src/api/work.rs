@@ -111,8 +111,7 @@ impl Workers {
         let limit = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)).to_std();
         let cancel = Cancel::new(Arc::clone(&self.clock)).with_timeout(limit);
         let stop = StopOnDrop(cancel.clone());
-        self.running.inc();
-        let running = Counted(self.running.clone());
+        let running = Counted::new(&self.running);
         let queued_at = self.clock.monotonic();
         let slot = tokio::time::timeout(limit, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
@@ -143,7 +142,15 @@ impl Workers {
 }
 
 /// Holds a place in a gauge.
-struct Counted(IntGauge);
+pub(super) struct Counted(IntGauge);
+
+impl Counted {
+    /// Takes the place.
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

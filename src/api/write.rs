@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use stint_wire::remote_write::{
-    EXEMPLARS_WRITTEN_HEADER, HISTOGRAMS_WRITTEN_HEADER, SAMPLES_WRITTEN_HEADER,
+    EXEMPLARS_WRITTEN_HEADER, HISTOGRAMS_WRITTEN_HEADER, SAMPLES_WRITTEN_HEADER, Version,
 };
 
 use super::Api;
@@ -27,13 +27,20 @@ pub(super) async fn write(
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let (head, body): (_, Body) = request.into_parts();
+    let kind = text_of(&head.headers, &header::CONTENT_TYPE);
+    if let Ok(version) = Version::from_content_type(&kind) {
+        let (name, accepted) = (message_name(version), &api.options.remote_write_messages);
+        if !accepted.iter().any(|accepted| accepted == name) {
+            let text = format!("{name} is not accepted by this server, which takes {accepted:?}");
+            return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
+        }
+    }
     let mut held = receiver.enter();
     let body = match read_body_within(body, BODY_BYTES_MAX, &api, |bytes| held.grow(bytes)).await {
         Ok(Ok(body)) => body,
         Ok(Err(full)) => return respond(receiver.refuse(full)),
         Err(refusal) => return refusal,
     };
-    let kind = text_of(&head.headers, &header::CONTENT_TYPE);
     let encoding = text_of(&head.headers, &header::CONTENT_ENCODING);
     let answer =
         tokio::task::spawn_blocking(move || receiver.receive(&kind, &encoding, &body, held));
@@ -43,6 +50,14 @@ pub(super) async fn write(
             let text = format!("storing the request ended unexpectedly: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }
+    }
+}
+
+/// As the flag calls it.
+const fn message_name(version: Version) -> &'static str {
+    match version {
+        Version::V1 => "prometheus.WriteRequest",
+        Version::V2 => "io.prometheus.write.v2.Request",
     }
 }
 

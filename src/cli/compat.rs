@@ -16,20 +16,16 @@ use Fate::{Idle, Refused, Renamed};
 
 const NO_AGENT: &str = "there is no agent mode: the server always keeps what it forwards";
 const OWN_FORMAT: &str = "storage has its own format, which does not have this setting";
+const NO_UPLOADER: &str = "blocks have a format of their own, which nothing else uploads";
+const ON_TIME: &str = "scraped samples always carry the time that their scrape was due";
 const NO_CONSOLES: &str = "console templates are not served";
 const GO_ONLY: &str = "it tunes the Go runtime, which is not used here";
 
 /// Foreign flags with the number of values they take on the command line (0 for switches).
-const FOREIGN: [(&str, usize, Fate); 40] = [
-    (
-        "web.remote-write-receiver.accepted-protobuf-messages",
-        1,
-        Refused("the receiver accepts every message type it knows"),
-    ),
-    ("web.page-title", 1, Refused("there is no page to give a title to")),
+const FOREIGN: [(&str, usize, Fate); 37] = [
+    ("web.page-title", 1, Idle("the pages have titles of their own")),
     ("web.user-assets", 1, Refused("files are not served")),
-    ("web.max-notifications-subscribers", 1, Refused("notifications are not served")),
-    ("web.search.max-limit", 1, Refused("the search API is not served")),
+    ("web.search.max-limit", 1, Idle("the search API is not served")),
     ("web.console.templates", 1, Idle(NO_CONSOLES)),
     ("web.console.libraries", 1, Idle(NO_CONSOLES)),
     ("auto-gomaxprocs", 0, Idle(GO_ONLY)),
@@ -45,42 +41,29 @@ const FOREIGN: [(&str, usize, Fate); 40] = [
     ("storage.agent.retention.min-time", 1, Refused(NO_AGENT)),
     ("storage.agent.retention.max-time", 1, Refused(NO_AGENT)),
     ("storage.agent.no-lockfile", 0, Refused(NO_AGENT)),
-    (
-        "storage.tsdb.no-lockfile",
-        0,
-        Refused("two servers on one directory would destroy it; the lock is always taken"),
-    ),
     ("storage.tsdb.retention", 1, Renamed("storage.tsdb.retention.time")),
     ("storage.tsdb.allow-overlapping-blocks", 0, Idle("overlapping blocks are always allowed")),
     ("storage.tsdb.allow-overlapping-compaction", 0, Idle("overlapping blocks are always merged")),
     ("storage.tsdb.wal-compression", 0, Idle(OWN_FORMAT)),
     ("storage.tsdb.wal-compression-type", 1, Idle(OWN_FORMAT)),
-    ("storage.tsdb.wal-segment-size", 1, Refused(OWN_FORMAT)),
+    ("storage.tsdb.wal-segment-size", 1, Idle(OWN_FORMAT)),
     ("storage.tsdb.head-chunks-write-queue-size", 1, Idle(OWN_FORMAT)),
-    ("storage.tsdb.delay-compact-file.path", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.min-block-duration", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.max-block-duration", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.max-block-chunk-segment-size", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.samples-per-chunk", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.delayed-compaction.max-percent", 1, Refused(OWN_FORMAT)),
-    ("storage.tsdb.block-reload-interval", 1, Refused(OWN_FORMAT)),
-    ("storage.remote.read-sample-limit", 1, Refused("--query.max-samples limits remote read too")),
+    ("storage.tsdb.delay-compact-file.path", 1, Refused(NO_UPLOADER)),
+    ("storage.tsdb.min-block-duration", 1, Idle(OWN_FORMAT)),
+    ("storage.tsdb.max-block-duration", 1, Idle(OWN_FORMAT)),
+    ("storage.tsdb.max-block-chunk-segment-size", 1, Idle(OWN_FORMAT)),
+    ("storage.tsdb.samples-per-chunk", 1, Idle(OWN_FORMAT)),
+    ("storage.tsdb.delayed-compaction.max-percent", 1, Idle(OWN_FORMAT)),
+    ("storage.tsdb.block-reload-interval", 1, Idle(OWN_FORMAT)),
     (
-        "storage.remote.read-concurrent-limit",
-        1,
-        Refused("--query.max-concurrency limits remote read too"),
+        "storage.tsdb.no-lockfile",
+        0,
+        Idle("the lock is always taken; it ends with the process, however that ends"),
     ),
-    (
-        "storage.remote.read-max-bytes-in-frame",
-        1,
-        Idle("remote read answers with samples, which have no frames"),
-    ),
+    ("scrape.adjust-timestamps", 0, Idle(ON_TIME)),
+    ("scrape.timestamp-tolerance", 1, Idle(ON_TIME)),
+    ("scrape.discovery-reload-interval", 1, Idle("changes of targets are taken up at once")),
     ("alertmanager.timeout", 1, Idle("it was removed from Prometheus, too")),
-    (
-        "scrape.timestamp-tolerance",
-        1,
-        Refused("scraped samples always carry the scheduled time of their scrape"),
-    ),
 ];
 
 /// Arguments without foreign flags, and a warning for each that was taken out.
@@ -90,11 +73,15 @@ pub(super) struct Sifted {
     pub(super) warnings: Vec<String>,
 }
 
-/// Takes foreign flags out of the command line.
+/// Takes foreign flags out of the command line, and `--no-…` of `switches` together with what it
+/// takes back.
 ///
 /// # Errors
 /// Why a flag is refused.
-pub(super) fn sift(arguments: impl IntoIterator<Item = String>) -> Result<Sifted, String> {
+pub(super) fn sift(
+    arguments: impl IntoIterator<Item = String>,
+    switches: &[&str],
+) -> Result<Sifted, String> {
     let mut sifted = Sifted::default();
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -103,9 +90,18 @@ pub(super) fn sift(arguments: impl IntoIterator<Item = String>) -> Result<Sifted
             Some((name, value)) => (name, Some(value)),
             None => (flag, None),
         };
-        let foreign = FOREIGN.iter().find(|(candidate, _, _)| *candidate == name);
+        let positive = name.strip_prefix("no-");
+        if let Some(switch) = positive.filter(|name| switches.contains(name)) {
+            sifted.arguments.retain(|earlier| earlier.strip_prefix("--") != Some(switch));
+            continue;
+        }
+        let foreign = FOREIGN.iter().find(|(candidate, values, _)| {
+            *candidate == name || (*values == 0 && positive == Some(candidate))
+        });
         match foreign {
             None => sifted.arguments.push(argument),
+            // Not to have what there is not is no wish that would be missed.
+            Some((_, _, Refused(_))) if positive.is_some() => {}
             Some((_, _, Refused(reason))) => {
                 return Err(format!("flag --{name} is not supported: {reason}"));
             }
@@ -130,7 +126,8 @@ mod tests {
     use super::*;
 
     fn check(given: &[&str], kept: &[&str], warnings: usize) {
-        let sifted = sift(given.iter().map(ToString::to_string)).unwrap();
+        let sifted =
+            sift(given.iter().map(ToString::to_string), &["web.enable-lifecycle"]).unwrap();
         assert_eq!(
             (&*sifted.arguments, sifted.warnings.len()),
             (&*kept.iter().map(ToString::to_string).collect::<Vec<_>>(), warnings)
@@ -154,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_word_on_a_switch_counts() {
+        check(&["--web.enable-lifecycle", "--no-web.enable-lifecycle"], &[], 0);
+        check(
+            &["--no-web.enable-lifecycle", "--web.enable-lifecycle"],
+            &["--web.enable-lifecycle"],
+            0,
+        );
+        check(&["--no-storage.tsdb.wal-compression", "--no-agent"], &[], 1);
+        check(&["--no-log.level=info"], &["--no-log.level=info"], 0);
+    }
+
+    #[test]
     fn old_names_become_new_ones() {
         check(
             &["--storage.tsdb.retention=5d", "--storage.tsdb.retention", "6d"],
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_would_be_missed_is_refused() {
-        let refused = |flag: &str| sift([flag.to_owned()]).unwrap_err();
+        let refused = |flag: &str| sift([flag.to_owned()], &[]).unwrap_err();
         assert!(refused("--agent").contains("no agent mode"));
         assert!(
             refused("--storage.agent.path=x")

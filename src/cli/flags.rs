@@ -77,6 +77,17 @@ pub struct Flags {
     #[arg(long = "web.enable-remote-write-receiver")]
     pub web_enable_remote_write_receiver: bool,
 
+    /// The messages that remote write may send, comma-separated; may be repeated.
+    #[arg(long = "web.remote-write-receiver.accepted-protobuf-messages", value_name = "NAMES",
+          value_delimiter = ',',
+          default_value = "prometheus.WriteRequest,io.prometheus.write.v2.Request",
+          value_parser = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"])]
+    pub web_remote_write_accepted_messages: Vec<String>,
+
+    /// Most clients that are told of notifications as they come.
+    #[arg(long = "web.max-notifications-subscribers", value_name = "COUNT", default_value_t = 16)]
+    pub web_max_notifications_subscribers: u32,
+
     /// Accept OTLP metrics on /api/v1/otlp/v1/metrics.
     #[arg(long = "web.enable-otlp-receiver")]
     pub web_enable_otlp_receiver: bool,
@@ -114,6 +125,28 @@ pub struct Flags {
     #[arg(long = "storage.remote.flush-deadline", value_name = "DURATION", default_value = "1m",
           value_parser = Span::parse)]
     pub storage_remote_flush_deadline: Span,
+
+    /// How many samples a query of remote read may select, where the answer is made of samples; 0
+    /// for no limit.
+    #[arg(
+        long = "storage.remote.read-sample-limit",
+        value_name = "COUNT",
+        default_value_t = 50_000_000
+    )]
+    pub storage_remote_read_sample_limit: u64,
+
+    /// How many remote read requests are answered at the same time; 0 for no limit.
+    #[arg(
+        long = "storage.remote.read-concurrent-limit",
+        value_name = "COUNT",
+        default_value_t = 10
+    )]
+    pub storage_remote_read_concurrent_limit: u32,
+
+    /// How many bytes a frame of streamed remote read has before it is sent.
+    #[arg(long = "storage.remote.read-max-bytes-in-frame", value_name = "BYTES",
+          default_value_t = 1 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub storage_remote_read_max_bytes_in_frame: u64,
 
     /// How long ago an alert may have been seen last to go on, after a restart, where it was.
     #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION",
@@ -233,6 +266,14 @@ impl Flags {
             ("web.enable-lifecycle", self.web_enable_lifecycle.to_string()),
             ("web.enable-admin-api", self.web_enable_admin_api.to_string()),
             ("web.enable-remote-write-receiver", self.web_enable_remote_write_receiver.to_string()),
+            (
+                "web.remote-write-receiver.accepted-protobuf-messages",
+                self.web_remote_write_accepted_messages.join(","),
+            ),
+            (
+                "web.max-notifications-subscribers",
+                self.web_max_notifications_subscribers.to_string(),
+            ),
             ("web.enable-otlp-receiver", self.web_enable_otlp_receiver.to_string()),
             ("otlp.grpc-listen-address", self.otlp_grpc_listen_address.join(",")),
             ("otlp.http-listen-address", self.otlp_http_listen_address.join(",")),
@@ -244,6 +285,15 @@ impl Flags {
                 format!("{}B", self.storage_retention_size.unwrap_or(0)),
             ),
             ("storage.remote.flush-deadline", self.storage_remote_flush_deadline.to_string()),
+            ("storage.remote.read-sample-limit", self.storage_remote_read_sample_limit.to_string()),
+            (
+                "storage.remote.read-concurrent-limit",
+                self.storage_remote_read_concurrent_limit.to_string(),
+            ),
+            (
+                "storage.remote.read-max-bytes-in-frame",
+                self.storage_remote_read_max_bytes_in_frame.to_string(),
+            ),
             ("rules.alert.for-outage-tolerance", self.rules_alert_for_outage_tolerance.to_string()),
             ("rules.alert.for-grace-period", self.rules_alert_for_grace_period.to_string()),
             ("rules.alert.resend-delay", self.rules_alert_resend_delay.to_string()),

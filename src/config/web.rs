@@ -308,8 +308,8 @@ basic_auth_users:
     #[test]
     fn mistakes_are_told_where_they_stand_and_without_secrets() {
         for (text, message) in [
-            ("tls_server_config: {cert_file: a}", "1:1: one of key and key_file is missing"),
-            ("tls_server_config: {key_file: a}", "1:22: one of cert and cert_file is missing"),
+            ("tls_server_config: {cert_file: a}", "1:21: one of key and key_file is missing"),
+            ("tls_server_config: {key_file: a}", "1:21: one of cert and cert_file is missing"),
             ("tls: {}", "1:1: unknown key `tls`"),
             ("basic_auth_users: {bob: hunter2}", "password of user `bob` is not a bcrypt hash"),
             ("http_server_config: {headers: {X-Frame-Options: no}}", "can be deny or sameorigin"),

@@ -1,13 +1,13 @@
-//! Remote read: `prometheus.ReadRequest`, and answers made of samples.
+//! Remote read: `prometheus.ReadRequest`, and answers made of samples or of chunks.
 //!
 //! ```
 //! use stint_model::sample::Sample;
 //! use stint_model::time::Timestamp;
-//! use stint_wire::remote_read::{ReadRequest, ResponseEncoder};
+//! use stint_wire::remote_read::{ReadRequest, ResponseEncoder, ResponseType};
 //! use stint_wire::remote_write::v1;
 //!
 //! let request = ReadRequest::decode(&[])?;
-//! assert!(request.queries.is_empty() && request.takes_samples());
+//! assert_eq!(request.response_type(), Some(ResponseType::Samples));
 //!
 //! // The result of a query has the shape of a remote write request.
 //! let mut result = v1::Encoder::new();
@@ -18,6 +18,10 @@
 //! # Ok::<(), stint_wire::remote_read::ReadError>(())
 //! ```
 
+mod bits;
+pub mod chunks;
+
+use stint_model::labels::Labels;
 use stint_model::matcher::{MatchOp, Matcher, RegexError};
 use stint_model::time::Timestamp;
 
@@ -28,6 +32,17 @@ use crate::remote_write::v1;
 pub const QUERIES_MAX: usize = 1000;
 /// The number of the response type that consists of samples.
 const SAMPLES: u64 = 0;
+/// The number of the response type that consists of chunks, in frames.
+const STREAMED_CHUNKS: u64 = 1;
+
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseType {
+    /// One message with all samples.
+    Samples,
+    /// Frames of encoded chunks, one series each.
+    StreamedChunks,
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,9 +107,17 @@ impl ReadRequest {
         Ok(request)
     }
 
-    /// Whether the reader takes an answer made of samples.
-    pub fn takes_samples(&self) -> bool {
-        self.accepted.is_empty() || self.accepted.contains(&SAMPLES)
+    /// What to answer with: the first type of those the reader takes that there is. `None` when it
+    /// takes none.
+    pub fn response_type(&self) -> Option<ResponseType> {
+        if self.accepted.is_empty() {
+            return Some(ResponseType::Samples);
+        }
+        self.accepted.iter().find_map(|kind| match *kind {
+            SAMPLES => Some(ResponseType::Samples),
+            STREAMED_CHUNKS => Some(ResponseType::StreamedChunks),
+            _ => None,
+        })
     }
 }
 
@@ -157,6 +180,64 @@ impl ResponseEncoder {
     }
 }
 
+/// Builds the frames of one series: `prometheus.ChunkedReadResponse` with length and checksum.
+#[derive(Clone, Debug)]
+pub struct FrameEncoder {
+    query: u64,
+    labels: Vec<u8>,
+    message: Vec<u8>,
+    chunk: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl FrameEncoder {
+    /// For the series with these `labels`, found by query number `query`. A frame is closed once
+    /// its message has `bytes_max` bytes.
+    pub fn new(query: usize, labels: &Labels, bytes_max: usize) -> Self {
+        let mut encoded = Vec::new();
+        for (name, value) in labels {
+            let mut label = Vec::new();
+            proto::put_text(&mut label, 1, name);
+            proto::put_text(&mut label, 2, value);
+            proto::put_bytes(&mut encoded, 1, &label);
+        }
+        let (message, chunk) = (encoded.clone(), Vec::new());
+        Self { query: query as u64, labels: encoded, message, chunk, bytes_max }
+    }
+
+    /// Adds a chunk; a frame when it is full by that.
+    pub fn push(&mut self, chunk: &chunks::Chunk) -> Option<Vec<u8>> {
+        self.chunk.clear();
+        proto::put_uint(&mut self.chunk, 1, chunk.first.0 as u64);
+        proto::put_uint(&mut self.chunk, 2, chunk.last.0 as u64);
+        proto::put_uint(&mut self.chunk, 3, chunk.encoding as u64);
+        proto::put_bytes(&mut self.chunk, 4, &chunk.data);
+        proto::put_bytes(&mut self.message, 2, &self.chunk);
+        if self.message.len() >= self.bytes_max { self.finish() } else { None }
+    }
+
+    /// The last frame, if there is anything in it.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        if self.message.len() == self.labels.len() {
+            return None;
+        }
+        let mut message = Vec::with_capacity(self.message.len() + 16);
+        proto::put_bytes(&mut message, 1, &self.message);
+        proto::put_uint(&mut message, 2, self.query);
+        self.message.truncate(self.labels.len());
+        let mut frame = Vec::with_capacity(message.len() + 16);
+        let mut length = message.len() as u64;
+        while length >= 0x80 {
+            frame.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        frame.push(length as u8);
+        frame.extend_from_slice(&crc32c::crc32c(&message).to_be_bytes());
+        frame.extend_from_slice(&message);
+        Some(frame)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use stint_model::sample::Sample;
@@ -191,8 +272,13 @@ mod tests {
         let shown: Vec<String> = query.matchers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["a=\"1\"", "b!=\"2\"", "c=~\"3|4\"", "d!~\"\""]);
         assert_eq!(request.accepted, [1, 0]);
-        assert!(request.takes_samples());
-        assert!(!ReadRequest::decode(&encoded(&[], &[1])).unwrap().takes_samples());
+        let kind = |accepted: &[u64]| {
+            ReadRequest::decode(&encoded(&[], accepted)).unwrap().response_type()
+        };
+        assert_eq!(kind(&[]), Some(ResponseType::Samples));
+        assert_eq!(kind(&[1, 0]), Some(ResponseType::StreamedChunks));
+        assert_eq!(kind(&[7, 0, 1]), Some(ResponseType::Samples));
+        assert_eq!(kind(&[7]), None);
     }
 
     #[test]
