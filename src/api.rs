@@ -50,6 +50,7 @@ mod labels;
 pub mod layers;
 pub mod notifications;
 pub mod number;
+mod openapi;
 pub mod otlp;
 mod page;
 pub mod params;
@@ -57,6 +58,7 @@ mod query;
 pub mod read;
 pub mod result;
 mod rules;
+mod self_metrics;
 mod series;
 mod status;
 pub mod store_metrics;
@@ -269,6 +271,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/status/budget", get(budget::budget))
         .route("/api/v1/status/labels", get(labels::report))
         .route("/api/v1/features", get(features::features))
+        .route("/api/v1/openapi.yaml", get(openapi::openapi))
         .route("/api/v1/notifications", get(notifications::notifications))
         .route("/api/v1/notifications/live", get(notifications::live))
         .route("/api/v1/status/buildinfo", get(status::build_info))
@@ -276,10 +279,13 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/status/explain", form(query::explain))
         .route("/api/v1/status/flags", get(status::flags))
         .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
+        .route("/api/v1/status/self_metrics", get(self_metrics::self_metrics))
         .route("/api/v1/status/tsdb", get(tsdb::tsdb))
+        .route("/api/v1/status/tsdb/blocks", get(tsdb::blocks))
         .route("/api/v1/status/walreplay", get(tsdb::wal_replay))
         .route("/api/v1/targets", get(targets::targets))
         .route("/api/v1/targets/metadata", get(targets::target_metadata))
+        .route("/api/v1/targets/relabel_steps", get(targets::relabel_steps))
         .route("/api/v1/scrape_pools", get(targets::scrape_pools))
         .route("/api/v1/scrape_pools/config", get(targets::scrape_pool_config))
         .route("/api/v1/metadata", get(targets::metadata))

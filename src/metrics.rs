@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::metrics::process::ProcessMetrics;
@@ -87,6 +88,10 @@ pub struct Metrics {
     pub http_duration: HistogramVec,
     /// Bytes of answers, by handler.
     pub http_response_size: HistogramVec,
+    /// Requests for federation that failed.
+    pub federation_errors: IntCounter,
+    /// Samples that queries read.
+    pub query_samples: IntCounter,
     /// 1 once the server answers queries.
     pub ready: IntGauge,
     /// 1 when the last (re)load of the configuration succeeded.
@@ -137,6 +142,16 @@ impl Metrics {
                 &["handler"],
                 &HTTP_SIZE_BOUNDS,
             ),
+            federation_errors: counter(
+                &registry,
+                "prometheus_web_federation_errors_total",
+                "Requests for federation that failed.",
+            ),
+            query_samples: counter(
+                &registry,
+                "prometheus_engine_query_samples_total",
+                "Samples that queries looked at.",
+            ),
             ready: int_gauge(&registry, "prometheus_ready", "Whether the server is ready."),
             config_reload_successful: int_gauge(
                 &registry,
@@ -157,12 +172,17 @@ impl Metrics {
         &self.registry
     }
 
+    /// Everything, by name of the family.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.process.refresh();
+        self.registry.gather()
+    }
+
     /// Everything in the text exposition format 0.0.4.
     pub fn render(&self) -> String {
-        self.process.refresh();
         let mut body = Vec::new();
         TextEncoder::new()
-            .encode(&self.registry.gather(), &mut body)
+            .encode(&self.gather(), &mut body)
             .expect("registered families are well-formed");
         String::from_utf8(body).expect("label values are strings")
     }

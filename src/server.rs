@@ -168,7 +168,7 @@ impl Server {
         }
         let otlp_servers = otlp_ports.serve(&options, &api);
 
-        let (db, report) = store::open(flags, &config, &disk).await?;
+        let (db, report) = store::open_timed(flags, &config, &disk, &clock, &metrics).await?;
         let pipeline = Pipeline::new(
             Arc::new(db.clone()) as Arc<dyn Appender>,
             Arc::clone(&clock),

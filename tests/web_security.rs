@@ -1,5 +1,6 @@
 //! `--web.config.file`: TLS, certificates of clients, users, headers, and what is read again.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use stint_model::Span;
@@ -128,7 +129,7 @@ fn users(users: &[(&str, &str)]) -> String {
     let mut text = "basic_auth_users:\n".to_owned();
     for (user, password) in users {
         let hash = bcrypt::hash(password, 4).unwrap();
-        text.push_str(&format!("  {user}: {hash}\n"));
+        let _ = writeln!(text, "  {user}: {hash}");
     }
     text
 }

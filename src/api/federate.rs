@@ -64,7 +64,10 @@ pub(super) async fn federate(
     let store = Arc::clone(&parts.store);
     match parts.run(None, move |cancel| question.answer(store.as_ref(), cancel)).await {
         Ok((body, _)) => ([(header::CONTENT_TYPE, content_type(escaping))], body).into_response(),
-        Err(error) => (error.kind.status(), format!("{}\n", error.message)).into_response(),
+        Err(error) => {
+            api.metrics.federation_errors.inc();
+            (error.kind.status(), format!("{}\n", error.message)).into_response()
+        }
     }
 }
 

@@ -12,11 +12,13 @@ use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
-use super::result::{open_data, truncate};
+use super::result::{open_data, size_hint, truncate};
 use super::work::Spent;
 
 /// Most steps of a range query; more would be more points than any screen has.
 const STEPS_MAX: i64 = 11_000;
+/// Bytes of an answer that are written at once between other requests.
+const ENCODED_AT_ONCE_MAX: usize = 64 << 10;
 /// The warning for results that were cut.
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
@@ -38,7 +40,8 @@ pub(super) async fn instant(
     });
     let (answer, spent) = outcome.await?;
     parts.asked(&asked, api.clock.now());
-    Ok(common.reply(answer, spent))
+    api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
+    encoded(common, answer, spent).await
 }
 
 /// Evaluates an expression at many times.
@@ -67,7 +70,20 @@ pub(super) async fn range(
     });
     let (answer, spent) = outcome.await?;
     parts.asked(&asked, api.clock.now());
-    Ok(common.reply(answer, spent))
+    api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
+    encoded(common, answer, spent).await
+}
+
+/// The answer as it is sent. What is large takes its time, and is written off the async threads.
+async fn encoded(common: Common, answer: Answer, spent: Spent) -> Result<Reply, ApiError> {
+    if size_hint(&answer.value) < ENCODED_AT_ONCE_MAX {
+        return Ok(common.reply(answer, spent));
+    }
+    let encoded = tokio::task::spawn_blocking(move || common.reply(answer, spent)).await;
+    encoded.map_err(|error| {
+        let message = format!("writing the answer ended unexpectedly: {error}");
+        ApiError::new(ErrorKind::Internal, message)
+    })
 }
 
 /// How a query would be evaluated: one line for each part, those it is made of indented below it.

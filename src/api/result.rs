@@ -60,7 +60,8 @@ pub fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     before > limit
 }
 
-fn size_hint(value: &QueryValue) -> usize {
+/// Bytes of the value as JSON, about.
+pub(super) fn size_hint(value: &QueryValue) -> usize {
     let content = match value {
         QueryValue::Scalar { .. } => 0,
         QueryValue::String { value, .. } => value.len(),

@@ -16,6 +16,10 @@ use super::params::Params;
 use super::status::rfc_3339;
 use crate::scrape::{ActiveTarget, TargetMetadata};
 
+mod relabel;
+
+pub(super) use relabel::relabel_steps;
+
 /// A label set as an object.
 struct LabelsJson<'a>(&'a Labels);
 

@@ -64,6 +64,62 @@ pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, A
     Ok(outcome.await?.0)
 }
 
+#[derive(Debug, Serialize)]
+struct BlocksJson {
+    blocks: Vec<BlockJson>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockJson {
+    ulid: String,
+    min_time: i64,
+    max_time: i64,
+    stats: BlockStatsJson,
+    compaction: CompactionJson,
+    version: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct BlockStatsJson {
+    #[serde(rename = "numSamples")]
+    samples: u64,
+    #[serde(rename = "numSeries")]
+    series: u64,
+    #[serde(rename = "numChunks")]
+    chunks: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct CompactionJson {
+    level: u32,
+    sources: Vec<String>,
+}
+
+/// The blocks on disk, as far as clients know such figures.
+pub(super) async fn blocks(Ready(parts): Ready) -> Reply {
+    let blocks = parts.db.blocks().into_iter().map(|meta| {
+        let own = [meta.id];
+        let sources = if meta.parents.is_empty() { &own[..] } else { &meta.parents };
+        BlockJson {
+            ulid: meta.id.to_string(),
+            min_time: meta.range.start.0,
+            max_time: meta.range.end.0,
+            stats: BlockStatsJson {
+                samples: meta.samples,
+                series: meta.series,
+                chunks: meta.chunks,
+            },
+            compaction: CompactionJson {
+                level: meta.level,
+                sources: sources.iter().map(ToString::to_string).collect(),
+            },
+            version: meta.version,
+        }
+    });
+    Reply::json(&BlocksJson { blocks: blocks.collect() })
+}
+
 /// What the head's series consist of.
 #[derive(Default)]
 pub(super) struct Census {

@@ -68,14 +68,19 @@ fn refuse_order(api: &Api, request: &Request) -> Option<Response> {
     None
 }
 
+/// Brings figures that are kept elsewhere into the metrics. Takes its time.
+pub(super) fn refresh(api: &Api) {
+    if let Some(parts) = api.parts() {
+        parts.store_metrics.refresh(&parts.db);
+        parts.scrape.refresh_metrics();
+        parts.notifier.refresh_metrics();
+    }
+}
+
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     // Walking over the store's series and formatting the text take their time.
     let rendered = tokio::task::spawn_blocking(move || {
-        if let Some(parts) = api.parts() {
-            parts.store_metrics.refresh(&parts.db);
-            parts.scrape.refresh_metrics();
-            parts.notifier.refresh_metrics();
-        }
+        refresh(&api);
         api.metrics.render()
     });
     match rendered.await {

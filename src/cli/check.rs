@@ -82,11 +82,11 @@ fn check_web(args: &WebConfigArgs) -> ExitCode {
                 let warnings = config.warnings.iter();
                 let warned = warnings.map(|warning| format!("warning: {warning}\n"));
                 let report: String = warned.collect();
-                write!(out, "{report}{} SUCCESS\n", file.display())
+                writeln!(out, "{report}{} SUCCESS", file.display())
             }
             Err(errors) => {
                 is_valid = false;
-                write!(err, "{} FAILED:\n{errors}\n", file.display())
+                writeln!(err, "{} FAILED:\n{errors}", file.display())
             }
         };
     }

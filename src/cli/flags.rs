@@ -319,6 +319,7 @@ impl Flags {
 }
 
 /// A path, or nothing at all for none, which is refused otherwise.
+#[expect(clippy::unnecessary_wraps, reason = "the shape that parsers of values have")]
 fn parse_file(text: &str) -> Result<PathBuf, std::convert::Infallible> {
     Ok(PathBuf::from(text))
 }

@@ -27,32 +27,94 @@ pub struct Jobs {
 
 struct Counters {
     done: IntCounterVec,
-    failed: IntCounter,
+    failed: IntCounterVec,
+    /// Names of dashboards and alerts: how often each kind of work was done, and how often it
+    /// failed.
+    known: Vec<Known>,
     sync_failed: IntCounter,
 }
 
-impl Jobs {
-    /// Starts the work of `db`.
-    pub fn start(db: &Db, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+/// A kind of work under the name that Prometheus gives it.
+struct Known {
+    /// The jobs that do such work.
+    jobs: &'static [&'static str],
+    done: IntCounter,
+    failed: IntCounter,
+}
+
+/// Name of the counter, of that of failures, what is counted, and the jobs.
+type Name = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const KNOWN: [Name; 4] = [
+    (
+        "prometheus_tsdb_compactions_total",
+        "prometheus_tsdb_compactions_failed_total",
+        "Blocks cut from the head or merged.",
+        &["flush", "compact"],
+    ),
+    (
+        "prometheus_tsdb_checkpoint_creations_total",
+        "prometheus_tsdb_checkpoint_creations_failed_total",
+        "Checkpoints of the log.",
+        &["checkpoint"],
+    ),
+    (
+        "prometheus_tsdb_wal_truncations_total",
+        "prometheus_tsdb_wal_truncations_failed_total",
+        "Times that the log was cut short.",
+        &["trim_log"],
+    ),
+    (
+        "prometheus_tsdb_head_truncations_total",
+        "prometheus_tsdb_head_truncations_failed_total",
+        "Times that the head was freed of what is in blocks.",
+        &["truncate"],
+    ),
+];
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
         let registry = metrics.registry();
-        let counters = Counters {
+        let known = KNOWN.map(|(done, failed, what, jobs)| Known {
+            jobs,
+            done: counter(registry, done, what),
+            failed: counter(registry, failed, &format!("{what} These attempts failed.")),
+        });
+        Self {
             done: counter_vec(
                 registry,
                 "stint_storage_jobs_total",
                 "Finished background jobs of the store by kind.",
                 &["job"],
             ),
-            failed: counter(
+            failed: counter_vec(
                 registry,
-                "prometheus_tsdb_compactions_failed_total",
-                "Failed background jobs of the store.",
+                "stint_storage_jobs_failed_total",
+                "Failed background jobs of the store by kind.",
+                &["job"],
             ),
+            known: known.into(),
             sync_failed: counter(
                 registry,
                 "stint_storage_sync_failures_total",
                 "Failed attempts to make the log survive a power cut.",
             ),
-        };
+        }
+    }
+
+    fn count(&self, job: &str, is_done: bool) {
+        let all = if is_done { &self.done } else { &self.failed };
+        all.with_label_values(&[job]).inc();
+        for known in self.known.iter().filter(|known| known.jobs.contains(&job)) {
+            if is_done { known.done.inc() } else { known.failed.inc() }
+        }
+    }
+}
+
+impl Jobs {
+    /// Starts the work of `db`.
+    pub fn start(db: &Db, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let counters = Counters::new(metrics);
         let sync_failed = counters.sync_failed.clone();
         let (stop_sync, sync_stopped) = channel();
         let (stop_work, work_stopped) = channel();
@@ -98,7 +160,7 @@ fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: 
             let started = clock.monotonic();
             match job.run() {
                 Ok(report) => {
-                    counters.done.with_label_values(&[kind]).inc();
+                    counters.count(kind, true);
                     let took = clock.monotonic().saturating_sub(started);
                     tracing::info!(
                         job = kind,
@@ -111,7 +173,7 @@ fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: 
                     );
                 }
                 Err(error) => {
-                    counters.failed.inc();
+                    counters.count(kind, false);
                     tracing::error!(job = kind, %error, "storage job failed; it will be tried again");
                     pause = RETRY_AFTER;
                     break;
@@ -121,6 +183,33 @@ fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: 
             if stopped.recv_timeout(Duration::ZERO) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted_under_the_names_that_alerts_know() {
+        let metrics = Metrics::new();
+        let counters = Counters::new(&metrics);
+        counters.count("flush", true);
+        counters.count("compact", true);
+        counters.count("checkpoint", false);
+        counters.count("sweep", false);
+        let text = metrics.render();
+        for line in [
+            "prometheus_tsdb_compactions_total 2\n",
+            "prometheus_tsdb_compactions_failed_total 0\n",
+            "prometheus_tsdb_checkpoint_creations_failed_total 1\n",
+            "prometheus_tsdb_wal_truncations_failed_total 0\n",
+            "prometheus_tsdb_head_truncations_failed_total 0\n",
+            "stint_storage_jobs_total{job=\"compact\"} 1\n",
+            "stint_storage_jobs_failed_total{job=\"sweep\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
         }
     }
 }

@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use stint_model::Span;
+use stint_model::{Clock, Span};
 use stint_storage::{Db, Disk, OpenError, OpenReport, Options, OsDisk};
 
 use crate::cli::flags::Flags;
 use crate::config::Config;
+use crate::metrics::{Metrics, gauge, int_gauge};
 
 /// Makes the data folder where there is none.
 ///
@@ -47,11 +48,41 @@ fn hint(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// Opens the store, and tells how that went under the names that dashboards know.
+///
+/// # Errors
+/// See [`open`].
+pub(super) async fn open_timed(
+    flags: &Flags,
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> anyhow::Result<(Db, OpenReport)> {
+    let started = clock.monotonic();
+    let (db, report) = open(flags, config, disk).await?;
+    let took = clock.monotonic().saturating_sub(started);
+    let registry = metrics.registry();
+    let replay = gauge(
+        registry,
+        "prometheus_tsdb_data_replay_duration_seconds",
+        "Time that opening the store took, the log included.",
+    );
+    replay.set(took.as_secs_f64());
+    let quarantined = int_gauge(
+        registry,
+        "stint_storage_blocks_quarantined",
+        "Damaged blocks that were set aside at the start.",
+    );
+    quarantined.set(report.quarantined.len() as i64);
+    Ok((db, report))
+}
+
 /// Opens the store with the retention that the configuration or the flags give.
 ///
 /// # Errors
 /// It cannot be opened, with what to do about it.
-pub(super) async fn open(
+async fn open(
     flags: &Flags,
     config: &Config,
     disk: &Arc<dyn Disk>,

@@ -108,7 +108,7 @@ fn fingerprint(files: &[PathBuf]) -> u64 {
 /// What a look at the files found.
 enum Looked {
     Unchanged,
-    Changed(Rules),
+    Changed(Box<Rules>),
     Wrong(String),
 }
 
@@ -119,7 +119,7 @@ fn look(file: &Path, known: &Rules) -> Looked {
     match read(file) {
         Ok((config, rules)) => {
             warn_of(&config);
-            Looked::Changed(rules)
+            Looked::Changed(Box::new(rules))
         }
         Err(error) => Looked::Wrong(error),
     }
@@ -161,7 +161,7 @@ impl Web {
             match tokio::task::spawn_blocking(move || look(&file, &known)).await {
                 Ok(Looked::Unchanged) => self.is_current.set(1),
                 Ok(Looked::Changed(rules)) => {
-                    *self.rules.write() = Arc::new(rules);
+                    *self.rules.write() = Arc::from(rules);
                     self.is_current.set(1);
                     tracing::info!(file = %self.file.display(), "web configuration reloaded");
                 }

@@ -11,7 +11,7 @@ use stint_model::{
     Queryable, RejectReason, Selector, SeriesRef, Span, TimeRange, Timestamp,
 };
 
-use crate::block::Block;
+use crate::block::{Block, BlockMeta};
 use crate::disk::{Disk, DiskLock};
 use crate::error::{CloseReport, JobError, OpenError, OpenReport};
 use crate::head::Head;
@@ -252,6 +252,14 @@ impl Db {
             }
         }
         by_series.into_iter().collect()
+    }
+
+    /// What the blocks are, in order of time.
+    pub fn blocks(&self) -> Vec<BlockMeta> {
+        let version = self.inner.blocks.current();
+        let mut metas: Vec<_> = version.blocks.iter().map(|block| block.meta().clone()).collect();
+        metas.sort_by_key(|meta| (meta.range.start, meta.id.0));
+        metas
     }
 
     /// Figures. Walks over the series of the head.

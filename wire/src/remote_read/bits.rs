@@ -82,32 +82,23 @@ impl Bits {
         if value == 0 {
             return self.put(0, 1);
         }
-        match CLASSES.iter().find(|(_, _, width)| fits(value, *width)) {
-            Some((prefix, bits, width)) => {
-                self.put(*prefix, *bits);
-                self.put(value as u64, *width);
-            }
-            None => {
-                self.put(0xff, 8);
-                self.put(value as u64, 64);
-            }
-        }
+        let class = CLASSES.iter().find(|(_, _, width)| fits(value, *width));
+        self.put_class(value as u64, class);
     }
 
     pub(super) fn put_uint(&mut self, value: u64) {
         if value == 0 {
             return self.put(0, 1);
         }
-        match CLASSES.iter().find(|(_, _, width)| value >> width == 0) {
-            Some((prefix, bits, width)) => {
-                self.put(*prefix, *bits);
-                self.put(value, *width);
-            }
-            None => {
-                self.put(0xff, 8);
-                self.put(value, 64);
-            }
-        }
+        let class = CLASSES.iter().find(|(_, _, width)| value >> width == 0);
+        self.put_class(value, class);
+    }
+
+    /// A number of a class, or one that is in none and written whole.
+    fn put_class(&mut self, value: u64, class: Option<&(u64, u32, u32)>) {
+        let (prefix, bits, width) = class.copied().unwrap_or((0xff, 8, 64));
+        self.put(prefix, bits);
+        self.put(value, width);
     }
 }
 

@@ -187,20 +187,21 @@ fn integers(chunk: &Chunk) -> Vec<(i64, u64, f64, Vec<i64>)> {
         state.0 += state.1;
     };
     for number in 0..count {
-        match number {
-            0 => {
-                at.0 = bits.int();
-                (total.0, zero.0) = (bits.uint() as i64, bits.uint() as i64);
-                sum.0 = bits.take(64);
-                deltas.iter_mut().for_each(|delta| delta.0 = bits.int());
+        if number == 0 {
+            at.0 = bits.int();
+            (total.0, zero.0) = (bits.uint() as i64, bits.uint() as i64);
+            sum.0 = bits.take(64);
+            for delta in &mut deltas {
+                delta.0 = bits.int();
             }
-            _ => {
-                let second = if number == 1 { bits.uint() as i64 } else { bits.int() };
-                add(&mut at, second);
-                add(&mut total, bits.int());
-                add(&mut zero, bits.int());
-                bits.xor(&mut sum);
-                deltas.iter_mut().for_each(|delta| add(delta, bits.int()));
+        } else {
+            let second = if number == 1 { bits.uint() as i64 } else { bits.int() };
+            add(&mut at, second);
+            add(&mut total, bits.int());
+            add(&mut zero, bits.int());
+            bits.xor(&mut sum);
+            for delta in &mut deltas {
+                add(delta, bits.int());
             }
         }
         let buckets = deltas.iter().map(|delta| delta.0).collect();
