@@ -227,12 +227,7 @@ impl Server {
                 timeout,
                 &metrics,
             ),
-            remote_read: RemoteRead::new(
-                flags.storage_remote_read_sample_limit,
-                flags.storage_remote_read_concurrent_limit,
-                flags.storage_remote_read_max_bytes_in_frame,
-                &metrics,
-            ),
+            remote_read: remote_read(flags, &metrics),
             store_metrics,
             scrape,
             rules,
@@ -500,6 +495,16 @@ fn receivers(
         metrics,
     ));
     (remote_write, otlp)
+}
+
+/// Limits of remote read.
+fn remote_read(flags: &Flags, metrics: &Metrics) -> RemoteRead {
+    RemoteRead::new(
+        flags.storage_remote_read_sample_limit,
+        flags.storage_remote_read_concurrent_limit,
+        flags.storage_remote_read_max_bytes_in_frame,
+        metrics,
+    )
 }
 
 fn received_late_max(config: &Config) -> Span {

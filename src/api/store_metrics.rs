@@ -111,21 +111,7 @@ impl StoreMetrics {
                 "prometheus_tsdb_head_series_created_total",
                 "Series created in the head.",
             ),
-            rejected: [
-                count(
-                    "prometheus_tsdb_out_of_order_samples_total",
-                    "Samples refused: out of order.",
-                ),
-                count(
-                    "prometheus_tsdb_out_of_bound_samples_total",
-                    "Samples refused: out of bounds.",
-                ),
-                count("prometheus_tsdb_too_old_samples_total", "Samples refused: too old."),
-                count(
-                    "stint_storage_duplicate_samples_total",
-                    "Samples refused: another value for a time.",
-                ),
-            ],
+            rejected: rejected(metrics),
             exemplars: whole(
                 "prometheus_tsdb_exemplar_exemplars_in_storage",
                 "Exemplars in memory.",
@@ -194,6 +180,20 @@ impl StoreMetrics {
         raise(&self.write_failures, stats.failed_batches);
         self.read_only.set(i64::from(stats.read_only.is_some()));
     }
+}
+
+/// A counter for each of [`REASONS`].
+fn rejected(metrics: &Metrics) -> [IntCounter; 4] {
+    let count = |name, help| counter(metrics.registry(), name, help);
+    [
+        count("prometheus_tsdb_out_of_order_samples_total", "Samples refused: out of order."),
+        count("prometheus_tsdb_out_of_bound_samples_total", "Samples refused: out of bounds."),
+        count("prometheus_tsdb_too_old_samples_total", "Samples refused: too old."),
+        count(
+            "stint_storage_duplicate_samples_total",
+            "Samples refused: another value for a time.",
+        ),
+    ]
 }
 
 /// Brings a counter up to a total that is kept elsewhere.

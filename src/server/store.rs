@@ -9,7 +9,7 @@ use stint_storage::{Db, Disk, OpenError, OpenReport, Options, OsDisk};
 
 use crate::cli::flags::Flags;
 use crate::config::Config;
-use crate::metrics::{Metrics, gauge, int_gauge};
+use crate::metrics::{Metrics, gauge};
 
 /// Makes the data folder where there is none.
 ///
@@ -69,12 +69,6 @@ pub(super) async fn open_timed(
         "Time that opening the store took, the log included.",
     );
     replay.set(took.as_secs_f64());
-    let quarantined = int_gauge(
-        registry,
-        "stint_storage_blocks_quarantined",
-        "Damaged blocks that were set aside at the start.",
-    );
-    quarantined.set(report.quarantined.len() as i64);
     Ok((db, report))
 }
 
