@@ -2,13 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 use stint::api::forward_metrics;
+use stint::config::unit_test::UnitTestFile;
 use stint::usage::expression::Name;
 use stint::usage::needs::Needs;
-use stint::usage::{Known, dashboards, rules};
+use stint::usage::{Known, Source, dashboards, rules};
 
 use crate::support::{TestDir, TestServer};
+
+/// What services show: by the names of Prometheus clients, and by the conventions of OpenTelemetry as OTLP is translated.
+const OF_SERVICES: &[(&str, &[&str])] = &[
+    ("http_requests_total", &["service", "environment", "method", "endpoint", "status_code"]),
+    ("http_request_duration_seconds_bucket", &["service", "environment", "endpoint", "le"]),
+    ("ai_requests_total", &["service", "environment", "model", "provider"]),
+    ("ai_tokens_total", &["service", "environment", "model", "token_type"]),
+    ("ai_cost_total", &["service", "environment", "model"]),
+    (
+        "http_server_request_duration_seconds_count",
+        &["deployment_environment", "http_response_status_code", "http_route"],
+    ),
+    ("http_server_request_duration_seconds_bucket", &["deployment_environment", "le"]),
+    (
+        "gen_ai_client_operation_duration_seconds_count",
+        &["deployment_environment", "gen_ai_request_model", "error_type"],
+    ),
+    (
+        "gen_ai_client_operation_duration_seconds_bucket",
+        &["deployment_environment", "gen_ai_request_model", "le"],
+    ),
+    (
+        "gen_ai_client_token_usage_sum",
+        &["deployment_environment", "gen_ai_request_model", "gen_ai_token_type"],
+    ),
+];
 
 /// Everything in `deploy/` that holds expressions.
 fn shipped() -> Vec<Known> {
@@ -20,6 +48,7 @@ fn shipped() -> Vec<Known> {
     ] {
         let files = std::fs::read_dir(deploy.join(folder)).unwrap();
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.retain(|path| path.is_file());
         paths.sort();
         assert!(!paths.is_empty(), "{folder}");
         for path in paths {
@@ -28,6 +57,11 @@ fn shipped() -> Vec<Known> {
         }
     }
     all
+}
+
+/// The name of a rule, without its group.
+fn rule_name(known: &Known) -> &str {
+    known.what.rsplit(" / ").next().unwrap()
 }
 
 /// Metrics that a running server shows, with their labels, and those of scrapes.
@@ -49,6 +83,16 @@ async fn shown() -> BTreeMap<String, BTreeSet<String>> {
     }
     for (name, labels) in forward_metrics::families() {
         metrics.entry(name.to_owned()).or_default().extend(labels.into_iter().map(str::to_owned));
+    }
+    for (name, labels) in OF_SERVICES {
+        let labels = labels.iter().map(|label| (*label).to_owned());
+        metrics.entry((*name).to_owned()).or_default().extend(labels);
+    }
+    for name in shipped().iter().map(rule_name).filter(|name| name.contains(':')) {
+        // What rules record, with the labels that they give it.
+        let labels = ["service", "environment", "model", "gen_ai_request_model", "convention"];
+        let labels = labels.iter().map(|label| (*label).to_owned());
+        metrics.entry(name.to_owned()).or_default().extend(labels);
     }
     for name in ["up", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling"] {
         metrics.entry(name.to_owned()).or_default();
@@ -73,6 +117,40 @@ async fn shipped_expressions_are_valid_and_ask_for_what_is_shown() {
                 assert!(is_there, "{}: {metric} has no label {label}", known.what);
             }
         }
+    }
+}
+
+#[test]
+fn every_shipped_alert_is_seen_firing_in_a_unit_test() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rules");
+    let files = std::fs::read_dir(rules.join("tests")).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let tested = Command::new(env!("CARGO_BIN_EXE_stint"))
+        .args(["test", "rules"])
+        .args(&files)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, errors) = (text(&tested.stdout), text(&tested.stderr));
+    assert!(tested.status.success(), "{out}{errors}");
+    assert_eq!(out.matches("SUCCESS").count(), files.len(), "{out}");
+    let mut firing = BTreeSet::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let file = UnitTestFile::parse(file, &text).unwrap();
+        for test in file.tests.into_iter().flat_map(|test| test.alerts) {
+            if !test.expected.is_empty() {
+                firing.insert(test.alertname);
+            }
+        }
+    }
+    let shipped = shipped();
+    let rules = shipped.iter().filter(|known| known.source == Source::Rule).map(rule_name);
+    let alerts: Vec<_> = rules.filter(|name| !name.contains(':')).collect();
+    assert!(alerts.len() > 30, "{alerts:?}");
+    for alert in alerts {
+        assert!(firing.contains(alert), "no test shows {alert} firing");
     }
 }
 

@@ -17,6 +17,7 @@ mod process;
 mod query_api;
 mod remote_read;
 mod remote_write;
+mod rules;
 mod scrape;
 mod senders;
 mod support;

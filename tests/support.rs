@@ -45,6 +45,31 @@ impl Drop for TestDir {
 /// Labels of a series, and its samples by seconds from [`NOW`].
 pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
 
+/// Labels of a series in order, and its samples by milliseconds since 1970.
+pub(crate) type Written = (Vec<(String, String)>, Vec<(i64, f64)>);
+
+/// Sends samples to any server by remote write 1.0.
+pub(crate) async fn remote_write(url: &str, series: &[Written]) {
+    let mut encoder = v1::Encoder::new();
+    for (labels, samples) in series {
+        let labels = labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut encoded = encoder.series(labels);
+        for (at, value) in samples {
+            encoded.sample(&Sample::float(Timestamp(*at), *value));
+        }
+    }
+    let mut body = Vec::new();
+    compress_into(encoder.body(), &mut body).unwrap();
+    let request = reqwest::Client::new()
+        .post(format!("{url}/api/v1/write"))
+        .header("Content-Encoding", "snappy")
+        .header("Content-Type", "application/x-protobuf")
+        .header("X-Prometheus-Remote-Write-Version", "0.1.0")
+        .body(body);
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
 /// A running server.
 pub(crate) struct TestServer {
     pub(crate) url: String,
