@@ -112,8 +112,8 @@ impl Set {
         self.state.targets.lock().clone()
     }
 
-    /// Ends discovering, and the senders as the options say.
-    pub(super) async fn stop(self) {
+    /// Ends discovering, and the senders as the options say. Answers with the URLs that were sent to.
+    pub(super) async fn stop(self) -> Vec<String> {
         for sender in self.state.senders.lock().values() {
             sender.stop.send_replace(true);
         }
@@ -125,12 +125,14 @@ impl Set {
         for sender in senders.values() {
             sender.stop.send_replace(true);
         }
+        let mut urls = Vec::with_capacity(senders.len());
         for (url, sender) in senders {
             if let Err(error) = sender.task.await {
                 tracing::error!(url, %error, "a sender of alerts did not end in good order");
             }
-            self.state.shared.metrics.remove(&url);
+            urls.push(url);
         }
+        urls
     }
 }
 
@@ -226,9 +228,11 @@ async fn send_all(
     mut stopped: watch::Receiver<bool>,
 ) {
     let shared = &state.shared;
+    let mut failed = false;
     loop {
         let stops = *stopped.borrow();
-        if stops && !shared.drain {
+        // One that does not answer would hold the stop up once for each batch.
+        if stops && (failed || !shared.drain) {
             let left = queue.take(usize::MAX).len();
             shared.metrics.dropped.with_label_values(&[&url]).inc_by(left as u64);
             if left > 0 {
@@ -248,12 +252,12 @@ async fn send_all(
             }
             continue;
         }
-        send(&state, &url, &batch).await;
+        failed = !send(&state, &url, &batch).await;
     }
 }
 
-/// One request. A failure is counted; what still fires is sent again by the rules.
-async fn send(state: &State, url: &str, batch: &[Alert]) {
+/// One request, and whether it was taken. A failure is counted; what still fires is sent again by the rules.
+async fn send(state: &State, url: &str, batch: &[Alert]) -> bool {
     let (shared, count) = (&state.shared, batch.len() as u64);
     let begun = shared.clock.monotonic();
     let post = Post { url: url.to_owned(), body: payload::alerts(batch) };
@@ -264,11 +268,12 @@ async fn send(state: &State, url: &str, batch: &[Alert]) {
     metrics.latency_histogram.with_label_values(&[url]).observe(seconds);
     metrics.sent.with_label_values(&[url]).inc_by(count);
     let problem = match outcome {
-        Ok(200..=299) => return,
+        Ok(200..=299) => return true,
         Ok(status) => format!("bad response status {status}"),
         Err(error) => error,
     };
     metrics.errors.with_label_values(&[url]).inc_by(count);
     metrics.dropped.with_label_values(&[url]).inc_by(count);
     tracing::error!(alertmanager = url, count, problem, "cannot send alerts");
+    false
 }

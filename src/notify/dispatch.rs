@@ -65,6 +65,13 @@ struct Current {
     hooks: Vec<Hook>,
 }
 
+/// A webhook of the next configuration.
+enum NextHook {
+    /// There is one of this name.
+    Known(Arc<Webhook>, Arc<dyn Transport>),
+    New(Hook),
+}
+
 /// A configuration whose clients are made.
 pub struct Prepared {
     external_labels: Labels,
@@ -143,14 +150,50 @@ impl Notifier {
         })
     }
 
-    /// Puts what was prepared in force. Entries that are the same keep what they found and what waits.
+    /// Puts what was prepared in force. Entries that are the same keep what they found and what waits, webhooks of the
+    /// same name keep their groups. What is sent meanwhile reaches those before or those after, never nobody.
     pub async fn apply(&self, prepared: Prepared) {
         let _applying = self.applying.lock().await;
-        let (mut before, hooks) = self.take();
-        let mut sets = Vec::new();
-        for (at, (config, transport, sources)) in prepared.sets.into_iter().enumerate() {
+        let mut hooks = Vec::with_capacity(prepared.hooks.len());
+        for (config, transport) in prepared.hooks {
+            let is_known = self.current.read().hooks.iter().any(|hook| hook.name == config.name);
+            hooks.push(if is_known {
+                NextHook::Known(config, transport)
+            } else {
+                NextHook::New(Hook::start(config, transport, self.hooks.clone()).await)
+            });
+        }
+        let (sets, hooks) = {
+            let mut current = self.current.write();
+            current.external_labels = prepared.external_labels;
+            current.relabel_configs = prepared.relabel_configs;
+            let sets = self.replace_sets(&mut current.sets, prepared.sets);
+            (sets, replace_hooks(&mut current.hooks, hooks))
+        };
+        for set in sets {
+            let urls = set.stop().await;
+            let active = self.status().active;
+            urls.iter().filter(|url| !active.contains(url)).for_each(|url| {
+                self.shared.metrics.remove(url);
+            });
+        }
+        for hook in hooks {
+            let name = hook.name.clone();
+            hook.stop().await;
+            self.shared.metrics.remove_webhook(&name);
+        }
+    }
+
+    /// Makes `current` what is wanted, and answers with the sets that are not any more.
+    fn replace_sets(
+        &self,
+        current: &mut Vec<Set>,
+        wanted: Vec<(Arc<Alertmanager>, Arc<dyn Transport>, Sources)>,
+    ) -> Vec<Set> {
+        let mut before = std::mem::take(current);
+        for (at, (config, transport, sources)) in wanted.into_iter().enumerate() {
             let same = before.iter().position(|set| *set.config == *config);
-            sets.push(if let Some(same) = same {
+            current.push(if let Some(same) = same {
                 before.swap_remove(same)
             } else {
                 let (metrics, name) = (self.discovery.metrics().clone(), format!("config-{at}"));
@@ -158,49 +201,12 @@ impl Notifier {
                 Set::start(config, transport, self.shared.clone(), discovery)
             });
         }
-        let hooks = self.replace_hooks(hooks, prepared.hooks).await;
-        let current = Current {
-            external_labels: prepared.external_labels,
-            relabel_configs: prepared.relabel_configs,
-            sets,
-            hooks,
-        };
-        *self.current.write() = current;
-        for set in before {
-            set.stop().await;
-        }
+        before
     }
 
     fn take(&self) -> (Vec<Set>, Vec<Hook>) {
         let mut current = self.current.write();
         (std::mem::take(&mut current.sets), std::mem::take(&mut current.hooks))
-    }
-
-    /// The webhooks of the new configuration. Those of a name keep their groups.
-    async fn replace_hooks(
-        &self,
-        mut before: Vec<Hook>,
-        wanted: Vec<(Arc<Webhook>, Arc<dyn Transport>)>,
-    ) -> Vec<Hook> {
-        let mut hooks = Vec::new();
-        for (config, transport) in wanted {
-            let known = before.iter().position(|hook| hook.config.name == config.name);
-            let groups = match known.map(|at| before.swap_remove(at)) {
-                Some(hook) if *hook.config == *config => {
-                    hooks.push(hook);
-                    continue;
-                }
-                Some(hook) => Some(hook.stop().await),
-                None => None,
-            };
-            hooks.push(Hook::start(config, transport, self.hooks.clone(), groups).await);
-        }
-        for hook in before {
-            let name = hook.config.name.clone();
-            hook.stop().await;
-            self.shared.metrics.remove_webhook(&name);
-        }
-        hooks
     }
 
     /// Stops everything; call it after the rules have stopped.
@@ -226,6 +232,25 @@ impl Notifier {
     pub fn refresh_metrics(&self) {
         self.shared.metrics.discovered.set(self.status().active.len() as i64);
     }
+}
+
+/// Makes `current` what is wanted, and answers with the webhooks that are not any more.
+fn replace_hooks(current: &mut Vec<Hook>, wanted: Vec<NextHook>) -> Vec<Hook> {
+    let mut before = std::mem::take(current);
+    for next in wanted {
+        match next {
+            NextHook::New(hook) => current.push(hook),
+            NextHook::Known(config, transport) => {
+                let known = before.iter().position(|hook| hook.name == config.name);
+                if let Some(at) = known {
+                    let hook = before.swap_remove(at);
+                    hook.change(config, transport);
+                    current.push(hook);
+                }
+            }
+        }
+    }
+    before
 }
 
 impl AlertSink for Notifier {

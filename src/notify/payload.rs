@@ -35,7 +35,8 @@ impl Serialize for Texts<'_> {
 #[serde(rename_all = "camelCase")]
 struct Postable<'a> {
     labels: Map<'a>,
-    annotations: Texts<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Texts<'a>>,
     starts_at: String,
     ends_at: String,
     #[serde(rename = "generatorURL")]
@@ -48,7 +49,7 @@ pub(super) fn alerts(alerts: &[Alert]) -> Bytes {
         .iter()
         .map(|alert| Postable {
             labels: Map(&alert.labels),
-            annotations: Texts(&alert.annotations),
+            annotations: Some(Texts(&alert.annotations)).filter(|texts| !texts.0.is_empty()),
             starts_at: time(alert.starts_at),
             ends_at: time(alert.ends_at),
             generator_url: &alert.generator_url,
@@ -71,6 +72,8 @@ mod tests {
             text,
             r#"[{"labels":{"alertname":"Down","job":"a\"b"},"annotations":{"text":"é\n"},"startsAt":"2023-11-14T22:13:20.000Z","endsAt":"2023-11-14T22:17:20.000Z","generatorURL":"http://localhost:9090/graph?g0.expr=up&g0.tab=1"}]"#
         );
+        let bare = String::from_utf8(alerts(&[alert("Down", &[])]).to_vec()).unwrap();
+        assert!(bare.starts_with(r#"[{"labels":{"alertname":"Down"},"startsAt":"#), "{bare}");
         assert_eq!(time(Timestamp(1)), "1970-01-01T00:00:00.001Z");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use stint_model::{Clock, Labels};
 use stint_storage::Disk;
 use stint_storage::disk::{read_all, write_atomically};
@@ -27,6 +27,8 @@ use groups::{Groups, Message, Outcome, Told};
 
 /// How many messages of one webhook are on their way at a time.
 const PARALLEL: usize = 8;
+/// How long what was told may be unsaved while there is more to tell.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// The folder of what was told, in the data folder.
 const FOLDER: &str = "notify";
 /// The largest file of it that is read.
@@ -43,7 +45,7 @@ pub(super) struct Shared {
 
 /// A running webhook.
 pub(super) struct Hook {
-    pub(super) config: Arc<Webhook>,
+    pub(super) name: String,
     state: Arc<State>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -51,49 +53,73 @@ pub(super) struct Hook {
 
 struct State {
     shared: Shared,
-    transport: Arc<dyn Transport>,
+    /// Locked before `way`, so that groups are always those of the configuration.
     groups: Mutex<Groups>,
+    way: RwLock<Way>,
     changed: Notify,
 }
 
+/// What is told to whom.
+#[derive(Clone)]
+struct Way {
+    config: Arc<Webhook>,
+    transport: Arc<dyn Transport>,
+}
+
 impl Hook {
-    /// Starts telling. Without groups of an earlier configuration, what an earlier run told is read.
+    /// Starts telling, with what an earlier run told.
     pub(super) async fn start(
         config: Arc<Webhook>,
         transport: Arc<dyn Transport>,
         shared: Shared,
-        before: Option<Groups>,
     ) -> Self {
         shared.metrics.add_webhook(&config.name);
-        let now = shared.clock.now();
-        let groups = match before {
-            Some(before) => before.regrouped(&config, now),
-            None => Groups::new(load(&shared, &config.name).await),
-        };
-        let state = State { shared, transport, groups: Mutex::new(groups), changed: Notify::new() };
-        let state = Arc::new(state);
+        let told = load(&shared, &config.name).await;
+        let groups = Groups::resumed(told, &config, shared.clock.now());
+        let name = config.name.clone();
+        let state = Arc::new(State {
+            shared,
+            groups: Mutex::new(groups),
+            way: RwLock::new(Way { config, transport }),
+            changed: Notify::new(),
+        });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(tell(Arc::clone(&config), Arc::clone(&state), stopped));
-        Self { config, state, stop, task }
+        let task = tokio::spawn(tell(Arc::clone(&state), stopped));
+        Self { name, state, stop, task }
+    }
+
+    /// Goes on under another configuration of the same name, with the same alerts.
+    pub(super) fn change(&self, config: Arc<Webhook>, transport: Arc<dyn Transport>) {
+        let mut groups = self.state.groups.lock();
+        let mut way = self.state.way.write();
+        if *way.config == *config {
+            return;
+        }
+        *groups = std::mem::take(&mut *groups).regrouped(&config, self.state.shared.clock.now());
+        *way = Way { config, transport };
+        drop((way, groups));
+        self.state.changed.notify_one();
     }
 
     /// Takes in what concerns this webhook.
     pub(super) fn send(&self, alerts: &[Alert]) {
         let now = self.state.shared.clock.now();
-        let selectors = &self.config.selectors;
+        let mut groups = self.state.groups.lock();
+        let config = Arc::clone(&self.state.way.read().config);
+        let selectors = &config.selectors;
         let wanted = |labels: &Labels| {
             selectors.is_empty() || selectors.iter().any(|selector| selector.matches(labels))
         };
         let mut dropped = 0_u64;
-        let mut groups = self.state.groups.lock();
         for alert in alerts.iter().filter(|alert| wanted(&alert.labels)) {
-            if !groups.receive(&self.config, alert.clone(), now) {
+            if !groups.receive(&config, alert.clone(), now) {
                 dropped += 1;
             }
         }
+        dropped += groups.take_evicted();
         let held = groups.len();
         drop(groups);
-        let (name, metrics) = (&*self.config.name, &self.state.shared.metrics);
+        let (name, metrics) = (&*self.name, &self.state.shared.metrics);
         metrics.webhook_alerts.with_label_values(&[name]).set(held as i64);
         if dropped > 0 {
             metrics.webhook_dropped.with_label_values(&[name]).inc_by(dropped);
@@ -102,32 +128,40 @@ impl Hook {
         self.state.changed.notify_one();
     }
 
-    /// Ends telling, and hands the groups over.
-    pub(super) async fn stop(self) -> Groups {
+    /// Ends telling.
+    pub(super) async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
-            tracing::error!(webhook = self.config.name, %error, "a webhook did not end in good order");
+            tracing::error!(webhook = self.name, %error, "a webhook did not end in good order");
         }
-        std::mem::take(&mut *self.state.groups.lock())
     }
 }
 
 /// Tells of groups as they become due, until stopped.
-async fn tell(config: Arc<Webhook>, state: Arc<State>, mut stopped: watch::Receiver<bool>) {
+async fn tell(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
+    let clock = &state.shared.clock;
+    // When it was first told what is not kept yet.
+    let mut unsaved: Option<Duration> = None;
     while !*stopped.borrow() {
-        let now = state.shared.clock.now();
-        let (messages, next) = {
+        let now = clock.now();
+        let (messages, next, way) = {
             let mut groups = state.groups.lock();
-            (groups.due(&config, now, PARALLEL), groups.next_due())
+            let way = state.way.read().clone();
+            (groups.due(&way.config, now, PARALLEL), groups.next_due(), way)
         };
+        let is_long_ago = |since: Duration| clock.monotonic().saturating_sub(since) >= SAVE_AFTER;
+        if unsaved.is_some_and(|since| messages.is_empty() || is_long_ago(since)) {
+            save(&way.config, &state).await;
+            unsaved = None;
+        }
         if !messages.is_empty() {
-            join_all(messages.into_iter().map(|message| deliver(&config, &state, message))).await;
-            save(&config, &state).await;
+            unsaved = unsaved.or_else(|| Some(clock.monotonic()));
+            join_all(messages.into_iter().map(|message| deliver(&way, &state, message))).await;
             continue;
         }
         let held = state.groups.lock().len();
         let metrics = &state.shared.metrics;
-        metrics.webhook_alerts.with_label_values(&[&config.name]).set(held as i64);
+        metrics.webhook_alerts.with_label_values(&[&way.config.name]).set(held as i64);
         let sleep = async {
             match next {
                 Some(due) => {
@@ -143,12 +177,17 @@ async fn tell(config: Arc<Webhook>, state: Arc<State>, mut stopped: watch::Recei
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
     }
+    if unsaved.is_some() {
+        let config = Arc::clone(&state.way.read().config);
+        save(&config, &state).await;
+    }
 }
 
-async fn deliver(config: &Webhook, state: &State, message: Message) {
+async fn deliver(way: &Way, state: &State, message: Message) {
+    let config = &way.config;
     let body = message::body(config, &message, &state.shared.external_url);
     let url = config.url.reveal().to_owned();
-    let answer = state.transport.post(Post { url, body }).await;
+    let answer = way.transport.post(Post { url, body }).await;
     let (outcome, problem) = match answer {
         Ok(200..=299) => (Outcome::Taken, String::new()),
         // Too early, or too many; anything else that is our mistake stays one.
@@ -166,7 +205,9 @@ async fn deliver(config: &Webhook, state: &State, message: Message) {
         tracing::error!(webhook = name, problem, "the webhook did not take a message");
     }
     let now = state.shared.clock.now();
-    state.groups.lock().done(config, &message, outcome, now);
+    let mut groups = state.groups.lock();
+    let config = Arc::clone(&state.way.read().config);
+    groups.done(&config, &message, outcome, now);
 }
 
 /// Where what was told is kept; a name may hold anything.

@@ -251,3 +251,104 @@ async fn neither_reload_nor_restart_tells_twice() {
     assert_eq!(again.messages(), [told("firing", 1)]);
     again.notifier.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_during_a_reload_reaches_somebody() {
+    let bench = Arc::new(bench(100, true));
+    let with_hook = |keys: &str| {
+        let mut config = config(ONE);
+        let head = "[[notify.webhook]]\nname = 'hook'\nurl = 'http://h/x'\ngroup_wait = '0s'";
+        config.webhooks = webhooks(&format!("{head}\n{keys}\n"));
+        bench.notifier.prepare(&config).unwrap_or_else(|e| panic!("{e:?}"))
+    };
+    bench.notifier.apply(with_hook("")).await;
+    // Both are busy with a receiver that takes its time.
+    *bench.network.delay.lock() = Duration::from_secs(8);
+    bench.notifier.send(vec![alert("Before", &[])]);
+    pass(Duration::from_secs(1)).await;
+    let changed = with_hook("max_alerts = 3");
+    let other = ONE.replace("a:9093", "b:9093");
+    let mut other = config(&other);
+    other.webhooks =
+        webhooks("[[notify.webhook]]\nname = 'hook'\nurl = 'http://h/y'\ngroup_wait = '0s'\n");
+    let other = bench.notifier.prepare(&other).unwrap();
+    for prepared in [changed, other] {
+        let applying = {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.notifier.apply(prepared).await })
+        };
+        pass(Duration::from_millis(10)).await;
+        assert_eq!(bench.notifier.status().active.len(), 1);
+        bench.notifier.send(vec![alert("During", &[])]);
+        applying.await.unwrap();
+    }
+    pass(Duration::from_mins(1)).await;
+    let posts = bench.network.posts.lock();
+    let during = |url: &str| {
+        posts.iter().filter(|(to, body)| to == url && body.to_string().contains("During")).count()
+    };
+    assert_eq!((during(URL), during("http://b:9093/api/v2/alerts")), (1, 1), "{posts:?}");
+    assert!(during("http://h/x") + during("http://h/y") >= 1, "{posts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_changes_keeps_its_figures() {
+    let bench = bench(100, true);
+    bench.apply(ONE).await;
+    bench.notifier.send(vec![alert("A", &[])]);
+    pass(Duration::from_secs(1)).await;
+    bench.apply(&ONE.replace("static_configs", "timeout: 3s, static_configs")).await;
+    assert_eq!(bench.value("prometheus_notifications_sent_total{"), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_each_batch_of_one_that_does_not_answer() {
+    let bench = bench(10_000, true);
+    bench.apply(ONE).await;
+    *bench.network.delay.lock() = Duration::from_secs(10);
+    *bench.network.answers.lock() = vec![Err("timed out".into()); 100];
+    bench.notifier.send((0..6400).map(|at| alert("A", &[("n", &at.to_string())])).collect());
+    pass(Duration::from_secs(1)).await;
+    let begun = tokio::time::Instant::now();
+    bench.notifier.stop().await;
+    assert!(begun.elapsed() <= Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(bench.value("prometheus_notifications_dropped_total{"), Some(6400.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_that_ends_while_the_server_is_down_is_told_to_have_ended() {
+    let disk = SimDisk::new();
+    let bench = bench_on(&disk, 100, true);
+    bench.hook("").await;
+    let others = [alert("Down", &[("n", "1")]), alert("Other", &[])];
+    bench.notifier.send(others.to_vec());
+    pass(Duration::from_secs(20)).await;
+    assert_eq!(bench.messages(), [told("firing", 1), told("firing", 1)]);
+    // As after kill -9: nothing is stopped in order.
+    let again = bench_on(&disk, 100, true);
+    again.hook("").await;
+    // One of them still fires, and its rule says so for ten minutes.
+    for minute in 0..10 {
+        let mut fires = others[1].clone();
+        fires.ends_at = crate::notify::testing::START + stint_model::Span((minute + 4) * 60_000);
+        again.notifier.send(vec![fires]);
+        pass(Duration::from_mins(1)).await;
+    }
+    assert_eq!(again.messages(), [told("resolved", 1)]);
+    assert_eq!(again.network.posts.lock()[0].1["commonLabels"]["n"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_is_kept_once_a_second_and_at_its_end() {
+    let disk = SimDisk::new();
+    let bench = bench_on(&disk, 100, true);
+    bench.hook("group_by = ['...']").await;
+    bench.notifier.send((0..400).map(|at| alert("A", &[("n", &at.to_string())])).collect());
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(bench.messages().len(), 400);
+    let again = bench_on(&disk, 100, true);
+    again.hook("group_by = ['...']").await;
+    again.notifier.send((0..400).map(|at| alert("A", &[("n", &at.to_string())])).collect());
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(again.messages(), [], "all that was told is known");
+}

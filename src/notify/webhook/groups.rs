@@ -16,7 +16,8 @@ const BACKOFF_MAX: Span = Span::MINUTE;
 /// Stands for all labels in `group_by`.
 const ALL_LABELS: &str = "...";
 
-/// What a group was last told of; it survives restarts, so that nobody is told twice.
+/// What a group was last told of; it survives restarts, so that nobody is told twice, and everybody of the end of what
+/// they were told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
     /// When, in milliseconds since 1970.
@@ -25,6 +26,43 @@ pub(super) struct Told {
     pub(super) firing: BTreeSet<u64>,
     /// Fingerprints of those that had ended.
     pub(super) resolved: BTreeSet<u64>,
+    /// The alerts that fired.
+    #[serde(default)]
+    pub(super) alerts: Vec<Kept>,
+}
+
+/// An alert that is kept over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    labels: Vec<(String, String)>,
+    annotations: Vec<(String, String)>,
+    starts_at: i64,
+    ends_at: i64,
+    generator_url: String,
+}
+
+impl Kept {
+    fn of(alert: &Alert) -> Self {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self {
+            labels: alert.labels.iter().map(owned).collect(),
+            annotations: alert.annotations.to_vec(),
+            starts_at: alert.starts_at.0,
+            ends_at: alert.ends_at.0,
+            generator_url: alert.generator_url.as_ref().to_owned(),
+        }
+    }
+
+    fn alert(&self) -> Alert {
+        let labels = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Alert {
+            labels: Labels::from_pairs(labels),
+            annotations: self.annotations.clone().into(),
+            starts_at: Timestamp(self.starts_at),
+            ends_at: Timestamp(self.ends_at),
+            generator_url: self.generator_url.as_str().into(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -44,6 +82,10 @@ pub(in crate::notify) struct Groups {
     by_labels: BTreeMap<Labels, Group>,
     told: BTreeMap<String, Told>,
     alerts: usize,
+    /// Ended alerts that had to make room and nobody was told of.
+    evicted: u64,
+    /// When room was last looked for.
+    searched: Option<Timestamp>,
 }
 
 /// A message that is to be sent now.
@@ -72,14 +114,46 @@ pub(super) enum Outcome {
 impl Groups {
     /// Groups that know what an earlier run told.
     pub(super) fn new(told: BTreeMap<String, Told>) -> Self {
-        Self { by_labels: BTreeMap::new(), told, alerts: 0 }
+        Self { told, ..Self::default() }
+    }
+
+    /// The same, where what fired is there again and is believed as long as it was when it was told: the rules have
+    /// that long to say that it still fires.
+    pub(super) fn resumed(told: BTreeMap<String, Told>, config: &Webhook, now: Timestamp) -> Self {
+        let mut groups = Self::new(told);
+        let mut resumed = Vec::new();
+        for (key, told) in &groups.told {
+            for kept in &told.alerts {
+                let mut alert = kept.alert();
+                let group = group_of(config, &alert.labels);
+                // Under another `group_by` it is another group, which was told nothing.
+                if group.to_string() == *key {
+                    alert.ends_at = now + Timestamp(kept.ends_at).since(Timestamp(told.at));
+                    resumed.push((group, Timestamp(told.at) + config.group_interval, alert));
+                }
+            }
+        }
+        for (key, due, alert) in resumed {
+            groups.receive(config, alert, now);
+            if let Some(group) = groups.by_labels.get_mut(&key) {
+                group.due = due.max(now);
+            }
+        }
+        groups
     }
 
     /// The same alerts under another configuration; what was told of a group counts where it is still one.
     pub(super) fn regrouped(self, config: &Webhook, now: Timestamp) -> Self {
-        let mut groups = Self::new(self.told);
+        let mut groups = Self { told: self.told, evicted: self.evicted, ..Self::default() };
+        let on_their_way = self.by_labels.iter().filter(|(_, group)| group.sending);
+        let on_their_way: Vec<Labels> = on_their_way.map(|(key, _)| key.clone()).collect();
         for alert in self.by_labels.into_values().flat_map(|group| group.alerts.into_values()) {
             groups.receive(config, alert, now);
+        }
+        for key in on_their_way {
+            if let Some(group) = groups.by_labels.get_mut(&key) {
+                group.sending = true;
+            }
         }
         groups
     }
@@ -103,7 +177,7 @@ impl Groups {
             // Nobody was told of its beginning.
             return true;
         }
-        if !known && self.alerts >= ALERTS_MAX {
+        if !known && self.alerts >= ALERTS_MAX && !self.make_room(now) {
             return false;
         }
         let group = self.by_labels.entry(key).or_insert_with(|| Group {
@@ -116,6 +190,28 @@ impl Groups {
             self.alerts += 1;
         }
         true
+    }
+
+    /// Forgets what ended, which a receiver that does not answer was not told: what fires matters more. Whether there is
+    /// room now.
+    fn make_room(&mut self, now: Timestamp) -> bool {
+        if self.searched == Some(now) {
+            return false;
+        }
+        self.searched = Some(now);
+        for group in self.by_labels.values_mut() {
+            group.alerts.retain(|_, alert| !alert.is_resolved(now));
+        }
+        self.by_labels.retain(|_, group| !group.alerts.is_empty() || group.sending);
+        let left: usize = self.by_labels.values().map(|group| group.alerts.len()).sum();
+        self.evicted += (self.alerts - left) as u64;
+        self.alerts = left;
+        left < ALERTS_MAX
+    }
+
+    /// How many alerts had to make room since this was last asked.
+    pub(super) fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     fn was_told(&self, key: &Labels, print: u64) -> bool {
@@ -140,13 +236,15 @@ impl Groups {
             }
             let (firing, resolved): (Vec<_>, Vec<_>) =
                 group.alerts.iter().partition(|(_, alert)| !alert.is_resolved(now));
-            let told = Told {
+            let mut told = Told {
                 at: now.0,
                 firing: firing.iter().map(|(print, _)| **print).collect(),
                 resolved: resolved.iter().map(|(print, _)| **print).collect(),
+                alerts: Vec::new(),
             };
             let before = self.told.get(&key.to_string());
             if must_tell(config, before, &told, now) {
+                told.alerts = firing.iter().map(|(_, alert)| Kept::of(alert)).collect();
                 let shown =
                     firing.into_iter().chain(resolved.into_iter().filter(|_| config.send_resolved));
                 let mut alerts: Vec<Alert> = shown.map(|(_, alert)| alert.clone()).collect();

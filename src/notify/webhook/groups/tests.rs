@@ -281,3 +281,19 @@ proptest! {
         prop_assert_eq!(last, holds);
     }
 }
+
+#[test]
+fn what_fires_comes_before_what_ended_when_there_is_no_room() {
+    let mut bench = Bench::new("group_by = ['n']\ngroup_wait = '0s'");
+    for n in 0..ALERTS_MAX {
+        bench.fire(&n.to_string(), 0);
+    }
+    assert!(!bench.groups.receive(&bench.config, alert("Down", &[("n", "x")]), at(1)));
+    let messages = bench.groups.due(&bench.config, at(1), usize::MAX);
+    messages.iter().for_each(|message| {
+        bench.groups.done(&bench.config, message, Outcome::Taken, at(1));
+    });
+    bench.end("7", 2);
+    assert!(bench.groups.receive(&bench.config, alert("Down", &[("n", "x")]), at(3)));
+    assert_eq!((bench.groups.take_evicted(), bench.groups.len()), (1, ALERTS_MAX));
+}
