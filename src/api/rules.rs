@@ -134,7 +134,7 @@ impl Wanted {
             names: all("rule_name[]"),
             groups: all("rule_group[]"),
             files: all("file[]"),
-            selectors: read_selectors(params, "match[]")?,
+            selectors: selectors(params)?,
         })
     }
 
@@ -153,6 +153,16 @@ impl Wanted {
                 self.selectors.iter().any(|selector| selector.matches(&labels))
             })
     }
+}
+
+/// The selectors of `match[]`; unlike elsewhere, mistakes are told without the name of the parameter.
+fn selectors(params: &Params) -> Result<Vec<Selector>, ApiError> {
+    read_selectors(params, "match[]").map_err(|mut error| {
+        if let Some(cause) = error.message.strip_prefix("invalid parameter \"match[]\": ") {
+            error.message = cause.to_owned();
+        }
+        error
+    })
 }
 
 /// A truth value as Go reads it.
@@ -176,7 +186,14 @@ impl<'a> Page<'a> {
     fn read(params: &'a Params) -> Result<Self, ApiError> {
         let limit = params.get("group_limit").map(|text| {
             let number = text.parse::<i64>().map_err(|_| {
-                let cause = format!("group_limit needs to be a valid number: {text:?}");
+                let why = match text.trim_start_matches(['+', '-']) {
+                    digits if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                        "value out of range"
+                    }
+                    _ => "invalid syntax",
+                };
+                let go = format!("strconv.ParseInt: parsing {text:?}: {why}");
+                let cause = format!("group_limit needs to be a valid number: {go}");
                 ApiError::invalid_parameter("group_limit", cause)
             })?;
             usize::try_from(number).ok().filter(|limit| *limit > 0).ok_or_else(|| {
@@ -382,6 +399,7 @@ mod tests {
             page("group_next_token=x").unwrap_err().contains("group_limit needs to be present")
         );
         assert!(page("group_limit=0").unwrap_err().contains("greater than 0"));
-        assert!(page("group_limit=x").unwrap_err().contains("valid number"));
+        assert!(page("group_limit=x").unwrap_err().ends_with("parsing \"x\": invalid syntax"));
+        assert!(page("group_limit=99999999999999999999").unwrap_err().ends_with("out of range"));
     }
 }

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use regex::Regex;
 use stint_model::labels::NameScheme;
 use stint_model::{Span, Timestamp};
 use stint_promql::parse;
 
 use crate::rules::spec::{self, GroupSpec, Reading};
-use crate::rules::unit;
 
 mod backfill;
+mod junit;
+mod test;
+
+pub(super) use test::{TestArgs, test};
 
 /// Exit code of what is allowed and yet looks wrong, where that is to count.
 const EXIT_LINT: u8 = 3;
@@ -57,6 +59,9 @@ pub(super) struct CheckArgs {
     /// Exit with 3 when that finds something.
     #[arg(long = "lint-fatal")]
     lint_fatal: bool,
+    /// Pass over fields that are not known; the server refuses them.
+    #[arg(long = "ignore-unknown-fields")]
+    ignore_unknown_fields: bool,
     /// Experimental features, comma-separated; may be repeated.
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     enable_feature: Vec<String>,
@@ -86,7 +91,8 @@ fn check_to(
     out: &mut dyn std::io::Write,
     errors: &mut dyn std::io::Write,
 ) -> std::io::Result<Found> {
-    let reading = reading(&args.enable_feature);
+    let ignore_unknown = args.ignore_unknown_fields;
+    let reading = Reading { ignore_unknown, ..reading(&args.enable_feature) };
     let lints = args.lint != "none";
     let mut all = Found::default();
     let mut inputs: Vec<(String, std::io::Result<String>)> = Vec::new();
@@ -157,6 +163,7 @@ fn reading(features: &[String]) -> Reading {
         name_scheme: NameScheme::Utf8,
         interval: Span::MINUTE,
         query_offset: Span::ZERO,
+        ignore_unknown: false,
     }
 }
 
@@ -169,70 +176,6 @@ fn language(features: &[String]) -> parse::Options {
         fill_modifiers: has("promql-binop-fill-modifiers"),
         ..parse::Options::default()
     }
-}
-
-/// What to test.
-#[derive(Debug, Args)]
-pub(super) struct TestArgs {
-    #[command(subcommand)]
-    what: TestWhat,
-}
-
-#[derive(Debug, Subcommand)]
-enum TestWhat {
-    /// Unit tests of rules, in promtool's format.
-    Rules(TestRulesArgs),
-}
-
-#[derive(Debug, Args)]
-struct TestRulesArgs {
-    /// Files of tests.
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
-    /// Run only the tests with a name that matches; may be repeated.
-    #[arg(long, value_name = "REGEX", value_parser = Regex::new)]
-    run: Vec<Regex>,
-    /// Experimental features, comma-separated; may be repeated.
-    #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
-    enable_feature: Vec<String>,
-}
-
-/// Runs unit tests and prints what promtool prints: exit code 1 for failures.
-pub(super) fn test(args: &TestArgs) -> ExitCode {
-    let TestWhat::Rules(args) = &args.what;
-    let mut out = std::io::stdout().lock();
-    let mut errors = std::io::stderr().lock();
-    match test_to(args, &mut out, &mut errors) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) | Err(_) => ExitCode::from(1),
-    }
-}
-
-/// Whether all passed.
-fn test_to(
-    args: &TestRulesArgs,
-    out: &mut dyn std::io::Write,
-    errors: &mut dyn std::io::Write,
-) -> std::io::Result<bool> {
-    let mut passed = true;
-    let wanted =
-        |name: &str| args.run.is_empty() || args.run.iter().any(|pattern| pattern.is_match(name));
-    let features = language(&args.enable_feature);
-    for file in &args.files {
-        writeln!(out, "Unit Testing:  {}", file.display())?;
-        match unit::run(file, features, &wanted) {
-            Ok(failures) if failures.is_empty() => writeln!(out, "  SUCCESS")?,
-            Ok(failures) | Err(failures) => {
-                passed = false;
-                writeln!(errors, "  FAILED:")?;
-                for failure in failures {
-                    writeln!(errors, "{failure}\n")?;
-                }
-            }
-        }
-        writeln!(out)?;
-    }
-    Ok(passed)
 }
 
 #[cfg(test)]
@@ -253,6 +196,7 @@ mod tests {
             files: vec![file],
             lint: lint.to_owned(),
             lint_fatal: false,
+            ignore_unknown_fields: name == "unknown",
             enable_feature: Vec::new(),
         };
         let (mut out, mut errors) = (Vec::new(), Vec::new());
@@ -281,6 +225,13 @@ mod tests {
     }
 
     #[test]
+    fn unknown_fields_are_passed_over_where_that_is_wanted() {
+        let yaml = "groups: [{name: g, owner: me, rules: [{record: a, expr: up}]}]";
+        assert!(checked("known", yaml, "all").0.mistakes);
+        assert_eq!(checked("unknown", yaml, "all").0, Found::default());
+    }
+
+    #[test]
     fn duplicates_are_found_unless_nobody_wants_to_know() {
         let rule = "{record: a, expr: up, labels: {x: y}}";
         let yaml = format!("groups: [{{name: g, rules: [{rule}, {rule}]}}]");
@@ -292,28 +243,5 @@ mod tests {
              inconsistency while recording expressions\n"
         );
         assert_eq!(checked("none", &yaml, "none").0, Found::default());
-    }
-
-    #[test]
-    fn tests_are_chosen_by_name() {
-        let folder = folder("chosen");
-        let file = folder.join("t.yml");
-        let test = |name: &str| {
-            format!(
-                "- name: {name}\n  promql_expr_test: [{{expr: up, exp_samples: [{{value: 1}}]}}]\n"
-            )
-        };
-        std::fs::write(&file, format!("tests:\n{}{}", test("one"), test("two"))).unwrap();
-        let run = |patterns: &[&str]| {
-            let run = patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect();
-            let args = TestRulesArgs { files: vec![file.clone()], run, enable_feature: Vec::new() };
-            let (mut out, mut errors) = (Vec::new(), Vec::new());
-            let passed = test_to(&args, &mut out, &mut errors).unwrap();
-            (passed, String::from_utf8(errors).unwrap().matches("expr:").count())
-        };
-        assert_eq!(run(&[]), (false, 2));
-        assert_eq!(run(&["^t"]), (false, 1));
-        assert_eq!(run(&["three"]), (true, 0));
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Context {
     directory: PathBuf,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<ConfigError>>,
+    /// Whether keys that nobody knows are passed over.
+    pub(super) ignore_unknown: bool,
 }
 
 impl Context {
@@ -27,6 +29,7 @@ impl Context {
             directory: file.parent().map(Path::to_path_buf).unwrap_or_default(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
+            ignore_unknown: false,
         }
     }
 
@@ -360,7 +363,7 @@ impl<'a> Section<'a> {
     /// Says of each key that nobody asked for that it is unknown.
     pub(super) fn finish(self) {
         for (key, _) in self.entries {
-            if self.known.contains(&key.text.as_str()) {
+            if self.cx.ignore_unknown || self.known.contains(&key.text.as_str()) {
                 continue;
             }
             let place = match &*self.path {

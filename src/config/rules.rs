@@ -72,7 +72,16 @@ impl RuleFile {
     /// # Errors
     /// Every place that is no YAML or no field of a rule file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
-        let cx = Context::new(file);
+        Self::parse_with(file, text, false)
+    }
+
+    /// The same, where keys that are not known may be passed over.
+    ///
+    /// # Errors
+    /// Every place that is no YAML or, unless it is passed over, no field of a rule file.
+    pub fn parse_with(file: &Path, text: &str, ignore_unknown: bool) -> Result<Self, ConfigErrors> {
+        let mut cx = Context::new(file);
+        cx.ignore_unknown = ignore_unknown;
         let mut found = Self::default();
         match node::yaml::parse_first(text) {
             Ok((root, is_alone)) => {

@@ -240,7 +240,8 @@ impl Active {
             return false;
         }
         let Some(last) = self.last_sent else { return true };
-        self.resolved_at.is_some_and(|end| end > last) || last + resend_delay < at
+        // A clock that was set back must not silence it.
+        self.resolved_at.is_some_and(|end| end > last) || last + resend_delay < at || at < last
     }
 }
 
@@ -339,6 +340,17 @@ mod tests {
         assert_eq!(error.to_string(), "exceeded limit of 1 with 2 alerts");
         assert!(alerts.all.is_empty());
         assert!(alerts.update(&spec(0, 0), Timestamp(0), two, 2).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_silences_nothing() {
+        let mut alerts = Alerts::default();
+        for at in [3_600_000, 0] {
+            alerts.update(&spec(0, 0), Timestamp(at), seen(&[("x", 1.0)]), 0).unwrap();
+            let sent = alerts.to_send(Timestamp(at), Span(10_000), Span::MINUTE, &Arc::from("u"));
+            assert_eq!(sent.len(), 1, "at {at}");
+            assert_eq!(sent[0].ends_at, Timestamp(at + 240_000));
+        }
     }
 
     #[test]

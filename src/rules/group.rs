@@ -476,4 +476,6 @@ fn generator_url(external_url: &str, query: &str) -> String {
 }
 
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod tests;

@@ -63,6 +63,7 @@ impl Prepared {
             name_scheme: config.global.name_scheme,
             interval: config.global.evaluation_interval,
             query_offset: config.global.rule_query_offset,
+            ignore_unknown: false,
         };
         let (mut groups, mut errors) = (Vec::new(), Vec::new());
         for file in rule_files(config, &mut errors) {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stint_model::Timestamp;
+use stint_model::{Span, Timestamp};
 use tokio::sync::watch;
 
 use super::env::Env;
@@ -28,6 +28,17 @@ pub(super) enum Command {
     Remove,
 }
 
+/// Why waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The point is due.
+    Due,
+    /// The clock was set back by more than an interval.
+    SetBack,
+    /// The loop is to end.
+    Over,
+}
+
 /// Evaluates one group until told otherwise.
 pub(super) struct Loop {
     pub(super) group: Arc<Group>,
@@ -41,38 +52,52 @@ impl Loop {
     /// Runs until told to stop.
     pub(super) async fn run(mut self) {
         let lattice = self.group.lattice;
-        let mut point = lattice.next(lattice.last_before(self.env.clock.now()));
-        let (mut missed, mut evaluations) = (0, 0_u64);
-        let mut goes_on = self.wait(point).await;
-        while goes_on {
-            self.eval(point.at(), missed).await;
-            evaluations += 1;
-            if evaluations == 2 && self.group.restores() {
-                self.restore().await;
+        let mut point = lattice.last_before(self.env.clock.now());
+        let mut evaluations = 0_u64;
+        loop {
+            match self.wait(lattice.next(point)).await {
+                Wait::Over => break,
+                Wait::SetBack => {
+                    let group = self.group.spec.name.as_str();
+                    tracing::warn!(group, "the clock was set back: evaluations follow it");
+                    point = lattice.last_before(self.env.clock.now());
+                }
+                Wait::Due => {
+                    let missed;
+                    (point, missed) = lattice.newest(point, self.env.clock.now());
+                    self.eval(point.at(), missed).await;
+                    evaluations += 1;
+                    if evaluations == 2 && self.group.restores() {
+                        self.restore().await;
+                    }
+                }
             }
-            goes_on = self.wait(lattice.next(point)).await;
-            (point, missed) = lattice.newest(point, self.env.clock.now());
         }
         if *self.commands.borrow() == Command::Remove {
             self.end().await;
         }
     }
 
-    /// Waits until `point` is due; `false` when the loop is to end.
-    async fn wait(&mut self, point: Point) -> bool {
+    /// Waits until `point`, the next one, is due, or something else is to be done.
+    async fn wait(&mut self, point: Point) -> Wait {
+        // What is rounded to milliseconds may be one further away.
+        let longest = Span(self.group.spec.interval.0.saturating_add(1));
         loop {
             if *self.commands.borrow() != Command::Run {
-                return false;
+                return Wait::Over;
             }
             let now = self.env.clock.now();
             if now >= point.due() {
-                return true;
+                return Wait::Due;
+            }
+            if point.due().since(now) > longest {
+                return Wait::SetBack;
             }
             let pause = until(point.due(), now).min(SLEEP_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // The sender lives as long as the group is in force.
-                changed = self.commands.changed() => if changed.is_err() { return false },
+                changed = self.commands.changed() => if changed.is_err() { return Wait::Over },
             }
         }
     }

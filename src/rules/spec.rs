@@ -101,6 +101,8 @@ pub struct Reading {
     pub interval: Span,
     /// How far back groups look that say nothing.
     pub query_offset: Span,
+    /// Whether fields that are not known are passed over.
+    pub ignore_unknown: bool,
 }
 
 /// The groups of a file, and what is allowed in it and hardly meant.
@@ -117,7 +119,7 @@ pub struct ReadFile {
 /// # Errors
 /// Every mistake, one line each, beginning with the file and where it is.
 pub fn read(file: &Path, text: &str, reading: &Reading) -> Result<ReadFile, Vec<String>> {
-    let written = RuleFile::parse(file, text)
+    let written = RuleFile::parse_with(file, text, reading.ignore_unknown)
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let shown = file.display().to_string();
     let mut errors = Vec::new();

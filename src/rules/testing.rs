@@ -211,6 +211,7 @@ pub(crate) fn group_spec(yaml: &str) -> GroupSpec {
         name_scheme: stint_model::labels::NameScheme::Utf8,
         interval: Span::MINUTE,
         query_offset: Span::ZERO,
+        ignore_unknown: false,
     };
     let mut read = spec::read(Path::new("r.yml"), yaml, &reading).unwrap_or_else(|errors| {
         panic!("{}", errors.join("\n"));

@@ -2,7 +2,6 @@
 //! what comes out beside what was expected.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,28 +25,51 @@ use super::metrics::RuleMetrics;
 use super::spec::{self, GroupSpec, Reading};
 use crate::config::unit_test::{AlertTest, ExpectedSample, ExprTest, UnitTest, UnitTestFile};
 use crate::metrics::Metrics;
+use show::Shown;
 
-/// Runs the tests of a file whose names `wanted` holds for. Answers with what failed, one text each.
+mod show;
+
+/// How tests are run.
+#[derive(Clone, Copy)]
+pub struct RunOptions<'a> {
+    /// The language of the expressions.
+    pub features: parse::Options,
+    /// Which tests, by name.
+    pub wanted: &'a dyn Fn(&str) -> bool,
+    /// Whether fields of rule files that are not known are passed over.
+    pub ignore_unknown: bool,
+    /// Whether what was found is shown as the difference from what was expected.
+    pub diff: bool,
+    /// Whether all samples are shown after each test.
+    pub dump: bool,
+}
+
+/// What became of one test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestOutcome {
+    /// As the file names it; empty for none.
+    pub name: String,
+    /// One text each; none when it passed.
+    pub failures: Vec<String>,
+    /// All samples that were there at the end, where that is wanted.
+    pub dump: Option<String>,
+}
+
+/// Runs tests of a file.
 ///
 /// # Errors
-/// What is wrong with the file or with the rule files, one line each.
-pub fn run(
-    path: &Path,
-    features: parse::Options,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<Vec<String>, Vec<String>> {
+/// What is wrong with the file, one line each.
+pub fn run(path: &Path, options: &RunOptions<'_>) -> Result<Vec<TestOutcome>, Vec<String>> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![format!("{}: cannot read the file: {error}", path.display())])?;
     let file = UnitTestFile::parse(path, &text)
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let mut failures = Vec::new();
-    for test in file.tests.iter().filter(|test| wanted(&test.name)) {
-        match Running::new(&file, test, features) {
-            Ok(running) => failures.extend(running.run()),
-            Err(errors) => failures.extend(errors),
-        }
-    }
-    Ok(failures)
+    let wanted = file.tests.iter().filter(|test| (options.wanted)(&test.name));
+    let outcome = |test: &UnitTest| match Running::new(&file, test, options) {
+        Ok(running) => running.run(),
+        Err(failures) => TestOutcome { name: test.name.clone(), failures, dump: None },
+    };
+    Ok(wanted.map(outcome).collect())
 }
 
 /// A store that samples are added to as time goes on.
@@ -120,16 +142,19 @@ struct Running<'a> {
     groups: Vec<Group>,
     /// Samples still to come, the next one last.
     input: Vec<(Timestamp, Labels, Sample)>,
+    diff: bool,
+    dump: bool,
 }
 
 impl<'a> Running<'a> {
     fn new(
         file: &'a UnitTestFile,
         test: &'a UnitTest,
-        features: parse::Options,
+        options: &RunOptions<'_>,
     ) -> Result<Self, Vec<String>> {
         let input = input(test)?;
-        let specs = groups(file, test, features)?;
+        let specs = groups(file, test, options)?;
+        let &RunOptions { features, diff, dump, .. } = options;
         let clock = Arc::new(SimClock::at(test.start));
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
         let store = Store::default();
@@ -155,16 +180,23 @@ impl<'a> Running<'a> {
             external_labels: RwLock::new(Labels::from_pairs(external_labels.map(|(n, v)| (n, v)))),
         };
         let groups = specs.into_iter().map(|spec| Group::new(spec, false, &env)).collect();
-        Ok(Self { file, test, store, env, clock, groups, input })
+        Ok(Self { file, test, store, env, clock, groups, input, diff, dump })
     }
 
-    /// Evaluates everything and answers with what failed.
-    fn run(mut self) -> Vec<String> {
-        let mut failures = Vec::new();
-        let interval = self.file.evaluation_interval;
+    /// Evaluates everything.
+    fn run(mut self) -> TestOutcome {
         let alert_times = self.test.alerts.iter().map(|test| test.eval_time);
         let expr_times = self.test.expressions.iter().map(|test| test.eval_time);
         let end = alert_times.chain(expr_times).max().unwrap_or_default();
+        let failures = self.failures(end);
+        let dump = self.dump.then(|| self.dumped(end));
+        TestOutcome { name: self.test.name.clone(), failures, dump }
+    }
+
+    /// Evaluates up to `end` and answers with what failed.
+    fn failures(&mut self, end: Span) -> Vec<String> {
+        let mut failures = Vec::new();
+        let interval = self.file.evaluation_interval;
         let mut since = Span::ZERO;
         while since <= end {
             let at = self.test.start + since;
@@ -185,6 +217,19 @@ impl<'a> Running<'a> {
         }
         failures.extend(self.test.expressions.iter().filter_map(|test| self.check_expr(test)));
         failures
+    }
+
+    /// All samples up to the second after `end`.
+    fn dumped(&self, end: Span) -> String {
+        let end = Span(end.0.saturating_add(1000) / 1000 * 1000);
+        // Ranges are open on the left; the first samples are to be seen.
+        let expr = format!("{{__name__=~\".+\"}}[{}]", Span(end.0.saturating_add(1)));
+        let query = InstantQuery { expr: &expr, at: self.test.start + end, lookback: None };
+        let head = format!("DEBUG: Dumping all data (input_series and rules) at {end}:");
+        match self.env.engine.instant(&self.store, &query, &self.env.cancel) {
+            Ok(answer) => format!("{head}\n{}", show::series(&answer.value)),
+            Err(error) => format!("{head}\n{error}"),
+        }
     }
 
     fn eval(&mut self, at: Timestamp, since: Span) -> Result<(), Vec<String>> {
@@ -236,11 +281,13 @@ impl<'a> Running<'a> {
         }
         let (name, time) = (&test.alertname, test.eval_time);
         let test = self.name();
-        Some(format!(
-            "{test}    alertname: {name}, time: {time}, \n        exp:{}, \n        got:{}",
-            list(&expected),
-            list(&found)
-        ))
+        let (expected, found) = (show::list(&expected), show::list(&found));
+        let told = if self.diff {
+            show::difference(&expected, &found)
+        } else {
+            format!("exp:{expected}, \n        got:{found}")
+        };
+        Some(format!("{test}    alertname: {name}, time: {time}, \n        {told}"))
     }
 
     fn name(&self) -> String {
@@ -274,11 +321,13 @@ impl<'a> Running<'a> {
         if same {
             return None;
         }
-        Some(format!(
-            "{head}\n        exp: {}\n        got: {}",
-            samples(&expected),
-            samples(&found)
-        ))
+        let (expected, found) = (samples(&expected), samples(&found));
+        Some(if self.diff {
+            let lines = |samples: &str| samples.replace("}, {", "}\n{");
+            format!("{head}\n        {}", show::difference(&lines(&expected), &lines(&found)))
+        } else {
+            format!("{head}\n        exp: {expected}\n        got: {found}")
+        })
     }
 
     fn ask(&self, test: &ExprTest) -> Result<Vec<(Labels, Point)>, String> {
@@ -331,13 +380,14 @@ fn input(test: &UnitTest) -> Result<Vec<(Timestamp, Labels, Sample)>, Vec<String
 fn groups(
     file: &UnitTestFile,
     test: &UnitTest,
-    features: parse::Options,
+    options: &RunOptions<'_>,
 ) -> Result<Vec<GroupSpec>, Vec<String>> {
     let reading = Reading {
-        features,
+        features: options.features,
         name_scheme: NameScheme::Utf8,
         interval: test.interval,
         query_offset: Span::ZERO,
+        ignore_unknown: options.ignore_unknown,
     };
     let (mut groups, mut errors) = (Vec::new(), Vec::new());
     for path in &file.rule_files {
@@ -406,7 +456,7 @@ fn samples(samples: &[(Labels, Point)]) -> String {
     }
     let shown = samples.iter().map(|(labels, value)| match value {
         Point::Float(value) => format!("{labels} {}", exponent(*value)),
-        Point::Histogram(histogram) => format!("{labels} {histogram:?}"),
+        Point::Histogram(histogram) => format!("{labels} {histogram}"),
     });
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -425,40 +475,8 @@ fn exponent(value: f64) -> String {
     format!("{digits}E{sign}{exponent:0>2}")
 }
 
-/// An alert as it is shown and compared.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shown {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-}
-
 fn owned<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-fn braces(texts: &BTreeMap<String, String>) -> String {
-    let pairs = texts.iter().map(|(name, value)| format!("{name}={}", Quoted(value)));
-    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-}
-
-/// Alerts below each other, indented.
-fn list(alerts: &[Shown]) -> String {
-    if alerts.is_empty() {
-        return "[]".to_owned();
-    }
-    let mut text = String::from("[");
-    for (number, alert) in alerts.iter().enumerate() {
-        let comma = if number > 0 { "," } else { "" };
-        let (labels, annotations) = (braces(&alert.labels), braces(&alert.annotations));
-        let indent = " ".repeat(12);
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "{comma}\n{indent}{number}:\n{indent}  Labels:{labels}\n{indent}  Annotations:{annotations}"
-        );
-    }
-    text.push_str("\n            ]");
-    text
 }
 
 #[cfg(test)]

@@ -92,3 +92,17 @@ async fn a_removed_group_ends_after_two_intervals() {
     pass(&clock, 10).await;
     eventually("its series was ended", || store.batches() == stored + 1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_stops_nothing() {
+    let (manager, _store, clock) = manager(World::new());
+    clock.advance(Span(3_600_000));
+    manager.apply(prepared(&[recording("a", "x", "vector(1)")])).await;
+    pass(&clock, 21).await;
+    eventually("it was evaluated", || evaluated_at(&manager, 0).is_some()).await;
+    clock.step_to(Timestamp(60_000));
+    pass(&clock, 21).await;
+    let set_back = || evaluated_at(&manager, 0).is_some_and(|at| at < Timestamp(100_000));
+    eventually("it was evaluated by the new time", set_back).await;
+    manager.stop().await;
+}

@@ -8,7 +8,18 @@ fn reading() -> Reading {
         name_scheme: NameScheme::Utf8,
         interval: Span::MINUTE,
         query_offset: Span(5_000),
+        ignore_unknown: false,
     }
+}
+
+#[test]
+fn unknown_fields_are_mistakes_unless_they_are_passed_over() {
+    let yaml =
+        "owner: me\ngroups:\n- name: g\n  team: a\n  rules:\n  - {record: r, expr: up, note: x}\n";
+    assert_eq!(errors(yaml).len(), 3, "{:?}", errors(yaml));
+    let reading = Reading { ignore_unknown: true, ..reading() };
+    let read = read(Path::new("r.yml"), yaml, &reading).unwrap();
+    assert_eq!(read.groups[0].rules[0].name, "r");
 }
 
 fn errors(yaml: &str) -> Vec<String> {

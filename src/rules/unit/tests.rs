@@ -13,9 +13,23 @@ fn outcome(name: &str, rules: &str, tests: &str) -> Result<Vec<String>, Vec<Stri
     std::fs::write(folder.join("rules.yml"), rules).unwrap();
     let file = folder.join("test.yml");
     std::fs::write(&file, tests).unwrap();
-    let outcome = run(&file, parse::Options::default(), &|name| name != "not this one");
+    let outcome = run(&file, &RunOptions { wanted: &|name| name != "not this one", ..plain() });
     std::fs::remove_dir_all(&folder).unwrap();
-    outcome
+    outcome.map(failures)
+}
+
+fn plain() -> RunOptions<'static> {
+    RunOptions {
+        features: parse::Options::default(),
+        wanted: &|_| true,
+        ignore_unknown: false,
+        diff: false,
+        dump: false,
+    }
+}
+
+fn failures(tests: Vec<TestOutcome>) -> Vec<String> {
+    tests.into_iter().flat_map(|test| test.failures).collect()
 }
 
 const RULES: &str = "groups:
@@ -108,6 +122,32 @@ fn a_failing_rule_ends_its_test() {
     );
 }
 
+#[test]
+fn differences_dumps_and_fields_of_others_are_shown_where_that_is_wanted() {
+    let folder = folder("options");
+    let rules = "groups: [{name: g, owner: me, rules: [{record: r, expr: up + 1}, {alert: A, expr: up, labels: {a: b}}]}]";
+    std::fs::write(folder.join("rules.yml"), rules).unwrap();
+    let file = folder.join("test.yml");
+    let tests = "rule_files: [rules.yml]\ntests:\n- name: t\n  input_series: [{series: up, values: 1 2}]\n  \
+                 alert_rule_test: [{eval_time: 1m, alertname: A, exp_alerts: [{exp_labels: {a: c}}]}]\n  \
+                 promql_expr_test: [{expr: r, eval_time: 1m, exp_samples: [{labels: r, value: 4}]}]\n";
+    std::fs::write(&file, tests).unwrap();
+    let strict = run(&file, &plain()).unwrap();
+    assert!(strict[0].failures[0].contains("unknown key `owner`"), "{strict:?}");
+    let options = RunOptions { ignore_unknown: true, diff: true, dump: true, ..plain() };
+    let outcome = run(&file, &options).unwrap().remove(0);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let [alerts, samples] = &outcome.failures[..] else { panic!("{outcome:?}") };
+    assert!(alerts.contains("diff:\n [\n"), "{alerts}");
+    assert!(alerts.contains("[0;31m-              Labels:{a=\"c\", alertname=\"A\"}"), "{alerts}");
+    assert!(samples.contains("[0;32m+{__name__=\"r\"} 3E+00"), "{samples}");
+    assert_eq!(
+        outcome.dump.unwrap().lines().filter(|line| line.contains("@[")).count(),
+        8,
+        "two samples of up, r, ALERTS and ALERTS_FOR_STATE"
+    );
+}
+
 /// What a later version passes and the recorded one does not know.
 const LATER: [&str; 1] = ["unit-tests/prometheus/start-time-test.yml"];
 
@@ -134,7 +174,7 @@ fn real_tests_pass_as_with_promtool() {
             continue;
         }
         let passes = LATER.contains(&&**name) || verdict["passes"].as_bool().unwrap();
-        let outcome = run(&path, parse::Options::default(), &|_| true);
+        let outcome = run(&path, &plain()).map(failures);
         let ours = match &outcome {
             Ok(failures) | Err(failures) => failures,
         };
