@@ -2,6 +2,7 @@
 //! Alertmanagers are told, and what the API answers is equal. Samples are written before their time comes, so that both
 //! find the same whenever they evaluate.
 
+mod restart;
 mod scenario;
 
 use std::collections::BTreeMap;
