@@ -132,7 +132,7 @@ groups:
     keep_firing_for: 1h
     annotations: {text: '{{ $value }}'}
   - alert: PendingForever
-    expr: flap{i="1"} >= 0
+    expr: flap{i="3"} == 1
     for: 1h
     annotations: {text: '{{ $value }}'}
   - alert: OnAlerts
@@ -145,9 +145,10 @@ groups:
     expr: flap == 1
     labels: {secret: 'yes'}
   - alert: Quiet
-    expr: absent(flap)
+    expr: flap{i="3"} == 1
+    annotations: {text: '{{ $labels.i }}'}
   - alert: Steady
-    expr: sum by (job) (req_total) > 0
+    expr: sum by (job) (req_total) > 104
     labels: {region: own, job: ''}
   - record: beat_b
     expr: vector(1)
@@ -160,6 +161,8 @@ groups:
   - alert: Delayed
     expr: flap == 1
     for: 2s
+  - record: beat_c
+    expr: vector(1)
 "#;
 
 /// A sample for every second, from well before the start to well after the end.
