@@ -103,7 +103,7 @@ ALERTS = """groups:
   interval: 15s
   rules:
   - alert: RequestsStopped
-    expr: '{__name__=~"requests_00.*_total"} >= 0'
+    expr: label_replace({__name__=~"requests_00.*_total"}, "metric", "$1", "__name__", "(.*)") >= 0
     labels: {severity: page}
     annotations: {summary: '{{ $labels.handler }} of {{ $labels.instance }} is at {{ $value | humanize }}'}
 """

@@ -33,24 +33,29 @@ async fn rules_do_what_they_do_in_a_real_prometheus() {
         eprintln!("skipped: prometheus is not installed");
         return;
     };
-    let mut told = Vec::new();
+    let mut only_ours = 0;
     for _ in 0..ATTEMPTS {
         let run = Run::start(&prometheus).await;
         let outcome = run.compare().await;
-        if !outcome.was_late {
+        if outcome.late.is_empty() {
             assert!(outcome.differences.is_empty(), "{}", outcome.differences.join("\n"));
             return;
         }
-        told.push(outcome.differences.join("\n"));
+        eprintln!("not compared: {}", outcome.late.join(", "));
+        only_ours += usize::from(outcome.late == [OURS_MISSED]);
     }
-    panic!("evaluations were missed in each of {ATTEMPTS} runs:\n{}", told.join("\n---\n"));
+    assert!(only_ours < ATTEMPTS, "Prometheus is in time, and Stint never");
+    eprintln!("skipped: the machine is too busy for evaluations to be in time");
 }
+
+/// Why a run says nothing.
+const OURS_MISSED: &str = "Stint missed evaluations";
 
 /// What a run showed.
 struct Outcome {
     differences: Vec<String>,
-    /// Whether one of the two evaluated at other times than it should have.
-    was_late: bool,
+    /// Why the two did not evaluate the same at the same times.
+    late: Vec<&'static str>,
 }
 
 /// Two servers with the same rules.
@@ -111,6 +116,9 @@ impl Run {
         );
         for server in [&theirs, &ours] {
             server.wait("/-/ready", |_| true).await;
+            // Discovery takes some seconds.
+            let is_known = |answer: &str| answer.contains(sink_at.as_str());
+            server.wait("/api/v1/alertmanagers", is_known).await;
         }
         // Time enough to write everything before it is looked at.
         let start = Timestamp((SystemClock::default().now().0 / SECOND + 4) * SECOND);
@@ -140,8 +148,14 @@ impl Run {
             difference(&format!("{path} after the reload"), &theirs, &ours, &mut differences);
         }
         self.posts(&mut differences);
-        let missed = self.theirs.missed().await || self.ours.missed().await;
-        Outcome { differences, was_late: missed || !written || !in_time }
+        let late = [
+            (!written, "samples were not written before their time"),
+            (!in_time, "reloads took too long"),
+            (self.theirs.missed().await, "Prometheus missed evaluations"),
+            (self.ours.missed().await, OURS_MISSED),
+        ];
+        let late = late.into_iter().filter_map(|(is_so, what)| is_so.then_some(what)).collect();
+        Outcome { differences, late }
     }
 
     /// Waits until both have evaluated everything up to `seconds` after the start.
@@ -235,15 +249,16 @@ impl Run {
         let clock = SystemClock::default();
         let groups = scenario::groups(self.dir.path());
         let next = |now| groups.iter().map(|group| group.next(group.last_before(now)).due()).min();
-        // The longest gap is a quarter of a second at least.
+        // In the longest time without an evaluation, which is a quarter of a second at least.
+        let gap = |now: Timestamp| next(now).unwrap().since(now);
+        let longest = (0..200).map(|at| gap(clock.now() + Span(at * 10))).max().unwrap();
         let mut tick = tokio::time::interval(Duration::from_millis(5));
-        while next(clock.now()).unwrap().since(clock.now()) < Span(180) {
+        while gap(clock.now()) < longest - Span(30) {
             tick.tick().await;
         }
         let until = next(clock.now()).unwrap();
-        for server in [&self.theirs, &self.ours] {
-            assert_eq!(server.reload().await, 200, "{}", server.name);
-        }
+        let statuses = tokio::join!(self.theirs.reload(), self.ours.reload());
+        assert_eq!(statuses, (200, 200));
         // The last evaluations that are compared come after it.
         clock.now() < until && clock.now() < self.start + Span((scenario::RELOADED + 2) * SECOND)
     }

@@ -27,6 +27,9 @@ use groups::{Groups, Message, Outcome, Told};
 
 /// How many messages of one webhook are on their way at a time.
 const PARALLEL: usize = 8;
+/// How long to wait at least and at most before groups are looked at again.
+const SHORTEST: Duration = Duration::from_millis(1);
+const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How long what was told may be unsaved while there is more to tell.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// The folder of what was told, in the data folder.
@@ -165,8 +168,8 @@ async fn tell(state: Arc<State>, mut stopped: watch::Receiver<bool>) {
         let sleep = async {
             match next {
                 Some(due) => {
-                    let wait = u64::try_from(due.0 - now.0).unwrap_or(0).max(1);
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    // A clock that is set is noticed.
+                    tokio::time::sleep(due.since(now).to_std().clamp(SHORTEST, SLEEP_MAX)).await;
                 }
                 None => std::future::pending().await,
             }

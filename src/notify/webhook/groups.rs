@@ -227,7 +227,12 @@ impl Groups {
     pub(super) fn due(&mut self, config: &Webhook, now: Timestamp, most: usize) -> Vec<Message> {
         let mut messages = Vec::new();
         let mut gone = Vec::new();
+        let longest = config.group_wait.max(config.group_interval).max(BACKOFF_MAX);
         for (key, group) in &mut self.by_labels {
+            if group.due > now + longest {
+                // The clock was set back.
+                group.due = now;
+            }
             if messages.len() >= most {
                 break;
             }

@@ -297,3 +297,14 @@ fn what_fires_comes_before_what_ended_when_there_is_no_room() {
     assert!(bench.groups.receive(&bench.config, alert("Down", &[("n", "x")]), at(3)));
     assert_eq!((bench.groups.take_evicted(), bench.groups.len()), (1, ALERTS_MAX));
 }
+
+#[test]
+fn a_clock_that_is_set_back_silences_nothing() {
+    let mut bench = Bench::new("group_wait = '30s'\ngroup_interval = '5m'");
+    bench.fire("1", 3600);
+    // An hour back.
+    assert_eq!(bench.taken(31), "1");
+    bench.fire("2", 100);
+    assert_eq!(bench.taken(330), "-");
+    assert_eq!(bench.taken(331), "1 2");
+}
