@@ -17,7 +17,7 @@ mod series;
 pub(crate) mod state;
 mod store;
 mod symbols;
-mod validate;
+pub(crate) mod validate;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -173,6 +173,7 @@ pub(crate) struct Jobs {
 }
 
 pub(crate) use compaction::clean_tombstones;
+pub(crate) use flush::swept;
 pub(crate) use settle::{finish_flush, settle};
 pub(crate) use snapshot::snapshot;
 

@@ -20,6 +20,7 @@
 
 mod bits;
 pub mod chunks;
+pub mod client;
 
 use stint_model::labels::Labels;
 use stint_model::matcher::{MatchOp, Matcher, RegexError};

@@ -29,6 +29,25 @@ impl CompactOptions {
     }
 }
 
+impl CompactOptions {
+    /// Those of a database whose head is cut into blocks of `first_range`; without `retention`
+    /// blocks grow to 31 days.
+    pub fn of(first_range: Span, retention: Option<Span>) -> Self {
+        let range_max = match retention {
+            Some(retention) => Self::for_retention(retention).range_max.max(first_range),
+            None => Span(31 * Span::DAY.0),
+        };
+        Self { first_range, range_max }
+    }
+
+    /// The longest of the ranges that blocks grow through.
+    pub fn longest(&self) -> Span {
+        let lengths = STEPS.iter().filter_map(|step| self.first_range.0.checked_mul(*step));
+        let fitting = lengths.filter(|length| *length <= self.range_max.0);
+        Span(fitting.max().unwrap_or(self.first_range.0))
+    }
+}
+
 /// A block that may be merged.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {

@@ -5,6 +5,7 @@ mod damage;
 mod deletion;
 mod faults;
 mod histograms;
+mod import;
 mod names;
 mod precedence;
 mod stop;

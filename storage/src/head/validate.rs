@@ -13,7 +13,7 @@ const FINEST_TAKEN: i32 = 52;
 
 /// What is stored of a histogram.
 #[derive(Debug, PartialEq)]
-pub(super) enum Admitted {
+pub(crate) enum Admitted {
     /// All of it.
     AsItIs,
     /// This instead: resolutions beyond [`FINEST_SCHEMA`] are reduced to it, and that there was no
@@ -24,7 +24,7 @@ pub(super) enum Admitted {
 }
 
 /// Decides what is stored of a histogram.
-pub(super) fn admit(histogram: &Histogram) -> Admitted {
+pub(crate) fn admit(histogram: &Histogram) -> Admitted {
     if !is_valid(histogram) {
         return Admitted::Refused;
     }

@@ -23,14 +23,7 @@ fn candidates<'a>(version: &'a Version, without: &[BlockId]) -> Vec<Candidate<'a
 /// The most urgent merge.
 pub(super) fn next(db: &Inner, unmergeable: &[BlockId]) -> Option<Plan> {
     let version = db.blocks.current();
-    let first_range = db.options.block_range;
-    let retention = db.limits().retention;
-    let for_retention = CompactOptions::for_retention(retention.unwrap_or_default());
-    let range_max = match retention {
-        Some(_) => for_retention.range_max.max(first_range),
-        None => stint_model::Span(31 * stint_model::Span::DAY.0),
-    };
-    let options = CompactOptions { first_range, range_max };
+    let options = CompactOptions::of(db.options.block_range, db.limits().retention);
     compact::plan(&candidates(&version, unmergeable), &options)
 }
 

@@ -75,7 +75,7 @@ pub(super) fn run(
 }
 
 /// Removes at once what `error` left behind, if that can be; a job of its own does it else.
-pub(super) fn swept(db: &Inner, error: JobError) -> JobError {
+pub(crate) fn swept(db: &Inner, error: JobError) -> JobError {
     match db.blocks.sweep(&*db.disk) {
         Ok(_) => error,
         Err(second) => JobError::Block(format!("{error}; then {second}")),

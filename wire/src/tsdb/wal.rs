@@ -8,7 +8,7 @@ use super::cursor::Cursor;
 use super::{Damage, checksum_holds};
 use crate::snappy;
 
-pub use record::{Item, decode};
+pub use record::{Item, decode, is_about_series, is_known};
 
 /// Bytes of a page. No part of a record goes beyond one.
 const PAGE: usize = 32 * 1024;

@@ -45,6 +45,16 @@ pub enum Item {
     },
 }
 
+/// Whether a record is of a kind that is known.
+pub fn is_known(record: &[u8]) -> bool {
+    record.first().is_some_and(|kind| (1..=10).contains(kind))
+}
+
+/// Whether a record says which series there are, or what of them is deleted.
+pub fn is_about_series(record: &[u8]) -> bool {
+    matches!(record.first(), Some(1 | 3))
+}
+
 /// Hands everything that a record says about series, samples and deletions to `visit`. Exemplars,
 /// metadata and marks of files are left out.
 ///
@@ -235,6 +245,11 @@ mod tests {
         assert_eq!(items(&record), Ok(vec![Item::Deleted { id: 7, range }]));
         assert_eq!(items(&[4, 1, 2]), Ok(vec![]));
         assert!(items(&[11]).unwrap_err().what.contains("later version"));
+        assert_eq!(
+            [0, 1, 2, 3, 10, 11].map(|kind| is_known(&[kind])),
+            [false, true, true, true, true, false]
+        );
+        assert_eq!([1, 2, 3].map(|kind| is_about_series(&[kind])), [true, false, true]);
         assert!(items(&[]).is_err());
     }
 
