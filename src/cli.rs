@@ -12,7 +12,9 @@ mod budget;
 mod compat;
 mod environment;
 mod health;
+mod import;
 mod inspect;
+mod progress;
 mod query;
 mod rules;
 mod serve;
@@ -39,6 +41,7 @@ enum Command {
     Health(health::HealthArgs),
     /// Checks both configuration files and what they point to, and starts nothing.
     Check(check::CheckArgs),
+    Import(import::ImportArgs),
     Inspect(inspect::InspectArgs),
     Query(query::QueryArgs),
     /// Works with rules: computes recording rules over stored history.
@@ -115,6 +118,15 @@ fn read(
     Ok(Read { cli: parse(&arguments)?, warnings })
 }
 
+/// How an outcome is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// JSON, for programs.
+    Json,
+}
+
 /// Runs the command line that the process was started with.
 pub fn main() -> ExitCode {
     let variables = std::env::vars_os()
@@ -138,6 +150,7 @@ pub fn main() -> ExitCode {
         Some(Command::Health(args)) => health::run(args),
         Some(Command::Query(args)) => query::run(args),
         Some(Command::Check(args)) => return check::run(args),
+        Some(Command::Import(args)) => return import::run(args),
         Some(Command::Inspect(args)) => return inspect::run(args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Test(args)) => return rules::test(args),

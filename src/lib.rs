@@ -9,6 +9,7 @@ pub mod config;
 pub mod discovery;
 pub mod forward;
 pub mod http;
+pub mod import;
 pub mod ingest;
 pub mod metrics;
 pub mod notify;

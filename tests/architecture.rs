@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("discovery", &["config", "http", "metrics"]),
     ("forward", &["budget", "config", "http"]),
     ("http", &["config"]),
+    ("import", &["http"]),
     ("ingest", &["config", "metrics"]),
     ("metrics", &[]),
     ("notify", &["config", "discovery", "http", "metrics", "rules"]),

@@ -55,7 +55,8 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         Some(CheckWhat::WebConfig(args)) => return check_web(args),
         None => {}
     }
-    let (prometheus, retention) = found(args, Path::new(""));
+    let given = (args.config_file.as_deref(), args.retention_file.as_deref());
+    let (prometheus, retention) = found(given.0, given.1, Path::new(""));
     let mut checked = check(prometheus.as_deref(), retention.as_deref());
     let mut files = String::new();
     for path in [prometheus, retention].into_iter().flatten() {
@@ -93,13 +94,18 @@ fn check_web(args: &WebConfigArgs) -> ExitCode {
     ExitCode::from(u8::from(!is_valid))
 }
 
-/// The files that the server would read, seen from `directory`.
-fn found(args: &CheckArgs, directory: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
+/// The files that the server would read that is given these, seen from `directory`.
+pub(super) fn found(
+    prometheus: Option<&Path>,
+    retention: Option<&Path>,
+    directory: &Path,
+) -> (Option<PathBuf>, Option<PathBuf>) {
     let usual = |path: PathBuf| path.exists().then_some(path);
-    let given = args.config_file.clone();
+    let given = prometheus.map(Path::to_path_buf);
     let prometheus = given.or_else(|| usual(directory.join("prometheus.yml")));
     let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(directory);
-    let retention = args.retention_file.clone().or_else(|| usual(beside.join("retention.toml")));
+    let given = retention.map(Path::to_path_buf);
+    let retention = given.or_else(|| usual(beside.join("retention.toml")));
     (prometheus, retention)
 }
 
@@ -293,21 +299,17 @@ mod tests {
     fn without_flags_the_files_are_those_of_the_server() {
         let directory = std::env::temp_dir().join(format!("stint-found-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("other")).unwrap();
-        let args = |config: Option<&str>| CheckArgs {
-            what: None,
-            config_file: config.map(|name| directory.join(name)),
-            retention_file: None,
+        let found = |config: Option<&str>| {
+            let config = config.map(|name| directory.join(name));
+            found(config.as_deref(), None, &directory)
         };
-        assert_eq!(found(&args(None), &directory), (None, None));
+        assert_eq!(found(None), (None, None));
         for name in ["prometheus.yml", "retention.toml", "other/retention.toml"] {
             std::fs::write(directory.join(name), "").unwrap();
         }
         let both = |yml, toml| (Some(directory.join(yml)), Some(directory.join(toml)));
-        assert_eq!(found(&args(None), &directory), both("prometheus.yml", "retention.toml"));
-        assert_eq!(
-            found(&args(Some("other/a.yml")), &directory),
-            both("other/a.yml", "other/retention.toml")
-        );
+        assert_eq!(found(None), both("prometheus.yml", "retention.toml"));
+        assert_eq!(found(Some("other/a.yml")), both("other/a.yml", "other/retention.toml"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use stint_model::Timestamp;
 use stint_storage::check::{CheckReport, check};
 use stint_storage::{BlockEntry, Disk, Inventory, OsDisk};
+
+use super::Format;
 
 /// Lists the blocks and the log of a data directory, and verifies them.
 ///
@@ -29,15 +31,6 @@ pub(super) struct InspectArgs {
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// How the report is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A table for people.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// What was found.

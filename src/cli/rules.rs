@@ -42,7 +42,7 @@ pub(super) fn run(args: &RulesArgs) -> anyhow::Result<()> {
 }
 
 /// A time for people.
-fn shown(at: Timestamp) -> String {
+pub(super) fn shown(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.as_ms())
         .map_or_else(|_| at.to_string(), |time| time.to_string())
 }
