@@ -9,6 +9,7 @@ mod crash;
 mod deploy;
 mod forward;
 mod labels;
+mod import;
 mod lifecycle;
 mod notify;
 mod otlp;
