@@ -1,4 +1,5 @@
-# Two stages: a builder with the toolchain, and an image with the binary alone.
+# Two stages: a builder with the toolchain, and an image with the binary alone. It runs as user 65532: a volume for
+# /stint/data that belongs to somebody else is refused with a message that says what to do.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -16,6 +17,6 @@ USER 65532
 WORKDIR /stint
 VOLUME /stint/data
 EXPOSE 9090 4317 4318
-HEALTHCHECK --interval=30s --timeout=5s CMD ["stint", "health"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["stint", "health"]
 ENTRYPOINT ["/usr/local/bin/stint"]
 CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/stint/data"]

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub mod check;
@@ -18,6 +19,8 @@ mod progress;
 mod query;
 mod rules;
 mod serve;
+mod snapshot;
+mod tsdb;
 
 use flags::Flags;
 
@@ -48,6 +51,25 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Runs unit tests.
     Test(rules::TestArgs),
+    Tsdb(tsdb::TsdbArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    /// Prints what a shell needs to complete flags and commands: `source <(stint completions bash)`.
+    Completions(CompletionsArgs),
+}
+
+/// Whose completions.
+#[derive(Debug, clap::Args)]
+struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+/// Prints completions on standard output.
+fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command(), "stint", &mut script);
+    std::io::stdout().write_all(&script).context("cannot print completions")
 }
 
 /// What is said below all flags.
@@ -154,6 +176,9 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(args)) => return inspect::run(args),
         Some(Command::Rules(args)) => rules::run(args),
         Some(Command::Test(args)) => return rules::test(args),
+        Some(Command::Tsdb(args)) => return tsdb::run(args),
+        Some(Command::Snapshot(args)) => snapshot::run(args),
+        Some(Command::Completions(args)) => completions(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

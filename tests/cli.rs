@@ -169,5 +169,86 @@ async fn query_asks_a_server_and_explains_without_one() {
     server.stop().await;
     let (code, told, _) = query(vec!["--explain".into(), "sum(up)".into()]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(told, "sum  [folded while reading]\n  read up  [newest samples, any order]\n");
+    assert_eq!(
+        told,
+        "sum  [folded while reading]\n  read up  [newest samples, any order, labels of groups only]\n"
+    );
+}
+
+/// Runs the program with something on its standard input.
+fn run_with(dir: &TestDir, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+    use std::io::Write as _;
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stint"))
+        .args(arguments)
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn metrics_are_checked_with_the_exit_codes_of_promtool() {
+    let check = |text: &str| run_with(&TestDir::new(), &["check", "metrics"], text);
+    let (code, _, told) = check("# HELP a_total x\n# TYPE a_total counter\na_total 1\n");
+    assert_eq!((code, &*told), (Some(0), ""));
+    let (code, _, told) = check("# TYPE a counter\na 1\n");
+    assert_eq!(code, Some(3));
+    assert_eq!(told, "a counter metrics should have \"_total\" suffix\na no help text\n");
+    let (code, _, told) = check("a{\n");
+    assert_eq!(code, Some(1));
+    assert!(told.contains("line 1"), "{told}");
+}
+
+#[test]
+fn a_shell_gets_completions() {
+    let (code, told, _) = run_with(&TestDir::new(), &["completions", "bash"], "");
+    assert_eq!(code, Some(0));
+    assert!(told.contains("dump-openmetrics") && told.contains("--storage.tsdb.path"));
+}
+
+#[test]
+fn what_was_imported_is_listed_dumped_and_copied() {
+    let dir = TestDir::new();
+    let text = "# TYPE up gauge\nup{job=\"a\"} 1 1000\nup{job=\"a\"} 0.5 2000.5\n# EOF\n";
+    std::fs::write(dir.path().join("in.om"), text).unwrap();
+    let import = ["import", "in.om", "--storage.tsdb.retention.time=100y"];
+    assert_eq!(run_with(&dir, &import, "").0, Some(0));
+    let (code, told, errors) = run_with(&dir, &["tsdb", "dump-openmetrics"], "");
+    assert_eq!((code, &*errors), (Some(0), ""));
+    assert_eq!(told, "up{job=\"a\"} 1 1000.000\nup{job=\"a\"} 0.5 2000.500\n# EOF\n");
+    let (code, told, _) = run_with(&dir, &["tsdb", "dump", "--min-time=2000000"], "");
+    assert_eq!((code, &*told), (Some(0), "{__name__=\"up\", job=\"a\"} 0.5 2000500\n"));
+    let (code, told, _) = run_with(&dir, &["tsdb", "analyze", "--format=json"], "");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &report["samples"]), (Some(0), &2.into()));
+    let (code, told, errors) = run_with(&dir, &["snapshot", "copy"], "");
+    assert_eq!((code, &*told), (Some(0), "data/snapshots/copy\n"), "{errors}");
+    for arguments in [["tsdb", "list"], ["tsdb", "verify"]] {
+        let (code, told, _) =
+            run_with(&dir, &[&arguments[..], &["data/snapshots/copy"]].concat(), "");
+        assert_eq!(code, Some(0));
+        assert!(told.contains("1 blocks: 2 samples"), "{told}");
+    }
+    let (code, _, errors) = run_with(&dir, &["tsdb", "dump", "elsewhere"], "");
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("elsewhere holds no database"), "{errors}");
+}
+
+#[test]
+fn the_folder_of_a_prometheus_server_is_left_as_it_is() {
+    let dir = TestDir::new();
+    let wal = dir.path().join("data/wal");
+    std::fs::create_dir_all(&wal).unwrap();
+    std::fs::write(wal.join("00000000"), [1; 40]).unwrap();
+    let told = refusal(&dir, &["--web.listen-address=127.0.0.1:0", "--storage.tsdb.path=data"]);
+    assert!(told.contains("stint import data"), "{told}");
+    assert_eq!(std::fs::read(wal.join("00000000")).unwrap(), [1; 40]);
+    assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 1, "nothing is added");
 }

@@ -110,7 +110,7 @@ impl Peer {
             ("query", vec![("query", "{job=~\".+\"}[10h]"), ("time", &end)]),
             ("query_range", range("{job=~\".+\"}")),
             ("query_range", range("histogram_quantile(0.9, rate(h[10m]))")),
-            ("query_range", range("sum by (__name__) (rate({__name__=~\"c|h.*\"}[5m]))")),
+            ("query_range", range("sum by (job) (rate(c[5m]))")),
             ("query_range", range("resets(h[1h])")),
             ("series", vec![("match[]", "{job=~\".+\"}"), ("start", &start), ("end", &end)]),
         ];

@@ -1,6 +1,8 @@
 //! `stint check`: reads both configuration files as the server would, and everything they point
 //! to, without starting anything.
 
+mod metrics;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +38,9 @@ pub struct CheckArgs {
 enum CheckWhat {
     /// Checks rule files.
     Rules(super::rules::CheckArgs),
+    Metrics(metrics::MetricsArgs),
+    /// Checks the configuration, as without a word: both files and what they point to.
+    Config(ConfigArgs),
     /// Checks files for `--web.config.file`, and the certificates that they point to.
     WebConfig(WebConfigArgs),
 }
@@ -48,14 +53,28 @@ struct WebConfigArgs {
     files: Vec<PathBuf>,
 }
 
+/// The configuration to check.
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// `prometheus.yml`.
+    #[arg(value_name = "FILE")]
+    config_file: PathBuf,
+    /// `retention.toml`; without the flag the one beside `prometheus.yml`, where there is one.
+    #[arg(long = "retention.file", value_name = "FILE")]
+    retention_file: Option<PathBuf>,
+}
+
 /// Checks, and prints the report: to standard output when all is well, else to standard error.
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
-    match &args.what {
+    let given = match &args.what {
         Some(CheckWhat::Rules(args)) => return super::rules::check(args),
+        Some(CheckWhat::Metrics(args)) => return metrics::run(args),
         Some(CheckWhat::WebConfig(args)) => return check_web(args),
-        None => {}
-    }
-    let given = (args.config_file.as_deref(), args.retention_file.as_deref());
+        Some(CheckWhat::Config(args)) => {
+            (Some(args.config_file.as_path()), args.retention_file.as_deref())
+        }
+        None => (args.config_file.as_deref(), args.retention_file.as_deref()),
+    };
     let (prometheus, retention) = found(given.0, given.1, Path::new(""));
     let mut checked = check(prometheus.as_deref(), retention.as_deref());
     let mut files = String::new();

@@ -157,7 +157,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<Option<Outcome>> {
         }
     }
     told(&source.description());
-    for line in source.left_out(kept, retention) {
+    for line in source.left_out(wanted, kept, retention) {
         told(&line);
     }
     if args.dry_run {
@@ -299,8 +299,8 @@ impl Source {
     }
 
     /// What is left out since nobody would keep it.
-    fn left_out(&self, kept: Timestamp, retention: Option<Span>) -> Vec<String> {
-        let Some(retention) = retention else { return Vec::new() };
+    fn left_out(&self, wanted: TimeRange, kept: Timestamp, retention: Option<Span>) -> Vec<String> {
+        let Some(retention) = retention.filter(|_| wanted.start < kept) else { return Vec::new() };
         let old = TimeRange::new(Timestamp::MIN, kept);
         let what = match self {
             Self::Remote(_) => Some("samples before".to_owned()),

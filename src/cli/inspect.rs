@@ -23,14 +23,14 @@ use super::Format;
 pub(super) struct InspectArgs {
     /// The data directory.
     #[arg(long = "storage.tsdb.path", value_name = "DIRECTORY", default_value = "data/")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Read everything and verify checksums, order and references. No server may have the
     /// directory open; a snapshot of a running one can be verified instead.
     #[arg(long)]
-    verify: bool,
+    pub(super) verify: bool,
     /// How the report is printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    pub(super) format: Format,
 }
 
 /// What was found.

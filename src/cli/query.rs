@@ -1,11 +1,14 @@
 //! `stint query`: asks a running server, or tells how a query would be evaluated.
 
+mod remote;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use reqwest::Method;
 use serde_json::Value as Json;
 use stint_promql::{Engine, EngineOptions, parse};
 
@@ -15,10 +18,13 @@ use crate::http::client::Client;
 /// Asks a query of a running server and prints the answer, or with `--explain` the plan by which
 /// it would be evaluated, for which no server is needed.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct QueryArgs {
+    #[command(subcommand)]
+    what: Option<remote::QueryWhat>,
     /// The query.
-    #[arg(value_name = "PROMQL")]
-    expr: String,
+    #[arg(value_name = "PROMQL", required = true)]
+    expr: Option<String>,
     /// Print how the query would be evaluated, and do not evaluate it.
     #[arg(long)]
     explain: bool,
@@ -44,42 +50,54 @@ const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Prints the answer or the plan on standard output.
 pub(super) fn run(args: &QueryArgs) -> anyhow::Result<()> {
+    if let Some(what) = &args.what {
+        return remote::run(what);
+    }
+    let expr = args.expr.as_deref().unwrap_or_default();
     let text = if args.explain {
-        plan(args)?
+        plan(expr, args)?
     } else {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(ask(args))?;
-        for remark in remarks(&answer) {
-            // Where standard error is closed, there is nobody to be warned.
-            let _ = writeln!(std::io::stderr(), "{remark}");
-        }
-        listing(answer.get("data").unwrap_or(&Json::Null))
+        let path = if args.start.is_some() { "query_range" } else { "query" };
+        let mut fields = vec![("query", expr)];
+        let times = [
+            ("time", &args.time),
+            ("start", &args.start),
+            ("end", &args.end),
+            ("step", &args.step),
+        ];
+        fields.extend(times.iter().filter_map(|(name, time)| Some((*name, time.as_deref()?))));
+        listing(&asked(&args.server, path, &fields)?)
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
 }
 
-fn plan(args: &QueryArgs) -> anyhow::Result<String> {
+fn plan(expr: &str, args: &QueryArgs) -> anyhow::Result<String> {
     let features = parse::Options::all();
     let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() });
-    Ok(engine.explain(&args.expr, args.start.is_some())?)
+    Ok(engine.explain(expr, args.start.is_some())?)
 }
 
-async fn ask(args: &QueryArgs) -> anyhow::Result<Json> {
-    let path = if args.start.is_some() { "query_range" } else { "query" };
-    let url = format!("{}/api/v1/{path}", args.server.trim_end_matches('/'));
-    let mut fields = vec![("query", args.expr.as_str())];
-    for (name, value) in
-        [("time", &args.time), ("start", &args.start), ("end", &args.end), ("step", &args.step)]
-    {
-        if let Some(value) = value {
-            fields.push((name, value));
-        }
+/// The data that a server answers, with its remarks told on standard error.
+fn asked(server: &str, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Json> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(ask(server, path, fields))?;
+    for remark in remarks(&answer) {
+        // Where standard error is closed, there is nobody to be warned.
+        let _ = writeln!(std::io::stderr(), "{remark}");
     }
+    Ok(answer.get("data").cloned().unwrap_or(Json::Null))
+}
+
+pub(super) async fn ask(server: &str, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Json> {
+    let url = format!("{}/api/v1/{path}", server.trim_end_matches('/'));
     let agent = concat!("Stint/", env!("CARGO_PKG_VERSION"));
     let client = Client::new(&HttpConfig::default(), agent)?;
-    let request = client.request(reqwest::Method::POST, &url).await?.timeout(TIMEOUT);
-    let hint = || format!("cannot ask {url}; is the server running there? see --server");
-    let response = request.form(&fields).send().await.with_context(hint)?;
+    // Values of a label are told to GET alone.
+    let method = if path.ends_with("/values") { Method::GET } else { Method::POST };
+    let request = client.request(method.clone(), &url).await?.timeout(TIMEOUT);
+    let hint = || format!("cannot ask {url}; is the server running there?");
+    let request = if method == Method::GET { request.query(fields) } else { request.form(fields) };
+    let response = request.send().await.with_context(hint)?;
     let status = response.status();
     let body = response.bytes().await.with_context(hint)?;
     let answer: Json = serde_json::from_slice(&body)

@@ -19,7 +19,7 @@ mod test;
 pub(super) use test::{TestArgs, test};
 
 /// Exit code of what is allowed and yet looks wrong, where that is to count.
-const EXIT_LINT: u8 = 3;
+pub(super) const EXIT_LINT: u8 = 3;
 
 /// Works with rules.
 #[derive(Debug, Args)]

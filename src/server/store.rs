@@ -1,6 +1,7 @@
 //! Opening the store, and the options that the configuration and the flags give it.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use stint_storage::{Db, Disk, OpenError, OpenReport, Options, OsDisk};
 
 use crate::cli::flags::Flags;
 use crate::config::Config;
+use crate::import::folder::is_prometheus;
 use crate::metrics::{Metrics, gauge};
 
 /// Makes the data folder where there is none.
@@ -18,8 +20,16 @@ use crate::metrics::{Metrics, gauge};
 pub(super) async fn folder(flags: &Flags) -> anyhow::Result<Arc<dyn Disk>> {
     let path = flags.storage_path.clone();
     let made = tokio::task::spawn_blocking(move || {
+        if is_prometheus(&path) {
+            let shown = path.display();
+            anyhow::bail!(
+                "{shown} holds what a Prometheus server stored, which is left as it is: choose another \
+                 data folder with --storage.tsdb.path, and bring the history over with stint import \
+                 {shown} --storage.tsdb.path=THE_OTHER"
+            );
+        }
         OsDisk::new(&path).map_err(|error| {
-            let hint = hint(error.source.kind());
+            let hint = hint(error.source.kind(), &path);
             // The error tells its cause itself.
             anyhow::anyhow!("cannot use the data folder {}: {error}; {hint}", path.display())
         })
@@ -29,11 +39,16 @@ pub(super) async fn folder(flags: &Flags) -> anyhow::Result<Arc<dyn Disk>> {
 }
 
 /// What helps against a failure of the data folder.
-fn hint(kind: ErrorKind) -> &'static str {
-    match kind {
+fn hint(kind: ErrorKind, path: &Path) -> String {
+    let hint = match kind {
         ErrorKind::PermissionDenied => {
-            "let the user that runs this server write there (in a container, the volume has to \
-             belong to its user), or choose another folder with --storage.tsdb.path"
+            let user = rustix::process::geteuid().as_raw();
+            return format!(
+                "the server runs as user {user}, which has to be able to write there: chown -R {user} \
+                 {} (in a container, of its volume), or choose another folder with \
+                 --storage.tsdb.path",
+                path.display()
+            );
         }
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
             "it has to be a folder; choose another one with --storage.tsdb.path"
@@ -45,7 +60,8 @@ fn hint(kind: ErrorKind) -> &'static str {
             "mount it writable, or choose another folder with --storage.tsdb.path"
         }
         _ => "mend the cause, or choose another folder with --storage.tsdb.path",
-    }
+    };
+    hint.to_owned()
 }
 
 /// Opens the store, and tells how that went under the names that dashboards know.
@@ -88,11 +104,13 @@ async fn open(
     let (db, report) =
         opened.context("opening the store ended unexpectedly")?.map_err(|error| {
             let hint = match &error {
-                OpenError::Disk(error) => hint(error.source.kind()),
+                OpenError::Disk(error) => hint(error.source.kind(), Path::new(&shown)),
                 OpenError::InUse => {
-                    "each server needs a data folder of its own (--storage.tsdb.path)"
+                    "each server needs a data folder of its own (--storage.tsdb.path)".to_owned()
                 }
-                OpenError::NewerFormat { .. } | OpenError::Option(_) => "nothing was changed",
+                OpenError::NewerFormat { .. } | OpenError::Option(_) => {
+                    "nothing was changed".to_owned()
+                }
             };
             anyhow::anyhow!("cannot open the store in the data folder {shown}: {error}; {hint}")
         })?;
@@ -139,8 +157,10 @@ mod tests {
 
     #[test]
     fn what_helps_depends_on_the_cause() {
+        let hint = |kind| hint(kind, Path::new("d"));
         assert!(hint(ErrorKind::StorageFull).starts_with("free some space"));
-        assert!(hint(ErrorKind::PermissionDenied).contains("write there"));
+        let user = rustix::process::geteuid().as_raw();
+        assert!(hint(ErrorKind::PermissionDenied).contains(&format!("chown -R {user} d (in")));
         assert!(hint(ErrorKind::ReadOnlyFilesystem).contains("writable"));
     }
 }

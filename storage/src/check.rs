@@ -93,7 +93,12 @@ type Extents = BTreeMap<u32, u64>;
 fn check_log(disk: &Arc<dyn Disk>, report: &mut CheckReport) -> Result<Extents, DiskError> {
     let mut segments = BTreeMap::new();
     let mut newest_checkpoint = None;
-    for entry in disk.list(Path::new(wal::DIR))? {
+    let entries = match disk.list(Path::new(wal::DIR)) {
+        // A snapshot that was never opened has none.
+        Err(error) if error.is_not_found() => Vec::new(),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = Path::new(wal::DIR).join(&entry.name);
         if let Some(number) = checkpoint::number_of(&entry.name) {
             newest_checkpoint = newest_checkpoint.max(Some((number, entry.size)));

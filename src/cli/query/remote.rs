@@ -1,0 +1,179 @@
+//! `stint query instant|range|series|labels`: promtool's words for asking a server.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::Value as Json;
+
+use super::{asked, listing, series_name};
+use crate::cli::Format;
+
+/// What a server is asked.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum QueryWhat {
+    /// Evaluates a query at one time.
+    Instant(InstantArgs),
+    /// Evaluates a query at many times.
+    Range(RangeArgs),
+    /// Lists series.
+    Series(SeriesArgs),
+    /// Lists the values of a label.
+    Labels(LabelsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct InstantArgs {
+    /// The server.
+    #[arg(value_name = "URL")]
+    server: String,
+    /// The query.
+    #[arg(value_name = "PROMQL")]
+    expr: String,
+    /// The time, in seconds or as RFC 3339; now without.
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// How the answer is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RangeArgs {
+    /// The server.
+    #[arg(value_name = "URL")]
+    server: String,
+    /// The query.
+    #[arg(value_name = "PROMQL")]
+    expr: String,
+    /// The first time, in seconds or as RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    start: String,
+    /// The last time.
+    #[arg(long, value_name = "TIME")]
+    end: String,
+    /// The distance of the times, such as 15s.
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    step: String,
+    /// How the answer is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SeriesArgs {
+    /// The server.
+    #[arg(value_name = "URL")]
+    server: String,
+    /// Which series; may be repeated.
+    #[arg(long = "match", value_name = "SELECTOR", required = true)]
+    selectors: Vec<String>,
+    #[command(flatten)]
+    rest: RestArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LabelsArgs {
+    /// The server.
+    #[arg(value_name = "URL")]
+    server: String,
+    /// The label.
+    name: String,
+    /// Only of these series; may be repeated.
+    #[arg(long = "match", value_name = "SELECTOR")]
+    selectors: Vec<String>,
+    #[command(flatten)]
+    rest: RestArgs,
+}
+
+#[derive(Debug, Args)]
+struct RestArgs {
+    /// Only what has samples from here on, in seconds or as RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// Only what has samples up to here.
+    #[arg(long, value_name = "TIME")]
+    end: Option<String>,
+    /// How the answer is printed.
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+impl RestArgs {
+    fn fields<'a>(&'a self, selectors: &'a [String]) -> Vec<(&'static str, &'a str)> {
+        let mut fields: Vec<(&str, &str)> =
+            selectors.iter().map(|selector| ("match[]", selector.as_str())).collect();
+        fields.extend(self.start.as_deref().map(|start| ("start", start)));
+        fields.extend(self.end.as_deref().map(|end| ("end", end)));
+        fields
+    }
+}
+
+/// Asks, and prints the answer on standard output.
+pub(super) fn run(what: &QueryWhat) -> anyhow::Result<()> {
+    let (data, format) = match what {
+        QueryWhat::Instant(args) => {
+            let mut fields = vec![("query", args.expr.as_str())];
+            fields.extend(args.time.as_deref().map(|time| ("time", time)));
+            (asked(&args.server, "query", &fields)?, args.format)
+        }
+        QueryWhat::Range(args) => {
+            let fields = [
+                ("query", args.expr.as_str()),
+                ("start", &args.start),
+                ("end", &args.end),
+                ("step", &args.step),
+            ];
+            (asked(&args.server, "query_range", &fields)?, args.format)
+        }
+        QueryWhat::Series(args) => {
+            let fields = args.rest.fields(&args.selectors);
+            (asked(&args.server, "series", &fields)?, args.rest.format)
+        }
+        QueryWhat::Labels(args) => {
+            let fields = args.rest.fields(&args.selectors);
+            let path = format!("label/{}/values", escaped(&args.name));
+            (asked(&args.server, &path, &fields)?, args.rest.format)
+        }
+    };
+    let text = match format {
+        Format::Json => format!("{data}\n"),
+        Format::Text if data.is_array() => lines(&data),
+        Format::Text => listing(&data),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot print the answer")
+}
+
+/// A name as a part of a path.
+fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+/// One line for each series or value.
+fn lines(data: &Json) -> String {
+    let mut text = String::new();
+    for one in data.as_array().into_iter().flatten() {
+        text.push_str(&one.as_str().map_or_else(|| series_name(one), str::to_owned));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_lines() {
+        assert_eq!(lines(&serde_json::json!(["a", "b c"])), "a\nb c\n");
+        let series = serde_json::json!([{"__name__": "up", "job": "a"}]);
+        assert_eq!(lines(&series), "{__name__=\"up\", job=\"a\"}\n");
+        assert_eq!(escaped("a/b é"), "a%2Fb%20%C3%A9");
+    }
+}
