@@ -15,6 +15,7 @@ use stint_model::{Clock, Selector, Span, TimeRange, Timestamp};
 use stint_promql::parse::parse_selector;
 use stint_storage::compact::CompactOptions;
 use stint_storage::{Db, Disk, OpenError, Options, OsDisk};
+use stint_wire::tsdb::meta::BlockMeta;
 
 use super::Format;
 use super::progress::Progress;
@@ -288,7 +289,7 @@ impl Source {
             Self::Folder(folder) => {
                 let blocks = folder.blocks();
                 let samples: u64 = blocks.iter().map(|meta| meta.stats.num_samples).sum();
-                let all = blocks.iter().map(|meta| meta.range());
+                let all = blocks.iter().map(BlockMeta::range);
                 let all = all.reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)));
                 let range =
                     all.map_or_else(String::new, |range| format!(", {}", shown_range(range)));
@@ -372,25 +373,20 @@ impl Outcome {
     }
 
     fn to_text(&self) -> String {
-        let mut text = String::new();
-        for what in &self.damage {
-            text.push_str(&format!("damaged: {what}\n"));
-        }
+        let mut lines: Vec<String> =
+            self.damage.iter().map(|what| format!("damaged: {what}")).collect();
         if self.damaged > self.damage.len() as u64 {
-            let more = self.damaged - self.damage.len() as u64;
-            text.push_str(&format!("damaged: {more} more\n"));
+            lines.push(format!("damaged: {} more", self.damaged - self.damage.len() as u64));
         }
         if self.refused_histograms > 0 {
             let refused = self.refused_histograms;
-            text.push_str(&format!("{refused} histograms that contradict themselves left out\n"));
+            lines.push(format!("{refused} histograms that contradict themselves left out"));
         }
         if self.done_before > 0 {
             let done = self.done_before;
-            text.push_str(&format!(
-                "{done} parts were imported before (--again imports them anew)\n"
-            ));
+            lines.push(format!("{done} parts were imported before (--again imports them anew)"));
         }
-        text.push_str(&format!("{} samples imported\n", self.samples));
-        text
+        lines.push(format!("{} samples imported", self.samples));
+        lines.join("\n") + "\n"
     }
 }

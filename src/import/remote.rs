@@ -247,7 +247,7 @@ impl Remote {
                     match sample.value {
                         Value::Float(value) => spool.float(number, sample.at, value),
                         Value::Histogram(histogram) => {
-                            spool.histogram(number, sample.at, histogram)
+                            spool.histogram(number, sample.at, histogram);
                         }
                         Value::Stale => {
                             spool.float(number, sample.at, stint_model::sample::stale_nan());

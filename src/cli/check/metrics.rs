@@ -95,7 +95,8 @@ pub(in crate::cli) fn run(args: &MetricsArgs) -> ExitCode {
         Format::Text => {
             let mut lines = String::new();
             for problem in &problems {
-                lines.push_str(&format!("{} {}\n", problem.metric, problem.text));
+                // Writing to a string cannot fail.
+                let _ = writeln!(lines, "{} {}", problem.metric, problem.text);
             }
             let told = std::io::stderr().write_all(lines.as_bytes());
             if args.extended { told.and_then(|()| print_counts(&families)) } else { told }
