@@ -19,6 +19,9 @@ use stint_model::{
 
 use crate::config::RequiredLabels;
 
+/// Where rules keep since when their alerts are there. They look for it by the alert's own labels after
+/// a restart, so that nothing is added.
+const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 /// Series of which is remembered that they were counted; beyond, a series that comes again is
 /// counted again.
 const COUNTED_MAX: usize = 100_000;
@@ -167,7 +170,7 @@ impl LabelPolicy {
         for (at, row) in batch.rows.iter().enumerate() {
             let SeriesKey::Labels(labels) = &row.series else { continue };
             // What has no name is refused by the store, whatever else it has.
-            if labels.is_empty() {
+            if labels.is_empty() || labels.metric_name() == Some(ALERTS_FOR_STATE) {
                 continue;
             }
             let added = state.completed(labels);

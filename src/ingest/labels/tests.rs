@@ -127,6 +127,17 @@ fn missing_labels_are_added_and_wrong_ones_listed() {
 }
 
 #[test]
+fn what_rules_remember_of_alerts_is_left_as_it_is() {
+    let bench = bench();
+    let labels = bench.pipeline.labels();
+    labels.begin(&required(RULES));
+    let state = [("__name__", "ALERTS_FOR_STATE"), ("alertname", "a")];
+    bench.append(&[SeriesKey::Labels(Labels::from_pairs(state))], &Value::Float(1.0));
+    assert_eq!(bench.stored(), [r#"{__name__="ALERTS_FOR_STATE", alertname="a"}"#]);
+    assert!(labels.report().violations.is_empty());
+}
+
+#[test]
 fn a_change_of_the_rules_reaches_series_that_are_known() {
     let bench = bench();
     let labels = bench.pipeline.labels();
