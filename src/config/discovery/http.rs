@@ -44,7 +44,9 @@ pub(super) fn read_url(text: &str) -> Result<String, String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("URL scheme must be 'http' or 'https'".to_owned());
     }
-    if url.host_str().is_none_or(str::is_empty) {
+    // A parser for browsers makes a host of the path.
+    let after = text.split_once("://").map_or("", |(_, rest)| rest);
+    if url.host_str().is_none_or(str::is_empty) || after.starts_with(['/', '?', '#']) {
         return Err("host is missing in URL".to_owned());
     }
     Ok(text.to_owned())

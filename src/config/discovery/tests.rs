@@ -62,6 +62,7 @@ fn mistakes_are_told_with_their_place() {
   - refresh_interval: 5s
   - url: ftp://h/
   - url: /x
+  - url: http:///x
   - {url: 'http://h/', basic_auth: {username: a}, bearer_token: x}
   dns_sd_configs:
   - type: SRV

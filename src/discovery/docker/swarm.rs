@@ -312,6 +312,7 @@ struct ManagerStatus {
 }
 
 impl SwarmNode {
+    /// What its tasks get, too.
     fn label(&self, labels: &mut LabelsBuilder) {
         set(
             labels,
@@ -319,7 +320,6 @@ impl SwarmNode {
                 ("node_id", &self.id),
                 ("node_address", &self.status.address),
                 ("node_availability", &self.spec.availability),
-                ("node_engine_version", &self.description.engine.version),
                 ("node_hostname", &self.description.hostname),
                 ("node_platform_architecture", &self.description.platform.architecture),
                 ("node_platform_os", &self.description.platform.os),
@@ -327,9 +327,16 @@ impl SwarmNode {
                 ("node_status", &self.status.state),
             ],
         );
+        set_all(labels, "node_label_", &self.spec.labels);
+    }
+
+    fn target(&self, port: u16) -> Labels {
+        let mut labels = LabelsBuilder::default();
+        self.label(&mut labels);
+        set(&mut labels, &[("node_engine_version", &self.description.engine.version)]);
         if let Some(manager) = &self.manager_status {
             set(
-                labels,
+                &mut labels,
                 &[
                     ("node_manager_leader", truth(manager.leader)),
                     ("node_manager_reachability", &manager.reachability),
@@ -337,12 +344,6 @@ impl SwarmNode {
                 ],
             );
         }
-        set_all(labels, "node_label_", &self.spec.labels);
-    }
-
-    fn target(&self, port: u16) -> Labels {
-        let mut labels = LabelsBuilder::default();
-        self.label(&mut labels);
         at(labels, &self.status.address, port)
     }
 }
