@@ -206,7 +206,6 @@ impl Server {
         scrape.apply(&config).await.map_err(refused)?;
         let store = Arc::new(db.clone()) as Arc<dyn Queryable>;
         let helpers = Helpers::of_machine();
-        let timeout = flags.query_timeout;
         let engine = Engine::new(engine_options);
         let engine = engine.with_workers(Arc::clone(&helpers) as Arc<dyn stint_promql::Workers>);
         let engine = Arc::new(engine);
@@ -224,7 +223,7 @@ impl Server {
                 Arc::clone(&clock),
                 helpers,
                 flags.query_max_concurrency,
-                timeout,
+                flags.query_timeout,
                 &metrics,
             ),
             remote_read: remote_read(flags, &metrics),
