@@ -122,7 +122,7 @@ async fn alerts_go_on_after_a_kill_and_broken_files_change_nothing() {
     let after = active_at(&address, "Waits", "pending").await;
     // The outage does not count; times are kept in whole seconds.
     assert!((-1000..outage + 2000).contains(&(after - before)), "{before} {after} {outage}");
-    assert_eq!(*told.lock(), [firing.clone()], "nobody is told twice");
+    assert_eq!(*told.lock(), std::slice::from_ref(&firing), "nobody is told twice");
 
     write("rules.yml", "groups: [{name: g, rules: [{alert: Fires, expr: 'sum('}]}]");
     assert_eq!(reload().await, 500);

@@ -185,14 +185,16 @@ pub(super) fn samples(start: Timestamp) -> Vec<Written> {
         all.push(series(&labels, &|at| Some(((at + 20) as f64 * 10.0 * share).floor())));
     }
     // One for each way that an alert can go; given with both jobs so that results are several.
-    let at_times = |ranges: &'static [std::ops::Range<i64>]| {
-        move |at: i64| Some(f64::from(u8::from(ranges.iter().any(|range| range.contains(&at)))))
+    type Spans = &'static [(i64, i64)];
+    let at_times = |spans: Spans| {
+        let within = move |at: i64| spans.iter().any(|(from, to)| (*from..*to).contains(&at));
+        move |at: i64| Some(f64::from(u8::from(within(at))))
     };
-    let flaps: [(&str, &str, &'static [std::ops::Range<i64>]); 5] = [
-        ("1", "api", &[2..9]),
-        ("2", "api", &[3..5, 7..8]),
-        ("3", "web", &[4..100]),
-        ("4", "web", &[1..2, 3..4, 5..6]),
+    let flaps: [(&str, &str, Spans); 5] = [
+        ("1", "api", &[(2, 9)]),
+        ("2", "api", &[(3, 5), (7, 8)]),
+        ("3", "web", &[(4, 100)]),
+        ("4", "web", &[(1, 2), (3, 4), (5, 6)]),
         ("5", "web", &[]),
     ];
     for (i, job, ranges) in flaps {

@@ -1,4 +1,4 @@
-//! The outcome of unit tests as JUnit's XML, for build servers.
+//! The outcome of unit tests as `JUnit`'s XML, for build servers.
 
 use std::fmt::Write as _;
 

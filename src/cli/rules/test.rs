@@ -17,7 +17,7 @@ use crate::rules::unit::{self, RunOptions, TestOutcome};
 pub(in crate::cli) struct TestArgs {
     #[command(subcommand)]
     what: TestWhat,
-    /// Also write the outcome to this file, as JUnit's XML.
+    /// Also write the outcome to this file, as `JUnit`'s XML.
     #[arg(long, value_name = "FILE", global = true)]
     junit: Option<PathBuf>,
 }

@@ -58,12 +58,11 @@ impl Story {
     fn series_agree(&self, at: i64) {
         let state = self.group.rules()[0].with_alerts(Alerts::state);
         let told = self.world.ask("ALERTS", at);
-        match state {
-            State::Inactive => assert_eq!(told, Vec::<String>::new()),
-            _ => {
-                let label = format!("alertstate=\"{}\"", state.as_str());
-                assert!(told.len() == 1 && told[0].contains(&label), "{told:?}");
-            }
+        if state == State::Inactive {
+            assert_eq!(told, Vec::<String>::new());
+        } else {
+            let label = format!("alertstate=\"{}\"", state.as_str());
+            assert!(told.len() == 1 && told[0].contains(&label), "{told:?}");
         }
         let since = self.world.ask("ALERTS_FOR_STATE", at);
         assert_eq!(since.len(), told.len(), "{since:?}");
@@ -269,7 +268,7 @@ fn a_restart_at_any_moment_makes_it_neither_early_nor_forgotten() {
                 } else {
                     // What was waited counts, the outage does not, and ten minutes are left to everybody.
                     let left = 20 - (down - 1);
-                    let earliest = up + 1 + left.max(10).min(20) - 1;
+                    let earliest = up + 1 + left.clamp(10, 20) - 1;
                     assert!((earliest..=up + 21).contains(&again), "{earliest}: {told}");
                 }
                 assert!(!states[again as usize..].contains('p'), "it stays: {told}");

@@ -53,8 +53,12 @@ pub(super) fn difference(expected: &str, found: &str) -> String {
         };
     };
     if old.len() > LINES_MAX || new.len() > LINES_MAX {
-        old.iter().for_each(|old| line('-', old));
-        new.iter().for_each(|new| line('+', new));
+        for old in old {
+            line('-', old);
+        }
+        for new in new {
+            line('+', new);
+        }
         return text;
     }
     let common = common_lengths(&old, &new);
@@ -62,7 +66,6 @@ pub(super) fn difference(expected: &str, found: &str) -> String {
     let (mut i, mut j) = (0, 0);
     loop {
         match (old.get(i), new.get(j)) {
-            (None, None) => return text,
             (Some(a), Some(b)) if a == b => {
                 line(' ', a);
                 (i, j) = (i + 1, j + 1);
@@ -75,7 +78,7 @@ pub(super) fn difference(expected: &str, found: &str) -> String {
                 line('+', b);
                 j += 1;
             }
-            (Some(_), None) => return text,
+            (_, None) => return text,
         }
     }
 }

@@ -290,9 +290,9 @@ fn what_fires_comes_before_what_ended_when_there_is_no_room() {
     }
     assert!(!bench.groups.receive(&bench.config, alert("Down", &[("n", "x")]), at(1)));
     let messages = bench.groups.due(&bench.config, at(1), usize::MAX);
-    messages.iter().for_each(|message| {
+    for message in &messages {
         bench.groups.done(&bench.config, message, Outcome::Taken, at(1));
-    });
+    }
     bench.end("7", 2);
     assert!(bench.groups.receive(&bench.config, alert("Down", &[("n", "x")]), at(3)));
     assert_eq!((bench.groups.take_evicted(), bench.groups.len()), (1, ALERTS_MAX));
