@@ -17,6 +17,8 @@ mod import;
 mod inspect;
 mod progress;
 mod query;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod serve;
 mod snapshot;
