@@ -7,6 +7,7 @@ mod budget_crash;
 mod cli;
 mod crash;
 mod deploy;
+mod discovery;
 mod forward;
 mod import;
 mod labels;

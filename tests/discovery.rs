@@ -1,0 +1,178 @@
+//! A real Prometheus and the server ask the same fake servers, and find the same targets with the same labels.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Form;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{any, get};
+use serde_json::Value as Json;
+
+use crate::peers::program;
+use crate::process::{Running, free_address};
+use crate::support::TestDir;
+
+const LIST: &str = r#"[{"targets": ["a:1", "b:2"], "labels": {"zone": "x", "__meta_k": "v"}}, {"targets": ["c:3"]}]"#;
+
+const CONTAINERS: &str = r#"[
+ {"Id": "c1", "Names": ["/web"],
+  "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+            {"PrivatePort": 81, "Type": "tcp"}, {"PrivatePort": 53, "Type": "udp"}],
+  "Labels": {"com.docker.compose.service": "web"}, "HostConfig": {"NetworkMode": "back"},
+  "NetworkSettings": {"Networks": {"front": {"NetworkID": "n2", "IPAddress": "10.2.0.2"},
+                                   "back": {"NetworkID": "n1", "IPAddress": "10.1.0.2"}}}},
+ {"Id": "c2", "Names": ["/side"], "HostConfig": {"NetworkMode": "container:c1"}, "NetworkSettings": {"Networks": {}}},
+ {"Id": "c3", "Names": ["/host"], "HostConfig": {"NetworkMode": "host"},
+  "NetworkSettings": {"Networks": {"host": {"NetworkID": "n3", "IPAddress": ""}}}}
+]"#;
+
+const NETWORKS: &str = r#"[
+ {"Id": "n1", "Name": "back", "Scope": "local", "Internal": true, "Labels": {"a.b": "c"}},
+ {"Id": "n2", "Name": "front", "Scope": "swarm", "Ingress": true}, {"Id": "n3", "Name": "host", "Scope": "local"}
+]"#;
+
+const SERVICES: &str = r#"[{"ID": "s1", "Spec": {"Name": "web", "Labels": {"team.x": "a"}, "Mode": {"Replicated": {"Replicas": 2}},
+   "TaskTemplate": {"ContainerSpec": {"Image": "web:1", "Hostname": "h"}}}, "UpdateStatus": {"State": "completed"},
+  "Endpoint": {"Ports": [{"Name": "m", "Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}],
+   "VirtualIPs": [{"NetworkID": "n2", "Addr": "10.2.0.9/24"}]}}]"#;
+
+const NODES: &str = r#"[{"ID": "k1", "Spec": {"Role": "manager", "Availability": "active", "Labels": {"zone": "a"}},
+  "Description": {"Hostname": "one", "Platform": {"Architecture": "x86_64", "OS": "linux"}, "Engine": {"EngineVersion": "27.0"}},
+  "Status": {"State": "ready", "Addr": "192.0.2.1"}, "ManagerStatus": {"Leader": true, "Reachability": "reachable", "Addr": "192.0.2.1:2377"}}]"#;
+
+const TASKS: &str = r#"[{"ID": "t1", "ServiceID": "s1", "NodeID": "k1", "Slot": 1, "DesiredState": "running",
+  "Spec": {"ContainerSpec": {"Labels": {"c.l": "v"}}},
+  "Status": {"State": "running", "ContainerStatus": {"ContainerID": "cc1"},
+    "PortStatus": {"Ports": [{"Protocol": "tcp", "PublishedPort": 9100, "PublishMode": "host"}]}},
+  "NetworksAttachments": [{"Network": {"ID": "n1"}, "Addresses": ["10.1.0.7/24"]}]}]"#;
+
+const MACHINES: &str = r"<R><reservationSet><item><ownerId>1</ownerId><instancesSet><item><instanceId>i-1</instanceId>
+ <imageId>ami-1</imageId><instanceState><code>16</code><name>running</name></instanceState><privateDnsName>p</privateDnsName>
+ <dnsName>d</dnsName><instanceType>t4g.small</instanceType><placement><availabilityZone>xx-1a</availabilityZone></placement>
+ <privateIpAddress>10.0.0.1</privateIpAddress><ipAddress>192.0.2.1</ipAddress><architecture>arm64</architecture>
+ <vpcId>vpc-1</vpcId><subnetId>subnet-a</subnetId><tagSet><item><key>team:x</key><value>a &amp; b</value></item></tagSet>
+ <networkInterfaceSet><item><subnetId>subnet-b</subnetId></item><item><subnetId>subnet-a</subnetId></item></networkInterfaceSet>
+</item></instancesSet></item></reservationSet></R>";
+
+const ZONES: &str = "<R><availabilityZoneInfo><item><zoneName>xx-1a</zoneName><zoneId>xx-az3</zoneId></item></availabilityZoneInfo></R>";
+
+fn json(text: &'static str) -> impl IntoResponse + Clone {
+    ([(CONTENT_TYPE, "application/json")], text)
+}
+
+/// A list, a Docker daemon that manages a swarm, and EC2.
+async fn fake() -> SocketAddr {
+    let xml = |text: &'static str| ([(CONTENT_TYPE, "text/xml")], text);
+    let ec2 = async move |Form(form): Form<BTreeMap<String, String>>| match form["Action"].as_str()
+    {
+        "DescribeInstances" => xml(MACHINES),
+        _ => xml(ZONES),
+    };
+    let router = Router::new()
+        .route("/_ping", any(|| async { ([("api-version", "1.41")], "OK") }))
+        .route("/list", get(|| async { json(LIST) }))
+        .route("/", axum::routing::post(ec2));
+    let daemon = |prefix: &str, router: Router| {
+        [
+            ("containers/json", CONTAINERS),
+            ("networks", NETWORKS),
+            ("services", SERVICES),
+            ("nodes", NODES),
+            ("tasks", TASKS),
+        ]
+        .into_iter()
+        .fold(router, |router, (path, body)| {
+            router.route(&format!("{prefix}/{path}"), get(move || async move { json(body) }))
+        })
+    };
+    let router = daemon("/{version}", daemon("", router));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// By job the targets, each with its address and what discovery says of it.
+async fn targets(address: &str) -> BTreeMap<String, Vec<String>> {
+    let url = format!("http://{address}/api/v1/targets?state=active");
+    let Ok(answer) = reqwest::get(url).await else { return BTreeMap::new() };
+    let answer: Json = serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for target in answer["data"]["activeTargets"].as_array().into_iter().flatten() {
+        let labels: BTreeMap<&String, &Json> =
+            target["discoveredLabels"].as_object().unwrap().iter().collect();
+        let told =
+            |name: &str| name.starts_with("__meta_") || name == "__address__" || name == "zone";
+        // Newer than the reference.
+        let new = |name: &str| name.starts_with("__meta_docker_container_image");
+        let labels: BTreeMap<_, _> =
+            labels.into_iter().filter(|(name, _)| told(name) && !new(name)).collect();
+        let job = target["scrapePool"].as_str().unwrap().to_owned();
+        found.entry(job).or_default().push(serde_json::to_string(&labels).unwrap());
+    }
+    for targets in found.values_mut() {
+        targets.sort();
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_prometheus_finds_the_same_targets() {
+    // Older ones know fewer options.
+    let is_new = |program: &std::path::PathBuf| {
+        let said = Command::new(program).arg("--version").output();
+        said.is_ok_and(|said| {
+            String::from_utf8_lossy(&said.stdout).starts_with("prometheus, version 3.")
+        })
+    };
+    let Some(prometheus) = program("prometheus").filter(is_new) else {
+        eprintln!("skipped: prometheus 3 is not installed");
+        return;
+    };
+    let folder = TestDir::new();
+    let server = fake().await;
+    let swarm = |role: &str| {
+        format!(
+            "- job_name: {role}\n  dockerswarm_sd_configs: [{{host: 'tcp://{server}', role: {role}, port: 90}}]\n"
+        )
+    };
+    let config = format!(
+        "scrape_configs:\n\
+         - job_name: http\n  http_sd_configs: [{{url: 'http://{server}/list'}}]\n\
+         - job_name: docker\n  docker_sd_configs: [{{host: 'tcp://{server}', port: 9}}]\n\
+         - job_name: all\n  docker_sd_configs: [{{host: 'http://{server}', match_first_network: false}}]\n\
+         - job_name: ec2\n  ec2_sd_configs: [{{region: xx-1, endpoint: 'http://{server}', access_key: a, secret_key: b}}]\n\
+         {}{}{}",
+        swarm("services"),
+        swarm("nodes"),
+        swarm("tasks"),
+    );
+    let file = folder.path().join("prometheus.yml");
+    std::fs::write(&file, config).unwrap();
+    let start = |binary: &std::path::Path, name: &str| {
+        let address = free_address();
+        let running = Running::start(
+            Command::new(binary)
+                .arg(format!("--config.file={}", file.display()))
+                .arg(format!("--storage.tsdb.path={}", folder.path().join(name).display()))
+                .arg(format!("--web.listen-address={address}")),
+        );
+        (address, running)
+    };
+    let (theirs_at, _theirs) = start(&prometheus, "theirs");
+    let (ours_at, _ours) = start(std::path::Path::new(env!("CARGO_BIN_EXE_stint")), "ours");
+    let (mut theirs, mut ours) = (BTreeMap::new(), BTreeMap::new());
+    for _ in 0..300 {
+        (theirs, ours) = (targets(&theirs_at).await, targets(&ours_at).await);
+        if theirs.len() == 7 && theirs == ours {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(theirs.len(), 7, "{theirs:#?}");
+    assert_eq!(ours, theirs);
+}
