@@ -144,7 +144,7 @@ async fn a_real_prometheus_finds_the_same_targets() {
         "scrape_configs:\n\
          - job_name: http\n  http_sd_configs: [{{url: 'http://{server}/list'}}]\n\
          - job_name: docker\n  docker_sd_configs: [{{host: 'tcp://{server}', port: 9}}]\n\
-         - job_name: all\n  docker_sd_configs: [{{host: 'http://{server}', match_first_network: false}}]\n\
+         - job_name: all\n  docker_sd_configs: [{{host: 'http://{server}', match_first_network: false, port: 9}}]\n\
          - job_name: ec2\n  ec2_sd_configs: [{{region: xx-1, endpoint: 'http://{server}', access_key: a, secret_key: b}}]\n\
          {}{}{}",
         swarm("services"),
