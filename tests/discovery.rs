@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use serde_json::Value as Json;
 
-use crate::peers::program;
+use crate::peers::prometheus_3;
 use crate::process::{Running, free_address};
 use crate::support::TestDir;
 
@@ -122,14 +122,7 @@ async fn targets(address: &str) -> BTreeMap<String, Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_prometheus_finds_the_same_targets() {
-    // Older ones know fewer options.
-    let is_new = |program: &std::path::PathBuf| {
-        let said = Command::new(program).arg("--version").output();
-        said.is_ok_and(|said| {
-            String::from_utf8_lossy(&said.stdout).starts_with("prometheus, version 3.")
-        })
-    };
-    let Some(prometheus) = program("prometheus").filter(is_new) else {
+    let Some(prometheus) = prometheus_3() else {
         eprintln!("skipped: prometheus 3 is not installed");
         return;
     };

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value as Json;
+use stint_model::clock::SystemClock;
 use stint_model::histogram::{
     BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram, IntegerHistogram, ResetHint,
 };
-use stint_model::{Sample, Timestamp, Value};
+use stint_model::{Clock as _, Sample, Timestamp, Value};
 use stint_wire::remote_write::v1;
 use stint_wire::snappy::compress_into;
 
-use crate::peers::program;
+use crate::peers::prometheus_3;
 use crate::process::{Running, free_address};
 use crate::support::TestDir;
 
@@ -211,8 +212,8 @@ fn assert_same(here: &BTreeMap<String, Json>, there: &BTreeMap<String, Json>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_prometheus_server_stored_is_answered_alike() {
-    let Some(prometheus) = program("prometheus") else {
-        eprintln!("skipped: there is no prometheus on the path");
+    let Some(prometheus) = prometheus_3() else {
+        eprintln!("skipped: prometheus 3 is not installed");
         return;
     };
     let dir = TestDir::new();
@@ -230,7 +231,7 @@ async fn what_a_prometheus_server_stored_is_answered_alike() {
     );
     let peer = Peer { address, client: reqwest::Client::new() };
     peer.ready().await;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let now = SystemClock::default().now().0;
     let end = now / MINUTE * MINUTE;
     fill(&peer, end).await;
     compacted(&folder).await;

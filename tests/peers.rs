@@ -160,6 +160,15 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// Prometheus on the path, if it is of version 3: older ones know fewer options, features and answers.
+pub(crate) fn prometheus_3() -> Option<PathBuf> {
+    let is_new = |program: &PathBuf| {
+        let said = Command::new(program).arg("--version").output();
+        said.is_ok_and(|said| said.stdout.starts_with(b"prometheus, version 3."))
+    };
+    program("prometheus").filter(is_new)
+}
+
 /// A temporary folder that goes with the test.
 struct Folder {
     path: PathBuf,

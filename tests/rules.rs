@@ -19,7 +19,7 @@ use serde_json::{Value as Json, json};
 use stint_model::clock::SystemClock;
 use stint_model::{Clock as _, Span, Timestamp};
 
-use crate::peers::program;
+use crate::peers::prometheus_3;
 use crate::process::{Running, free_address};
 use crate::support::{TestDir, remote_write};
 
@@ -29,8 +29,8 @@ const SECOND: i64 = 1000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_do_what_they_do_in_a_real_prometheus() {
-    let Some(prometheus) = program("prometheus") else {
-        eprintln!("skipped: prometheus is not installed");
+    let Some(prometheus) = prometheus_3() else {
+        eprintln!("skipped: prometheus 3 is not installed");
         return;
     };
     let mut only_ours = 0;

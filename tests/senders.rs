@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::peers::program;
+use crate::peers::{program, prometheus_3};
 use crate::process::{Running, free_address};
 use crate::support::TestDir;
 
@@ -77,8 +77,8 @@ async fn assert_all_were_stored(receiver: &Receiver) {
 }
 
 async fn prometheus_sends(message: &str) {
-    let Some(prometheus) = program("prometheus") else {
-        eprintln!("skipped: prometheus is not installed");
+    let Some(prometheus) = prometheus_3() else {
+        eprintln!("skipped: prometheus 3 is not installed");
         return;
     };
     let receiver = Receiver::start("");

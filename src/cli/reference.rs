@@ -43,7 +43,7 @@ fn section(command: &Command, page: &mut String) {
 
 fn row(argument: &Arg, page: &mut String) {
     let values = argument.get_value_names().unwrap_or_default();
-    let values: Vec<&str> = values.iter().map(|name| name.as_str()).collect();
+    let values: Vec<&str> = values.iter().map(clap::builder::Str::as_str).collect();
     let takes = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let name = match argument.get_long() {
         Some(long) if takes => format!("--{long} {}", values.join(" ")),
