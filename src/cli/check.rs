@@ -284,7 +284,11 @@ fn count_targets(job: &ScrapeConfig, owner: &str, problems: &mut Vec<String>) ->
     for group in &groups {
         for found in &group.targets {
             match Target::build(job, group, found) {
-                Built::Active(_) => active += 1,
+                Built::Active(target) => {
+                    active += 1;
+                    problems
+                        .extend(wrong_scheme(&target.url).map(|error| format!("{owner}: {error}")));
+                }
                 Built::Dropped(_) => dropped += 1,
                 Built::Invalid(error) => {
                     let source = &group.source;
@@ -294,6 +298,13 @@ fn count_targets(job: &ScrapeConfig, owner: &str, problems: &mut Vec<String>) ->
         }
     }
     (active, dropped)
+}
+
+/// A server scrapes such a target in vain, as Prometheus does: its `up` is 0.
+fn wrong_scheme(url: &str) -> Option<String> {
+    let scheme = url.split("://").next()?;
+    let known = ["http", "https"].contains(&scheme);
+    (!known).then(|| format!("the scheme of {url}, {scheme:?}, is neither http nor https"))
 }
 
 #[cfg(test)]
@@ -381,7 +392,7 @@ remote_write: [{url: 'http://r/', name: r}]
             "",
         );
         assert_eq!(found.exit_code(), 1);
-        for text in ["cannot read missing", "\"ftp\" is neither http nor https", "2 mistakes"] {
+        for text in ["cannot read missing", "\"ftp\", is neither http nor https", "2 mistakes"] {
             assert!(found.report.contains(text), "{text}: {}", found.report);
         }
     }
