@@ -1,5 +1,7 @@
 //! Log setup: level, format, and a panic hook that logs.
 
+mod lines;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line of text per event, fields as `key=value`.
+    /// One line of text per event: `time`, `level`, `msg` and the event's fields as `key=value`.
     #[default]
     Logfmt,
     /// One JSON object per event.
@@ -72,12 +74,8 @@ pub fn start(level: LogLevel, format: LogFormat) {
         .with_default(dependencies)
         .with_target("stint", level.0);
     let registry = tracing_subscriber::registry().with(targets);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let started = match format {
-        LogFormat::Logfmt => registry.with(layer.with_ansi(false)).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    if started.is_ok() {
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if registry.with(layer.event_format(lines::Lines(format))).try_init().is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             let backtrace = std::backtrace::Backtrace::capture();
             tracing::error!(%panic, %backtrace, "a thread panicked: this is a bug, please report it");
