@@ -2,7 +2,7 @@
 //!
 //! Blocks are imported window by window, each into one block of ours, from all blocks that reach
 //! into it; what they hold is read metric by metric, so that memory holds the series of one metric
-//! at a time. What is not yet in blocks ([`head`]) comes last.
+//! at a time. What is not yet in blocks (the head) comes last.
 
 mod block;
 mod head;
