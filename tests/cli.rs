@@ -62,7 +62,10 @@ async fn inspect_verifies_what_a_server_left_and_names_what_was_damaged_since() 
     let (code, told) = inspect(&["--verify", "--format=json"]);
     assert_eq!(code, Some(0), "{told}");
     let report: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(report["verified"]["findings"], serde_json::json!([]));
+    let verified = &report["verified"];
+    assert_eq!(verified["findings"], serde_json::json!([]));
+    assert_eq!((&verified["checkpoints"], &verified["log_samples"]), (&1.into(), &0.into()));
+    assert!(verified["checkpoint_samples"].as_u64() >= Some(2), "{told}");
 
     // A clean stop leaves nothing in the log that would be read: all is in its checkpoint.
     let files = std::fs::read_dir(dir.path().join("data/wal")).unwrap();

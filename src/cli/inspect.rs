@@ -70,6 +70,9 @@ struct Verified {
     log_segments: u64,
     log_series: u64,
     log_samples: u64,
+    checkpoints: u64,
+    checkpoint_samples: u64,
+    head_files: u64,
     findings: Vec<Problem>,
 }
 
@@ -124,8 +127,17 @@ fn verified(path: &Path, disk: &Arc<dyn Disk>) -> anyhow::Result<Verified> {
         ),
         Err(error) => return Err(error.into()),
     };
-    let CheckReport { segments, wal_samples, wal_series, blocks, block_samples, findings } =
-        check(disk)?;
+    let CheckReport {
+        segments,
+        wal_samples,
+        wal_series,
+        checkpoints,
+        checkpoint_samples,
+        head_files,
+        blocks,
+        block_samples,
+        findings,
+    } = check(disk)?;
     let problem =
         |finding: stint_storage::check::Finding| Problem { path: finding.path, what: finding.what };
     Ok(Verified {
@@ -134,6 +146,9 @@ fn verified(path: &Path, disk: &Arc<dyn Disk>) -> anyhow::Result<Verified> {
         log_segments: segments,
         log_series: wal_series,
         log_samples: wal_samples,
+        checkpoints,
+        checkpoint_samples,
+        head_files,
         findings: findings.into_iter().map(problem).collect(),
     })
 }
@@ -202,12 +217,15 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "verified {} samples in {} blocks and {} samples of {} series in {} segments of the log: {}",
+            "verified {} samples in {} blocks, {} in {} checkpoints with {} files of the head, and {} in {} segments of the log, of {} series: {}",
             verified.block_samples,
             verified.blocks,
+            verified.checkpoint_samples,
+            verified.checkpoints,
+            verified.head_files,
             verified.log_samples,
-            verified.log_series,
             verified.log_segments,
+            verified.log_series,
             match verified.findings.len() {
                 0 => "all is well".to_owned(),
                 1 => "1 finding".to_owned(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec};
 use stint_model::Clock;
-use stint_storage::Db;
+use stint_storage::{Db, Job, JobError};
 use tokio::task::JoinHandle;
 
 use crate::metrics::{Metrics, counter, counter_vec};
@@ -20,6 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The running background work of a store.
 pub struct Jobs {
+    db: Db,
     /// Dropping them stops the threads.
     stop: Vec<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -128,11 +129,12 @@ impl Jobs {
                 move || work_regularly(&db, clock.as_ref(), &work_stopped, &counters)
             }),
         ];
-        Self { stop: vec![stop_sync, stop_work], threads }
+        Self { db: db.clone(), stop: vec![stop_sync, stop_work], threads }
     }
 
-    /// Stops after the job that is running.
+    /// Stops; the job that is running ends at its next step.
     pub async fn stop(self) {
+        self.db.stop_jobs();
         drop(self.stop);
         for thread in self.threads {
             if let Err(error) = thread.await {
@@ -156,28 +158,9 @@ fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: 
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         pause = LOOK_EVERY;
         while let Some(job) = db.next_job(clock.now()) {
-            let kind = job.name();
-            let started = clock.monotonic();
-            match job.run() {
-                Ok(report) => {
-                    counters.count(kind, true);
-                    let took = clock.monotonic().saturating_sub(started);
-                    tracing::info!(
-                        job = kind,
-                        ?took,
-                        blocks_written = report.blocks_written,
-                        samples_written = report.samples_written,
-                        blocks_removed = report.blocks_removed,
-                        segments_removed = report.segments_removed,
-                        "storage job finished"
-                    );
-                }
-                Err(error) => {
-                    counters.count(kind, false);
-                    tracing::error!(job = kind, %error, "storage job failed; it will be tried again");
-                    pause = RETRY_AFTER;
-                    break;
-                }
+            if !run(job, clock, counters) {
+                pause = RETRY_AFTER;
+                break;
             }
             // Between two jobs, so that stopping does not wait for all of them.
             if stopped.recv_timeout(Duration::ZERO) != Err(RecvTimeoutError::Timeout) {
@@ -185,6 +168,42 @@ fn work_regularly(db: &Db, clock: &dyn Clock, stopped: &Receiver<()>, counters: 
             }
         }
     }
+}
+
+/// Whether there may be more to do right now.
+fn run(job: Job, clock: &dyn Clock, counters: &Counters) -> bool {
+    let kind = job.name();
+    let started = clock.monotonic();
+    let outcome = job.run();
+    let took = clock.monotonic().saturating_sub(started);
+    match outcome {
+        Ok(report) => {
+            counters.count(kind, true);
+            tracing::info!(
+                job = kind,
+                ?took,
+                blocks_written = report.blocks_written,
+                samples_written = report.samples_written,
+                blocks_removed = report.blocks_removed,
+                segments_removed = report.segments_removed,
+                "storage job finished"
+            );
+            return true;
+        }
+        // The server stops.
+        Err(JobError::Interrupted) => {
+            tracing::info!(job = kind, ?took, "storage job stopped; the next start does it anew");
+        }
+        Err(error @ (JobError::GaveWay | JobError::NoRoom { .. })) => {
+            counters.count(kind, false);
+            tracing::warn!(job = kind, %error, "storage job waits for room on the disk");
+        }
+        Err(error) => {
+            counters.count(kind, false);
+            tracing::error!(job = kind, %error, "storage job failed; it will be tried again");
+        }
+    }
+    false
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ mod open;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use stint_model::{
     AppendError, Appended, Appender, Batch, Exemplar, Labels, Metadata, Querier, QueryError,
     Queryable, RejectReason, Selector, SeriesRef, Span, TimeRange, Timestamp,
@@ -63,6 +64,10 @@ pub(crate) struct Inner {
     pub(crate) checkpoint_size: Mutex<u64>,
     /// Samples later than this are refused.
     latest: Mutex<Timestamp>,
+    /// Whether jobs are to end at their next step.
+    stopping: AtomicBool,
+    /// How many appends a full disk refused.
+    refused_full: AtomicU64,
     /// What lay on the disk beside segments and blocks when it was looked at last.
     pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
@@ -119,7 +124,8 @@ impl Db {
     /// error: the log has everything, and the report says why the next start has to replay it.
     pub fn close(&self) -> Result<CloseReport, AppendError> {
         let inner = &self.inner;
-        // A job that runs is not waited for.
+        self.stop_jobs();
+        // One that runs ends at its next step and is not waited for.
         let jobs = inner.jobs.try_lock();
         let finished = jobs.map(|mut jobs| job::finish_flush(inner, &mut jobs).map(|()| jobs));
         let lock = {
@@ -149,6 +155,13 @@ impl Db {
             *self.inner.latest.lock() = (now + ahead).min(LATEST);
         }
         job::next(&self.inner, now)
+    }
+
+    /// Lets no job begin any more, and the one that runs (a snapshot or a rewriting of blocks too)
+    /// end at its next step, with [`JobError::Interrupted`]: for whoever is about to close the
+    /// database and wants to wait for it. A step is a series, or a file made durable.
+    pub fn stop_jobs(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
     }
 
     /// Deletes the samples inside `range` of the series that any of `selectors` selects: hidden
@@ -318,6 +331,16 @@ impl Inner {
         *self.limits.read()
     }
 
+    /// Whether jobs are to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// How many appends a full disk refused so far.
+    pub(crate) fn refused_full(&self) -> u64 {
+        self.refused_full.load(Ordering::SeqCst)
+    }
+
     /// Counts a failure that its caller can live with.
     pub(crate) fn note_failure(&self, _error: &AppendError) {
         self.counters.lock().failed += 1;
@@ -370,7 +393,10 @@ impl Appender for Db {
             }
             Ok(appended)
         });
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
+            if matches!(error, AppendError::DiskFull(_)) {
+                self.inner.refused_full.fetch_add(1, Ordering::SeqCst);
+            }
             self.inner.counters.lock().failed += 1;
         }
         outcome

@@ -45,6 +45,22 @@ pub enum JobError {
     /// The log could not be written.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// It was told to stop, or the database is being closed. Nothing is lost and nothing is left
+    /// behind: the next run does the work anew.
+    #[error("stopped before its end; the next run does it anew")]
+    Interrupted,
+    /// An append was refused for want of room while the job was writing files of its own: it
+    /// removed them, and is to be tried again later.
+    #[error("gave up the files it was writing: the storage is full, and appends need the room")]
+    GaveWay,
+    /// The disk may not hold what the job would write before it can remove what it replaces.
+    #[error("no storage to merge blocks: up to {needed} bytes are needed, {free} are free")]
+    NoRoom {
+        /// Bytes it may take.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
 }
 
 /// A stretch of the log or of its checkpoint that could not be read when the database was opened.

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use stint_model::{Exemplar, Labels, Metadata, SeriesRef, TimeRange, Timestamp, labels};
 
 use self::arena::Arena;

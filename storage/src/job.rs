@@ -13,6 +13,7 @@
 pub(crate) mod checkpoint;
 mod compaction;
 mod flush;
+mod pace;
 mod settle;
 mod snapshot;
 mod truncate;
@@ -26,6 +27,7 @@ use crate::block::BlockId;
 use crate::compact::Plan;
 use crate::db::Inner;
 use crate::error::JobError;
+use crate::job::pace::{Pace, Room};
 use crate::retention::{self, RetentionOptions, Stored};
 use crate::usage;
 
@@ -103,25 +105,39 @@ impl Job {
     /// never run, [`crate::Db::next_job`] hands the work out again: after an error behind other
     /// work, which may be what makes room on the disk.
     pub fn run(self) -> Result<JobReport, JobError> {
-        let mut jobs = self.db.jobs.lock();
-        self.db.check_open()?;
-        jobs.failed = Some(self.name());
-        let report = self.work(&mut jobs)?;
-        jobs.failed = None;
-        Ok(report)
+        self.run_while(&mut || true)
     }
 
-    fn work(&self, jobs: &mut Jobs) -> Result<JobReport, JobError> {
+    /// As [`Job::run`], and asks `go_on` before every step, which is a series or a file made durable.
+    ///
+    /// # Errors
+    /// [`JobError::Interrupted`] as soon as `go_on` says no: nothing is lost and no unfinished file
+    /// is left behind.
+    pub fn run_while(self, go_on: &mut dyn FnMut() -> bool) -> Result<JobReport, JobError> {
+        let mut jobs = self.db.jobs.lock();
+        self.db.check_open()?;
+        let room = if matches!(self.kind, Kind::Compact(_)) { Room::Spare } else { Room::Needed };
+        let mut pace = Pace::new(&self.db, room, go_on);
+        pace.step()?;
+        jobs.failed = Some(self.name());
+        let report = self.work(&mut jobs, &mut pace);
+        if matches!(report, Ok(_) | Err(JobError::Interrupted)) {
+            jobs.failed = None;
+        }
+        report
+    }
+
+    fn work(&self, jobs: &mut Jobs, pace: &mut Pace<'_>) -> Result<JobReport, JobError> {
         let mut report = JobReport { job: self.name(), ..JobReport::default() };
         match &self.kind {
             Kind::Flush { before } => {
                 if jobs.flushed.is_none() {
-                    jobs.flushed = Some(flush::run(&self.db, *before, &mut report)?);
+                    jobs.flushed = Some(flush::run(&self.db, *before, pace, &mut report)?);
                 }
             }
             Kind::Truncate(flushed) => {
                 if jobs.flushed.is_some() {
-                    truncate::run(&self.db, *flushed, &mut report)?;
+                    truncate::run(&self.db, *flushed, pace, &mut report)?;
                     jobs.flushed = None;
                     jobs.chunks_stay = false;
                 }
@@ -133,7 +149,7 @@ impl Job {
                     return Err(error.into());
                 }
             }
-            Kind::Checkpoint => checkpoint::run(&self.db)?,
+            Kind::Checkpoint => checkpoint::run(&self.db, pace)?,
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
             Kind::Remove { blocks } => {
                 self.db.blocks.change(blocks, Vec::new());
@@ -141,7 +157,7 @@ impl Job {
             }
             Kind::Sweep => report.blocks_removed += self.db.blocks.sweep(&*self.db.disk)?,
             Kind::Compact(plan) => {
-                if let Err(error) = compaction::run(&self.db, plan, &mut report) {
+                if let Err(error) = compaction::run(&self.db, plan, pace, &mut report) {
                     // Blocks that cannot be merged stay as they are until the database is
                     // reopened; a full disk or a passing fault is no reason to give up on them.
                     if matches!(error, JobError::Block(_)) {
@@ -179,6 +195,9 @@ pub(crate) use snapshot::snapshot;
 
 /// The next thing to do, if anything is.
 pub(crate) fn next(db: &Arc<Inner>, now: Timestamp) -> Option<Job> {
+    if db.is_stopping() {
+        return None;
+    }
     // A job that runs decides what comes next.
     let jobs = db.jobs.try_lock()?;
     let write_chunks =

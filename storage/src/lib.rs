@@ -19,6 +19,7 @@ mod options;
 mod query;
 pub mod retention;
 mod stats;
+mod sync;
 pub mod tombstones;
 mod usage;
 mod version;

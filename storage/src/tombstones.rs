@@ -27,6 +27,8 @@ pub struct Tombstones {
     /// Per series: ranges that neither overlap nor touch, in order.
     ranges: BTreeMap<u32, Vec<TimeRange>>,
     size_bytes: u64,
+    /// Whether what was read was not as it is written.
+    odd: bool,
 }
 
 impl Tombstones {
@@ -62,6 +64,16 @@ impl Tombstones {
     /// Bytes of the file; 0 when there is none.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// The highest number of a series that something was deleted of.
+    pub(crate) fn last_series(&self) -> Option<u32> {
+        self.ranges.last_key_value().map(|(series, _)| *series)
+    }
+
+    /// Whether they were read as they are written: ranges in order, apart, and not empty.
+    pub(crate) fn is_canonical(&self) -> bool {
+        !self.odd
     }
 
     /// The deleted ranges of a series, in order.
@@ -114,6 +126,7 @@ impl Tombstones {
                 tombstones.add(series, TimeRange::new(Timestamp(start), Timestamp(end)));
             }
         }
+        tombstones.odd = tombstones.encode() != bytes;
         Ok(tombstones)
     }
 
@@ -133,6 +146,7 @@ impl Tombstones {
         let bytes = self.encode();
         disk::write_atomically(disk, &dir.join(TOMBSTONES_FILE), &bytes)?;
         self.size_bytes = bytes.len() as u64;
+        self.odd = false;
         Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! A published block, mapped.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use roaring::RoaringBitmap;
 use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
 
@@ -79,14 +81,6 @@ impl Identity {
     pub fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
-}
-
-/// When checksums of chunks are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    /// Until they were found to fit.
-    Once,
-    Always,
 }
 
 /// Number and column of what was wanted last among those that share the slot.
@@ -252,7 +246,7 @@ impl Block {
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
         let mark = chunk::Mark::of(columns);
-        let read = self.read_chunks(place, range, Check::Once, columns);
+        let read = self.read_chunks(place, range, columns);
         if read.is_err() {
             mark.restore(columns);
         } else {
@@ -265,7 +259,6 @@ impl Block {
         &self,
         place: &Place,
         range: TimeRange,
-        check: Check,
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
         let mut list = Reader::new(self.inner.index.at_place(place.list));
@@ -279,8 +272,7 @@ impl Block {
                 break;
             }
             if column.info.last >= range.start {
-                let bytes =
-                    self.inner.chunk(place.series, number, (offset, chunk.length), check)?;
+                let bytes = self.inner.chunk(place.series, number, (offset, chunk.length))?;
                 let times = self.inner.times(chunk.column, &column)?;
                 self.inner.read_chunk(bytes, offset, chunk.part, times, range, columns)?;
             }
@@ -311,30 +303,6 @@ impl Block {
         tombstones.write(disk, self.dir())?;
         Ok(Self { inner: self.inner.clone(), tombstones: Arc::new(tombstones) })
     }
-
-    /// Reads everything once and checks that it fits together.
-    pub fn verify(&self) -> Result<(), Corruption> {
-        self.in_index(self.inner.index.verify())?;
-        let mut samples = 0;
-        let mut columns = Columns::default();
-        for series in 0..self.series_len() {
-            columns.clear();
-            let place = self.place(series)?;
-            self.read_chunks(&place, TimeRange::ALL, Check::Always, &mut columns)?;
-            samples += columns.len() as u64;
-            let rising = columns.times.windows(2).all(|pair| pair.first() < pair.get(1));
-            let inside = |time: Option<&Timestamp>| {
-                time.is_some_and(|time| self.meta().range.contains(*time))
-            };
-            if !rising || !inside(columns.times.first()) || !inside(columns.times.last()) {
-                return Err(self.inner.corrupt(0, "samples out of order or out of range"));
-            }
-        }
-        if samples != self.meta().samples {
-            return Err(self.inner.corrupt(0, "not as many samples as the meta says"));
-        }
-        Ok(())
-    }
 }
 
 impl Inner {
@@ -351,18 +319,18 @@ impl Inner {
         parts.ok_or_else(|| self.corrupt(offset, "a chunk beyond its file"))
     }
 
-    /// Chunk `number` of a series, which lies at `offset` and has `length` bytes.
+    /// Chunk `number` of a series, which lies at `offset` and has `length` bytes. Its checksum is
+    /// compared until it was found to fit.
     fn chunk(
         &self,
         series: u32,
         number: usize,
         (offset, length): (u64, u32),
-        check: Check,
     ) -> Result<&[u8], Corruption> {
         let all = || (0..self.index.series_len()).map(|_| AtomicU8::new(0)).collect();
         let intact = self.intact.get_or_init(all).get(series as usize);
         let bit = u32::try_from(number).ok().and_then(|number| 1_u8.checked_shl(number));
-        if let (Check::Once, Some(intact), Some(bit)) = (check, intact, bit)
+        if let (Some(intact), Some(bit)) = (intact, bit)
             && intact.load(Ordering::Relaxed) & bit != 0
         {
             return Ok(self.unchecked(offset, length)?.0);
@@ -392,16 +360,20 @@ impl Inner {
         {
             return Ok(column.clone());
         }
-        let info = self
-            .index
-            .column_group(number)
-            .and_then(|group| chunks::column_in_group(group, number))
-            .map_err(|corruption| corruption.in_file(self.index.file(), 0))?;
+        let info = self.column_info(number)?;
         let column = Arc::new(Column { info, times: OnceLock::new() });
         if let Some(slot) = slot {
             *slot.lock() = Some((number, column.clone()));
         }
         Ok(column)
+    }
+
+    /// Where column `number` lies.
+    fn column_info(&self, number: u32) -> Result<ColumnInfo, Corruption> {
+        let group = self.index.column_group(number);
+        group
+            .and_then(|group| chunks::column_in_group(group, number))
+            .map_err(|corruption| corruption.in_file(self.index.file(), 0))
     }
 
     fn times<'c>(&self, number: u32, column: &'c Column) -> Result<&'c [Timestamp], Corruption> {

@@ -21,6 +21,10 @@ use crate::index::{IndexBuilder, LABELS_MAX};
 /// Chunks are handed to the disk in pieces of about this many bytes.
 const PIECE: usize = 1 << 20;
 
+/// What is written is made durable whenever it is so much, so that neither the end of the block nor
+/// the sync of the log beside it waits for all of it.
+const SYNC_BYTES: u64 = 32 << 20;
+
 /// Columns remembered in full, to recognise columns that are parts of them.
 const RECENT_MAX: usize = 32;
 
@@ -50,6 +54,7 @@ impl<'d> BlockWriter<'d> {
             file: disk.create(&temporary.join(CHUNKS_FILE))?,
             held: Vec::with_capacity(PIECE),
             flushed: 0,
+            synced: 0,
         };
         chunks.held.extend_from_slice(&MAGIC);
         Ok(Self {
@@ -111,9 +116,20 @@ impl<'d> BlockWriter<'d> {
 
     /// Syncs everything and publishes the block.
     pub fn finish(mut self) -> Result<BlockMeta, BlockError> {
-        let dir = self.meta.dir(&self.parent_dir);
+        self.write_chunks()?;
+        self.write_index()?;
+        self.publish()
+    }
+
+    /// The first of the three steps of [`Self::finish`], after the last series: makes the chunks
+    /// durable.
+    pub(crate) fn write_chunks(&mut self) -> Result<(), BlockError> {
         self.chunks.flush()?;
-        self.chunks.file.sync()?;
+        Ok(self.chunks.file.sync()?)
+    }
+
+    /// The second step: makes index and meta durable.
+    pub(crate) fn write_index(&mut self) -> Result<(), BlockError> {
         let groups = chunks::column_groups(&self.columns.infos);
         let index = self.index.finish(&groups, self.columns.infos.len() as u32)?;
         self.write_file(INDEX_FILE, &index)?;
@@ -121,8 +137,12 @@ impl<'d> BlockWriter<'d> {
         self.meta.chunks_bytes = self.chunks.flushed;
         self.meta.index_bytes = index.len() as u64;
         self.write_file(META_FILE, self.meta.to_text().as_bytes())?;
-        self.disk.sync_dir(&self.temporary)?;
-        self.disk.rename(&self.temporary, &dir)?;
+        Ok(self.disk.sync_dir(&self.temporary)?)
+    }
+
+    /// The last step: gives the block its name.
+    pub(crate) fn publish(self) -> Result<BlockMeta, BlockError> {
+        self.disk.rename(&self.temporary, &self.meta.dir(&self.parent_dir))?;
         self.disk.sync_dir(&self.parent_dir)?;
         Ok(self.meta)
     }
@@ -139,6 +159,24 @@ impl<'d> BlockWriter<'d> {
         Ok(disk.remove_dir(&temporary)?)
     }
 
+    /// Writes bytes that belong to nothing.
+    #[cfg(test)]
+    pub(crate) fn leave_gap(&mut self) {
+        self.chunks.held.extend_from_slice(b"nothing");
+    }
+
+    /// Adds a column of times that no chunk has.
+    #[cfg(test)]
+    pub(crate) fn add_column(&mut self, times: &[Timestamp]) {
+        self.columns.number(times, &mut self.chunks);
+    }
+
+    /// Changes what is told of columns.
+    #[cfg(test)]
+    pub(crate) fn edit_columns(&mut self, edit: impl FnOnce(&mut Vec<ColumnInfo>)) {
+        edit(&mut self.columns.infos);
+    }
+
     fn write_file(&self, name: &str, bytes: &[u8]) -> DiskResult<()> {
         let file = self.disk.create(&self.temporary.join(name))?;
         file.append(bytes)?;
@@ -151,6 +189,7 @@ struct ChunkFile {
     file: Box<dyn DiskFile>,
     held: Vec<u8>,
     flushed: u64,
+    synced: u64,
 }
 
 impl ChunkFile {
@@ -168,7 +207,15 @@ impl ChunkFile {
     }
 
     fn flush_when_full(&mut self) -> DiskResult<()> {
-        if self.held.len() < PIECE { Ok(()) } else { self.flush() }
+        if self.held.len() < PIECE {
+            return Ok(());
+        }
+        self.flush()?;
+        if self.flushed - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = self.flushed;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> DiskResult<()> {

@@ -49,13 +49,24 @@ impl<'d> Compaction<'d> {
         Ok(true)
     }
 
-    /// Publishes the block, after the last step.
-    pub fn finish(self) -> Result<Outcome, BlockError> {
+    /// Publishes the block, after the last step. `go_on` is asked before each file is made durable.
+    pub fn finish(mut self, go_on: &mut dyn FnMut() -> bool) -> Result<Outcome, BlockError> {
         if self.writer.series() == 0 {
             self.writer.abandon()?;
             return Ok(Outcome::Empty);
         }
-        Ok(Outcome::Merged(self.writer.finish()?))
+        for write in [BlockWriter::write_chunks, BlockWriter::write_index] {
+            if !go_on() {
+                self.abandon()?;
+                return Ok(Outcome::Stopped);
+            }
+            write(&mut self.writer)?;
+        }
+        if !go_on() {
+            self.abandon()?;
+            return Ok(Outcome::Stopped);
+        }
+        Ok(Outcome::Merged(self.writer.publish()?))
     }
 
     /// Gives up and removes what was written.
@@ -65,7 +76,7 @@ impl<'d> Compaction<'d> {
 }
 
 /// Merges `blocks`, those of `plan`, to block `id` under `parent_dir`. `go_on` is asked before
-/// every series.
+/// every series, and before each file is made durable.
 pub fn run(
     disk: &dyn Disk,
     parent_dir: &Path,
@@ -82,7 +93,7 @@ pub fn run(
         }
         match compaction.step() {
             Ok(true) => {}
-            Ok(false) => return compaction.finish(),
+            Ok(false) => return compaction.finish(go_on),
             Err(error) => {
                 // The first error says what went wrong; leftovers go at the next start.
                 let _ = compaction.abandon();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 
 use super::{Counters, Inner, Writer};
 use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
@@ -90,6 +91,8 @@ pub(super) fn open(
         replay_from: Mutex::new(replay_from),
         checkpoint_size: Mutex::new(checkpoint_size),
         latest: Mutex::new(super::LATEST),
+        stopping: AtomicBool::new(false),
+        refused_full: AtomicU64::new(0),
         usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
         late_lock: Mutex::default(),

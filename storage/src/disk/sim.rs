@@ -6,12 +6,13 @@
 //! every further call with an error until [`SimDisk::after_crash`] makes a new one from what is left.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::{DirEntry, Disk, DiskError, DiskFile, DiskLock, DiskResult, Mapped};
 
@@ -97,11 +98,21 @@ struct State {
     capacity: u64,
 }
 
+/// Told of every call before it is made, with its number.
+type Watcher = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A simulated disk. Cloning shares it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
     locked: Arc<AtomicBool>,
+    watcher: Arc<Mutex<Option<Watcher>>>,
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimDisk")
+    }
 }
 
 impl Default for SimDisk {
@@ -124,7 +135,7 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), locked: Arc::default() }
+        Self { state: Arc::new(Mutex::new(state)), locked: Arc::default(), watcher: Arc::default() }
     }
 
     /// Sets (or clears) what will go wrong, and counts calls from 0 again.
@@ -132,6 +143,26 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.plan = plan;
         state.calls = 0;
+    }
+
+    /// Calls `watcher` before each call, with its number, in the thread that makes it: what shall
+    /// happen right there can be made to happen.
+    pub fn watch(&self, watcher: impl Fn(u64) + Send + Sync + 'static) {
+        *self.watcher.lock() = Some(Arc::new(watcher));
+    }
+
+    /// Lets nobody watch any more.
+    pub fn unwatch(&self) {
+        *self.watcher.lock() = None;
+    }
+
+    /// To be called while the state is not held.
+    fn tell_watcher(&self) {
+        let watcher = self.watcher.lock().clone();
+        if let Some(watcher) = watcher {
+            let call = self.calls();
+            watcher(call);
+        }
     }
 
     /// How many calls there were since the plan was set.
@@ -205,6 +236,7 @@ impl SimDisk {
         path: &Path,
         run: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> DiskResult<T> {
+        self.tell_watcher();
         let mut state = self.state.lock();
         let result = match state.next_fault() {
             None => run(&mut state),
@@ -492,6 +524,7 @@ struct SimFile {
 
 impl DiskFile for SimFile {
     fn append(&self, bytes: &[u8]) -> DiskResult<()> {
+        self.disk.tell_watcher();
         let mut state = self.disk.state.lock();
         let was_crashed = state.crashed;
         let result = match state.next_fault() {

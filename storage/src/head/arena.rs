@@ -29,7 +29,7 @@ const MAGIC: &[u8; 8] = b"STNTHED\x01";
 
 /// Where a chunk lies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(crate) piece: u32,
     pub(crate) start: u32,
     pub(crate) length: u32,
@@ -181,8 +181,7 @@ impl Arena {
     /// Keeps a chunk of an adopted piece; false where it does not lie in it.
     pub(crate) fn claim(&mut self, place: Place) -> bool {
         let Some(piece) = self.full.get_mut(&place.piece) else { return false };
-        let end = (place.start as usize).saturating_add(place.length as usize);
-        let inside = place.start as usize >= MAGIC.len() && end + 4 <= piece.content.bytes().len();
+        let inside = chunk_in(piece.content.bytes(), place).is_some();
         piece.chunks += u32::from(inside);
         inside
     }
@@ -303,6 +302,13 @@ pub(crate) fn is_whole(disk: &dyn Disk, path: &Path, at_once: usize) -> DiskResu
         offset += bytes.len() as u64;
     }
     Ok(content > 0 && disk.read(path, content, 4)? == checksum.to_le_bytes())
+}
+
+/// The bytes of a chunk in its file, where they lie in it.
+pub(crate) fn chunk_in(file: &[u8], place: Place) -> Option<&[u8]> {
+    let start = place.start as usize;
+    let end = start.checked_add(place.length as usize)?;
+    if start < MAGIC.len() || end + 4 > file.len() { None } else { file.get(start..end) }
 }
 
 /// The file of a piece.

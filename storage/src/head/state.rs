@@ -218,13 +218,60 @@ pub(super) fn is_whole(chunk: &[u8]) -> bool {
     crc::checksum(body) == u32::from_le_bytes(*checksum)
 }
 
-/// Files of sealed chunks that a state refers to, each with how far.
+/// Verifies a state and every chunk of it; how many samples it stands for. `bytes_of` has the bytes
+/// of chunks that lie in files.
 ///
 /// # Errors
-/// It makes no sense.
-pub(crate) fn extents(state: &[u8]) -> Result<Vec<(u32, u64)>, Corruption> {
-    let end = |place: Place| u64::from(place.start) + u64::from(place.length);
-    Ok(State::of(state)?.places().map(|place| (place.piece, end(place))).collect())
+/// What does not hold.
+pub(crate) fn verify<'a>(
+    state: &'a [u8],
+    mut bytes_of: impl FnMut(Place) -> Result<&'a [u8], String>,
+) -> Result<u64, String> {
+    let State { open, sealed, late, deleted } =
+        State::of(state).map_err(|corruption| corruption.to_string())?;
+    let mut columns = Columns::default();
+    let mut samples = late.len() as u64;
+    let mut before = None;
+    let mut follow = |columns: &Columns, said: (Timestamp, Timestamp, u16), what: &str| {
+        let (first, last, count) = said;
+        if columns.len() != usize::from(count) {
+            return Err(format!("{what} of {} samples, not {count}", columns.len()));
+        }
+        let ends = columns.times.first().zip(columns.times.last());
+        if !rises(columns) || ends != Some((&first, &last)) {
+            return Err(format!("{what} whose samples are not those between {first} and {last}"));
+        }
+        if before.replace(last).is_some_and(|before| before >= first) {
+            return Err(format!("{what} that is not later than the one before"));
+        }
+        samples += u64::from(count);
+        Ok(())
+    };
+    for chunk in sealed {
+        let bytes = match chunk.from {
+            From::File(place) => bytes_of(place)?,
+            From::Here(bytes) => bytes,
+        };
+        columns.clear();
+        sealed_chunk::decode(bytes, &mut columns).map_err(|corruption| corruption.to_string())?;
+        follow(&columns, (chunk.first, chunk.last, chunk.count), "a sealed chunk")?;
+    }
+    if open.count() > 0 {
+        columns.clear();
+        open.decode(open.count(), &mut columns);
+        follow(&columns, (open.first(), open.last(), open.count()), "an open chunk")?;
+    }
+    if !rises(&late) {
+        return Err("late samples out of order".to_owned());
+    }
+    if deleted.iter().any(|range| range.is_empty()) {
+        return Err("a deletion of nothing".to_owned());
+    }
+    Ok(samples)
+}
+
+fn rises(columns: &Columns) -> bool {
+    columns.times.windows(2).all(|pair| pair.first() < pair.get(1))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::sync::Mutex;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use stint_model::{Sample, SeriesRef, TimeRange, Timestamp};
 
 use super::arena::Arena;

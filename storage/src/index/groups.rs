@@ -30,12 +30,16 @@ impl Section {
         varint::put(out, u64::from(self.groups));
     }
 
+    /// Behind its last byte.
+    pub const fn end(&self) -> u64 {
+        let table = (self.groups as u64 + 1) * 4;
+        self.base.saturating_add(self.data_len as u64).saturating_add(table)
+    }
+
     /// Whether `len` items fit into the section, and the section into `file`; so that no count
     /// read from a damaged file is taken for true.
     pub fn holds(&self, len: u32, file: &[u8]) -> bool {
-        let table = (u64::from(self.groups) + 1) * 4;
-        let end = self.base.saturating_add(u64::from(self.data_len)).saturating_add(table);
-        end <= file.len() as u64 && u64::from(len) <= u64::from(self.groups) * GROUP as u64
+        self.end() <= file.len() as u64 && u64::from(len) <= u64::from(self.groups) * GROUP as u64
     }
 
     /// Reads the place of a section.
@@ -47,7 +51,8 @@ impl Section {
     }
 }
 
-fn place(base: u64, group: u64) -> u64 {
+/// What the checksum of a group covers beside its bytes.
+pub(super) fn place(base: u64, group: u64) -> u64 {
     // Any odd factor keeps bases and numbers apart.
     base.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(group)
 }

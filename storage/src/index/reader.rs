@@ -1,5 +1,7 @@
 //! An index read in place from mapped bytes.
 
+mod verify;
+
 use std::sync::OnceLock;
 
 use roaring::RoaringBitmap;
@@ -338,30 +340,5 @@ impl Index {
         }
         Labels::from_sorted(pairs.iter().map(|(name, value)| (*name, value.as_str())))
             .ok_or_else(|| self.corrupt("labels of a series out of order"))
-    }
-
-    /// Reads everything once and checks that it fits together.
-    pub fn verify(&self) -> Result<(), Corruption> {
-        for section in [self.names, self.infos, self.schemas, self.entries, self.columns] {
-            Groups::new(&self.bytes, section).verify()?;
-        }
-        for number in 0..self.names_len {
-            let name = self.name_at(number)?;
-            name.values.groups().verify()?;
-            name.lists.groups().verify()?;
-            let all: Vec<u32> = (0..name.values.len()).collect();
-            if self.union(&name, &all)? != self.any(&name)? {
-                return Err(self.corrupt("lists of a label's values do not add up"));
-            }
-        }
-        let mut last: Option<Labels> = None;
-        for series in 0..self.series {
-            let labels = self.labels(series)?;
-            if last.is_some_and(|last| super::series_order(&last, &labels).is_ge()) {
-                return Err(self.corrupt("series out of order"));
-            }
-            last = Some(labels);
-        }
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use stint_model::{TimeRange, Timestamp};
 use crate::db::Inner;
 use crate::error::JobError;
 use crate::head::arena;
+use crate::job::pace::Pace;
 use crate::wal::checkpoint::{self, Writer};
 
 /// Whether so much was logged since the last checkpoint that another is worth its cost: no more than
@@ -23,9 +24,13 @@ pub(super) fn is_due(db: &Inner) -> bool {
 }
 
 /// Replaces the checkpoint by one that stands for the log so far, unless nothing was logged since.
-pub(super) fn run(db: &Inner) -> Result<(), JobError> {
+pub(super) fn run(db: &Inner, pace: &mut Pace<'_>) -> Result<(), JobError> {
     let Some(mut begun) = Begun::new(db)? else { return Ok(()) };
-    while begun.step(db)? {}
+    pace.step()?;
+    while begun.step(db)? {
+        pace.step()?;
+    }
+    pace.step()?;
     begun.finish(db)
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::JobReport;
 use super::flush::swept;
+use super::pace::{Pace, Room};
 use crate::block::{Block, BlockError, BlockId};
 use crate::compact::{self, Candidate, CompactOptions, Outcome, Plan};
 use crate::db::Inner;
@@ -28,7 +29,12 @@ pub(super) fn next(db: &Inner, unmergeable: &[BlockId]) -> Option<Plan> {
 }
 
 /// Carries a plan out, publishes the outcome, removes the parents.
-pub(super) fn run(db: &Inner, plan: &Plan, report: &mut JobReport) -> Result<(), JobError> {
+pub(super) fn run(
+    db: &Inner,
+    plan: &Plan,
+    pace: &mut Pace<'_>,
+    report: &mut JobReport,
+) -> Result<(), JobError> {
     let version = db.blocks.current();
     let parents: Vec<Block> =
         plan.blocks.iter().filter_map(|id| version.get(*id).cloned()).collect();
@@ -36,9 +42,18 @@ pub(super) fn run(db: &Inner, plan: &Plan, report: &mut JobReport) -> Result<(),
         // Removed meanwhile: the next plan knows.
         return Ok(());
     }
+    if pace.room() == Room::Spare {
+        check_room(db, &parents)?;
+    }
     let id = db.blocks.new_id();
-    let added = match merge(db, plan, parents.clone(), id) {
-        Ok(Merged::Stopped) => return Ok(()),
+    let mut ended = Ok(());
+    let mut go_on = || {
+        ended = pace.step();
+        ended.is_ok()
+    };
+    let merged = merge(db, plan, parents.clone(), id, &mut go_on);
+    let added = match merged {
+        Ok(Merged::Stopped) => return ended,
         Ok(Merged::Into(added)) => added,
         Err(error) => {
             if let BlockError::Corruption(corruption) = &error {
@@ -58,6 +73,14 @@ pub(super) fn run(db: &Inner, plan: &Plan, report: &mut JobReport) -> Result<(),
     Ok(())
 }
 
+/// Fails where the parents might not fit on the disk once more: filling it up would refuse appends
+/// for a merge that then fails itself.
+fn check_room(db: &Inner, parents: &[Block]) -> Result<(), JobError> {
+    let needed = parents.iter().map(Block::size_bytes).sum();
+    let free = db.disk.free_space()?;
+    if free < needed { Err(JobError::NoRoom { needed, free }) } else { Ok(()) }
+}
+
 /// What merging brought.
 enum Merged {
     Stopped,
@@ -65,9 +88,15 @@ enum Merged {
     Into(Option<Block>),
 }
 
-fn merge(db: &Inner, plan: &Plan, parents: Vec<Block>, id: BlockId) -> Result<Merged, BlockError> {
+fn merge(
+    db: &Inner,
+    plan: &Plan,
+    parents: Vec<Block>,
+    id: BlockId,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Merged, BlockError> {
     let dir = Path::new(version::DIR);
-    Ok(match compact::run(&*db.disk, dir, parents, plan, id, &mut || true)? {
+    Ok(match compact::run(&*db.disk, dir, parents, plan, id, go_on)? {
         Outcome::Stopped => Merged::Stopped,
         Outcome::Empty => Merged::Into(None),
         Outcome::Merged(_) => Merged::Into(Some(Block::open(&*db.disk, &version::path(id))?)),
@@ -78,12 +107,16 @@ fn merge(db: &Inner, plan: &Plan, parents: Vec<Block>, id: BlockId) -> Result<Me
 pub(crate) fn clean_tombstones(db: &Inner) -> Result<JobReport, JobError> {
     let _jobs = db.jobs.lock();
     let mut report = JobReport { job: "clean_tombstones", ..JobReport::default() };
+    let mut go_on = || true;
+    // Who asks for it may want the room that it frees.
+    let mut pace = Pace::new(db, Room::Needed, &mut go_on);
+    pace.step()?;
     db.blocks.sweep(&*db.disk)?;
     loop {
         let version = db.blocks.current();
         let Some(plan) = compact::plan_clean(&candidates(&version, &[])) else {
             return Ok(report);
         };
-        run(db, &plan, &mut report)?;
+        run(db, &plan, &mut pace, &mut report)?;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use stint_model::{Columns, Hints, Querier as _, Selector, SeriesSet, TimeRange, Timestamp};
 
+use super::pace::Pace;
 use super::{Flushed, JobReport};
 use crate::block::{Block, BlockError, BlockId, BlockMeta, BlockWriter};
 use crate::db::Inner;
@@ -27,6 +28,7 @@ impl From<BlockError> for JobError {
 pub(super) fn run(
     db: &Inner,
     before: Timestamp,
+    pace: &mut Pace<'_>,
     report: &mut JobReport,
 ) -> Result<Flushed, JobError> {
     // From here on nothing is appended in order before `before`, and what comes late after this
@@ -43,7 +45,7 @@ pub(super) fn run(
     let mut blocks = Vec::new();
     for window in db.head.windows(before) {
         let id = db.blocks.new_id();
-        match write(db, Path::new(version::DIR), id, &querier, window) {
+        match write(db, Path::new(version::DIR), id, &querier, window, pace) {
             Ok(Some(block)) => blocks.push(block),
             Ok(None) => {}
             Err(error) => {
@@ -89,18 +91,24 @@ pub(super) fn write(
     id: BlockId,
     querier: &HeadQuerier,
     window: TimeRange,
+    pace: &mut Pace<'_>,
 ) -> Result<Option<Block>, JobError> {
     let head = |error: stint_model::QueryError| JobError::Head(error.to_string());
     let set = querier.select(&Selector::default(), &Hints::default()).map_err(head)?;
     let meta = BlockMeta::new(id, window);
     let dir = meta.dir(parent);
     let mut writer = BlockWriter::new(&*db.disk, parent, meta)?;
-    fill(&mut writer, &*set, window)?;
+    fill(&mut writer, &*set, window, pace)?;
     if writer.series() == 0 {
         writer.abandon()?;
         return Ok(None);
     }
-    writer.finish()?;
+    pace.step()?;
+    writer.write_chunks()?;
+    pace.step()?;
+    writer.write_index()?;
+    pace.step()?;
+    writer.publish()?;
     Ok(Some(Block::open(&*db.disk, &dir)?))
 }
 
@@ -108,11 +116,13 @@ fn fill(
     writer: &mut BlockWriter<'_>,
     set: &dyn SeriesSet,
     window: TimeRange,
+    pace: &mut Pace<'_>,
 ) -> Result<(), JobError> {
     let mut order: Vec<_> = (0..set.len()).map(|index| (set.labels(index), index)).collect();
     order.sort_by(|a, b| series_order(&a.0, &b.0));
     let mut columns = Columns::default();
     for (labels, index) in order {
+        pace.step()?;
         columns.clear();
         let read = set.read(index, window, &mut columns);
         read.map_err(|error| JobError::Head(error.to_string()))?;

@@ -3,6 +3,7 @@
 //!
 //! Nothing of it has to succeed: until the checkpoint has its name the log is replayed as ever.
 
+use super::pace::Pace;
 use super::{JobReport, Jobs, checkpoint, truncate};
 use crate::db::Inner;
 use crate::error::JobError;
@@ -11,7 +12,9 @@ use crate::error::JobError;
 pub(crate) fn finish_flush(db: &Inner, jobs: &mut Jobs) -> Result<(), JobError> {
     let oldest = db.head.pins().oldest();
     if let Some(flushed) = jobs.flushed.filter(|f| oldest.is_none_or(|pin| pin >= f.pin)) {
-        truncate::run(db, flushed, &mut JobReport::default())?;
+        let mut go_on = || true;
+        let mut pace = Pace::of_closing(db, &mut go_on);
+        truncate::run(db, flushed, &mut pace, &mut JobReport::default())?;
         jobs.flushed = None;
     }
     Ok(())
@@ -20,5 +23,5 @@ pub(crate) fn finish_flush(db: &Inner, jobs: &mut Jobs) -> Result<(), JobError> 
 /// Writes a checkpoint that stands for the whole log. Nothing may be appended meanwhile or
 /// afterwards.
 pub(crate) fn settle(db: &Inner) -> Result<(), JobError> {
-    checkpoint::run(db)
+    checkpoint::run(db, &mut Pace::of_closing(db, &mut || true))
 }

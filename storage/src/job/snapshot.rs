@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use stint_model::{TimeRange, Timestamp};
 
+use super::pace::{Pace, Room};
 use super::{JobReport, flush};
 use crate::db::Inner;
 use crate::disk::{DiskError, TEMPORARY_SUFFIX};
@@ -18,6 +19,9 @@ use crate::version;
 pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<JobReport, JobError> {
     // No block is removed meanwhile.
     let _jobs = db.jobs.lock();
+    let mut go_on = || true;
+    let mut pace = Pace::new(db, Room::Spare, &mut go_on);
+    pace.step()?;
     match db.disk.list(dir) {
         Ok(_) => {
             let exists = io::ErrorKind::AlreadyExists.into();
@@ -34,7 +38,7 @@ pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<JobRep
         _ => Ok(()),
     };
     remove()?;
-    let report = match fill(db, &temporary, with_head) {
+    let report = match fill(db, &temporary, with_head, &mut pace) {
         Ok(report) => report,
         Err(error) => {
             return Err(match remove() {
@@ -50,13 +54,19 @@ pub(crate) fn snapshot(db: &Inner, dir: &Path, with_head: bool) -> Result<JobRep
     Ok(report)
 }
 
-fn fill(db: &Inner, dir: &Path, with_head: bool) -> Result<JobReport, JobError> {
+fn fill(
+    db: &Inner,
+    dir: &Path,
+    with_head: bool,
+    pace: &mut Pace<'_>,
+) -> Result<JobReport, JobError> {
     let mut report = JobReport { job: "snapshot", ..JobReport::default() };
     let pin = Arc::new(db.head.pin());
     let version = db.blocks.current();
     let parent = dir.join(version::DIR);
     db.disk.create_dir(&parent)?;
     for block in &version.blocks {
+        pace.step()?;
         let target = block.meta().dir(&parent);
         db.disk.create_dir(&target)?;
         for entry in db.disk.list(block.dir())? {
@@ -68,7 +78,8 @@ fn fill(db: &Inner, dir: &Path, with_head: bool) -> Result<JobReport, JobError> 
     if with_head {
         let querier = HeadQuerier::new(Arc::clone(&db.head), pin, TimeRange::ALL);
         for window in db.head.windows(Timestamp::MAX) {
-            if let Some(block) = flush::write(db, &parent, db.blocks.new_id(), &querier, window)? {
+            let id = db.blocks.new_id();
+            if let Some(block) = flush::write(db, &parent, id, &querier, window, pace)? {
                 report.blocks_written += 1;
                 report.samples_written += block.meta().samples;
             }

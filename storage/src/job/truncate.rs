@@ -1,5 +1,6 @@
 //! Dropping from head and log what is in blocks.
 
+use super::pace::Pace;
 use super::{Flushed, JobReport, checkpoint};
 use crate::db::Inner;
 use crate::error::JobError;
@@ -10,7 +11,12 @@ use crate::usage;
 const HELD_SHARE: u64 = 10;
 
 /// Truncates the head, writes a checkpoint, removes old segments.
-pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Result<(), JobError> {
+pub(super) fn run(
+    db: &Inner,
+    flushed: Flushed,
+    pace: &mut Pace<'_>,
+    report: &mut JobReport,
+) -> Result<(), JobError> {
     // Nothing before this is read again but by holds, once the checkpoint is written.
     let next = {
         let _writer = db.writer();
@@ -20,6 +26,7 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
     let cut = Cut { before: flushed.before, commit: flushed.commit, first_segment };
     let mut from = Some(0);
     while let Some(slot) = from {
+        pace.step()?;
         let _writer = db.writer();
         from = db.head.truncate(cut, slot);
     }
@@ -28,7 +35,7 @@ pub(super) fn run(db: &Inner, flushed: Flushed, report: &mut JobReport) -> Resul
         db.head.cut_metadata();
         db.head.rebuild_worn_index();
     }
-    checkpoint::run(db)?;
+    checkpoint::run(db, pace)?;
     trim_log(db, report)
 }
 

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::sync::Mutex;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use stint_model::{Labels, Selector};
 
 use crate::block::{Block, Identity, Place};

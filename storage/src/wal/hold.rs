@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::sync::Mutex;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef};
 
 use super::position::WalPosition;

@@ -8,6 +8,7 @@ mod crash;
 mod decoders;
 mod faults;
 mod golden;
+mod interrupt;
 mod model;
 mod support;
 
