@@ -27,7 +27,7 @@ pub(super) async fn exemplars(Ready(parts): Ready, params: Params) -> Result<Rep
     }
     let db = parts.db.clone();
     let outcome = parts.run(None, move |_cancel| {
-        Ok(Reply::raw(write(&db.exemplars(&selectors, TimeRange::closed(start, end)))))
+        Ok(Reply::raw(&write(&db.exemplars(&selectors, TimeRange::closed(start, end)))))
     });
     Ok(outcome.await?.0)
 }

@@ -15,11 +15,14 @@ use super::number::{push_time, push_value};
 /// Warnings and infos shown per answer; the rest is only counted.
 const ANNOTATIONS_MAX: usize = 10;
 
+/// What stands before `data`.
+const OPENING: &[u8] = b"{\"status\":\"success\",\"data\":";
+
 /// A successful answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// The value of `data`, as JSON; an answer without is 204 with an empty body.
-    data: Option<Vec<u8>>,
+    /// The body up to the value of `data`; an answer without is 204 with an empty body.
+    body: Option<Vec<u8>>,
     warnings: Vec<String>,
     infos: Vec<String>,
 }
@@ -27,7 +30,7 @@ pub struct Reply {
 impl Reply {
     /// An answer whose `data` is `value`.
     pub fn json(value: &impl Serialize) -> Self {
-        Self::raw(Self::data(value))
+        Self::raw(&Self::data(value))
     }
 
     /// What `data` is for `value`: JSON with numbers as Go writes them.
@@ -40,8 +43,22 @@ impl Reply {
     }
 
     /// An answer whose `data` is JSON already.
-    pub fn raw(data: Vec<u8>) -> Self {
-        Self { data: Some(data), ..Self::default() }
+    pub fn raw(data: &[u8]) -> Self {
+        let mut body = Self::open(data.len());
+        body.extend_from_slice(data);
+        Self::opened(body)
+    }
+
+    /// The start of a body, to which `data` of about so many bytes is to be appended.
+    pub fn open(bytes: usize) -> Vec<u8> {
+        let mut body = Vec::with_capacity(OPENING.len() + bytes + 16);
+        body.extend_from_slice(OPENING);
+        body
+    }
+
+    /// An answer that was begun by [`Reply::open`].
+    pub fn opened(body: Vec<u8>) -> Self {
+        Self { body: Some(body), ..Self::default() }
     }
 
     /// An answer that says nothing but success.
@@ -70,10 +87,7 @@ impl Reply {
 
     /// The whole body; `None` when there is none.
     pub fn into_body(self) -> Option<Vec<u8>> {
-        let data = self.data?;
-        let mut body = Vec::with_capacity(data.len() + 64);
-        body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
-        body.extend_from_slice(&data);
+        let mut body = self.body?;
         push_annotations(&mut body, "warnings", "warning", &self.warnings);
         push_annotations(&mut body, "infos", "info", &self.infos);
         body.push(b'}');
@@ -182,6 +196,13 @@ fn push_html_string(out: &mut Vec<u8>, text: &str) {
 /// Appends a string as results have it: only what JSON demands is escaped.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    // Nearly all are plain. Without a way out of the loop, many bytes are looked at at once.
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     let mut plain_from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escape: &[u8] = match byte {
@@ -260,7 +281,7 @@ mod tests {
     fn the_envelope_has_only_what_there_is() {
         let plain = Reply::json(&["a"]);
         assert_eq!(body(plain), r#"{"status":"success","data":["a"]}"#);
-        let warned = Reply::raw(b"[]".to_vec()).annotate(["w".into()], ["i".into()]);
+        let warned = Reply::raw(b"[]").annotate(["w".into()], ["i".into()]);
         let expected = r#"{"status":"success","data":[],"warnings":["w"],"infos":["i"]}"#;
         assert_eq!(body(warned), expected);
         assert_eq!(Reply::empty().into_body(), None);
@@ -270,7 +291,7 @@ mod tests {
     #[test]
     fn annotations_beyond_ten_are_counted() {
         let texts = (0..12).map(|number| number.to_string());
-        let reply = Reply::raw(b"1".to_vec()).annotate(texts, []);
+        let reply = Reply::raw(b"1").annotate(texts, []);
         assert!(body(reply).ends_with(r#""9","2 more warning annotations omitted"]}"#));
     }
 

@@ -34,7 +34,7 @@ pub fn push_decimal(out: &mut Vec<u8>, value: f64) {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
         return;
     }
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     if text.contains('e') {
         // The shortest digits are the same; only the standard library lays them out in full.

@@ -9,34 +9,32 @@ use super::number::{push_decimal, push_time, push_time_plain, push_value};
 
 /// Bytes that a series or a sample takes in an answer, roughly; to size the buffer once.
 const SERIES_BYTES: usize = 160;
-const SAMPLE_BYTES: usize = 28;
+const SAMPLE_BYTES: usize = 36;
 
-/// The start of `data`, `{"resultType":…,"result":…`, without the closing brace, so that
+/// Appends the start of `data`, `{"resultType":…,"result":…`, without the closing brace, so that
 /// statistics may follow. The type comes first: old clients decode in order.
-pub fn open_data(value: &QueryValue) -> Vec<u8> {
-    let mut out = Vec::with_capacity(size_hint(value));
+pub fn push_open_data(out: &mut Vec<u8>, value: &QueryValue) {
     out.extend_from_slice(b"{\"resultType\":\"");
     out.extend_from_slice(value.type_name().as_bytes());
     out.extend_from_slice(b"\",\"result\":");
     match value {
         QueryValue::Scalar { at, value } => {
             out.push(b'[');
-            push_time_plain(&mut out, *at);
+            push_time_plain(out, *at);
             out.extend_from_slice(b",\"");
-            push_decimal(&mut out, *value);
+            push_decimal(out, *value);
             out.extend_from_slice(b"\"]");
         }
         QueryValue::String { at, value } => {
             out.push(b'[');
-            push_time_plain(&mut out, *at);
+            push_time_plain(out, *at);
             out.push(b',');
-            push_string(&mut out, value);
+            push_string(out, value);
             out.push(b']');
         }
-        QueryValue::Vector(samples) => push_list(&mut out, samples, push_instant),
-        QueryValue::Matrix(series) => push_matrix(&mut out, series),
+        QueryValue::Vector(samples) => push_list(out, samples, push_instant),
+        QueryValue::Matrix(series) => push_matrix(out, series),
     }
-    out
 }
 
 /// Cuts a result to `limit` series (0 for none); whether anything was cut.
@@ -112,7 +110,8 @@ fn push_matrix(out: &mut Vec<u8>, all: &[RangeSeries]) {
     out.push(b']');
 }
 
-/// The times of a series as text. Most series of an answer have the same.
+/// What stands between the values of a series: the end of a sample, the time of the next one. Most
+/// series of an answer have the same times.
 #[derive(Default)]
 struct Times {
     text: Vec<u8>,
@@ -120,14 +119,20 @@ struct Times {
     ends: Vec<(Timestamp, usize)>,
 }
 
+/// The end of a sample and what separates it from the next one.
+const SAMPLE_END: &[u8] = b"\"],";
+
 impl Times {
-    /// The text of the time of sample number `index`.
+    /// `"],[time,"` of sample number `index`.
     fn text(&mut self, index: usize, at: Timestamp) -> &[u8] {
         if self.ends.get(index).is_none_or(|(known, _)| *known != at) {
             // From here on this series has other times than the one before.
             self.ends.truncate(index);
             self.text.truncate(self.ends.last().map_or(0, |(_, end)| *end));
+            self.text.extend_from_slice(SAMPLE_END);
+            self.text.push(b'[');
             push_time(&mut self.text, at);
+            self.text.extend_from_slice(b",\"");
             self.ends.push((at, self.text.len()));
         }
         let end = self.ends.get(index).map_or(0, |(_, end)| *end);
@@ -140,14 +145,17 @@ fn push_range(out: &mut Vec<u8>, series: &RangeSeries, times: &mut Times) {
     out.extend_from_slice(b"{\"metric\":");
     push_labels(out, &series.labels);
     for (index, (at, value)) in series.floats.iter().enumerate() {
-        out.extend_from_slice(if index == 0 { b",\"values\":[[" } else { b",[" });
-        out.extend_from_slice(times.text(index, *at));
-        out.extend_from_slice(b",\"");
+        let text = times.text(index, *at);
+        if index == 0 {
+            out.extend_from_slice(b",\"values\":[");
+            out.extend_from_slice(text.get(SAMPLE_END.len()..).unwrap_or_default());
+        } else {
+            out.extend_from_slice(text);
+        }
         push_value(out, *value);
-        out.extend_from_slice(b"\"]");
     }
     if !series.floats.is_empty() {
-        out.push(b']');
+        out.extend_from_slice(b"\"]]");
     }
     if !series.histograms.is_empty() {
         out.extend_from_slice(b",\"histograms\":");

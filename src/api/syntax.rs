@@ -13,7 +13,7 @@ use super::params::Params;
 /// Answers with the tree.
 pub(super) async fn parse_query(Ready(parts): Ready, params: Params) -> Result<Reply, ApiError> {
     let expr = read(&parts, &params)?;
-    Ok(Reply::raw(to_json(&expr).into_bytes()))
+    Ok(Reply::raw(to_json(&expr).as_bytes()))
 }
 
 /// Answers with the expression as people should write it.

@@ -6,7 +6,9 @@ use stint_model::histogram::BucketSpan;
 use super::*;
 
 fn check(value: &QueryValue, expected: &str) {
-    let written = String::from_utf8(open_data(value)).unwrap() + "}";
+    let mut written = Vec::new();
+    push_open_data(&mut written, value);
+    let written = String::from_utf8(written).unwrap() + "}";
     assert_eq!(written, expected);
     serde_json::from_str::<serde_json::Value>(&written).unwrap();
 }
