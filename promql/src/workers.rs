@@ -1,7 +1,7 @@
 //! Threads that help with a query. The engine starts none: whoever runs it may lend some.
 
 /// With fewer steps of all series, the start of a thread costs more than it saves.
-const STEPS_MIN: usize = 8192;
+const STEPS_MIN: usize = 16384;
 
 /// Lends threads to queries. What a query answers does not depend on how many there are.
 pub trait Workers: std::fmt::Debug + Send + Sync {

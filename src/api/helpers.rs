@@ -1,9 +1,12 @@
 //! Threads that help with a query while cores are idle.
+//!
+//! They are there for good: to start one takes as long as to answer a small query.
 
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
 use stint_promql::Workers;
 
 /// Most threads that help with one query.
@@ -13,6 +16,9 @@ const HELPERS_MAX: usize = 7;
 #[derive(Debug)]
 pub struct Helpers {
     cores: usize,
+    /// As many threads as are ever lent at the same time, so that none waits for one; nothing on one
+    /// core, and where threads cannot be had.
+    threads: Option<ThreadPool>,
     /// Queries that run, and threads that help.
     busy: AtomicUsize,
 }
@@ -33,7 +39,13 @@ impl Drop for Taken<'_> {
 impl Helpers {
     /// For a machine with `cores`.
     pub fn new(cores: usize) -> Arc<Self> {
-        Arc::new(Self { cores, busy: AtomicUsize::new(0) })
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(cores)
+            .thread_name(|number| format!("query-helper-{number}"));
+        let threads = (cores > 1).then(|| threads.build()).and_then(|threads| {
+            threads.inspect_err(|error| tracing::warn!(%error, "queries use one thread each")).ok()
+        });
+        Arc::new(Self { cores, threads, busy: AtomicUsize::new(0) })
     }
 
     /// For this machine, or the part of it that the process may use.
@@ -65,13 +77,12 @@ impl Helpers {
 impl Workers for Helpers {
     fn beside(&self, help: &(dyn Fn() + Sync), own: &mut dyn FnMut()) {
         let taken = self.take_free();
-        std::thread::scope(|scope| {
+        let Some(threads) = self.threads.as_ref().filter(|_| taken.count > 0) else {
+            return own();
+        };
+        threads.in_place_scope(|scope| {
             for _ in 0..taken.count {
-                let thread = std::thread::Builder::new().name("query-helper".to_owned());
-                if let Err(error) = thread.spawn_scoped(scope, help) {
-                    tracing::debug!(%error, "no thread to help with a query");
-                    break;
-                }
+                scope.spawn(|_| help());
             }
             own();
         });

@@ -12,7 +12,7 @@ use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
-use super::result::{open_data, size_hint, truncate};
+use super::result::{push_open_data, size_hint, truncate};
 use super::work::Spent;
 
 /// Most steps of a range query; more would be more points than any screen has.
@@ -30,11 +30,12 @@ pub(super) async fn instant(
 ) -> Result<Reply, ApiError> {
     let common = Common::read(&params)?;
     let at = params.time("time", api.clock.now())?;
-    let expr = params.get("query").unwrap_or_default().to_owned();
-    let asked = expr.clone();
+    let expr: Arc<str> = params.get("query").unwrap_or_default().into();
+    let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
-    let outcome = parts.run(common.timeout, move |cancel| {
+    let question = ("instant", &*asked);
+    let outcome = parts.run_known(&question, common.timeout, move |cancel| {
         let query = InstantQuery { expr: &expr, at, lookback };
         engine.instant(store.as_ref(), &query, cancel).map_err(ApiError::from)
     });
@@ -60,11 +61,12 @@ pub(super) async fn range(
     let step = params.required_duration("step")?;
     check_step(start, end, step)?;
     let common = Common { limit, ..Common::read(&params)? };
-    let expr = params.get("query").unwrap_or_default().to_owned();
-    let asked = expr.clone();
+    let expr: Arc<str> = params.get("query").unwrap_or_default().into();
+    let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
-    let outcome = parts.run(common.timeout, move |cancel| {
+    let question = ("range", &*asked, end.since(start), step);
+    let outcome = parts.run_known(&question, common.timeout, move |cancel| {
         let query = RangeQuery { expr: &expr, start, end, step, lookback };
         engine.range(store.as_ref(), &query, cancel).map_err(ApiError::from)
     });
@@ -141,15 +143,16 @@ impl Common {
 
     fn reply(&self, mut answer: Answer, spent: Spent) -> Reply {
         let truncated = truncate(&mut answer.value, self.limit);
-        let mut data = open_data(&answer.value);
+        let mut body = Reply::open(size_hint(&answer.value));
+        push_open_data(&mut body, &answer.value);
         if self.stats.is_some() {
-            data.extend_from_slice(b",\"stats\":");
+            body.extend_from_slice(b",\"stats\":");
             let by_step = self.stats.as_deref() == Some("all");
-            data.extend_from_slice(&stats(&answer, spent, by_step));
+            body.extend_from_slice(&stats(&answer, spent, by_step));
         }
-        data.push(b'}');
+        body.push(b'}');
         let mut reply =
-            Reply::raw(data).annotate(answer.annotations.warnings, answer.annotations.infos);
+            Reply::opened(body).annotate(answer.annotations.warnings, answer.annotations.infos);
         if truncated {
             reply = reply.warn(TRUNCATED);
         }

@@ -41,6 +41,12 @@ impl Question {
         })
     }
 
+    /// What tells it from questions that cost something else.
+    fn asked(&self) -> (Vec<Selector>, usize, bool) {
+        // A range over all of time looks where one that moves with the clock does not.
+        (self.selectors.clone(), self.limit, self.range.start == Timestamp::MIN)
+    }
+
     /// One more than the limit, to see whether there would be more.
     fn limit_and_one(&self) -> usize {
         if self.limit == 0 { 0 } else { self.limit.saturating_add(1) }
@@ -51,9 +57,9 @@ impl Question {
         if truncated {
             texts.truncate(self.limit);
         }
-        let mut data = Vec::with_capacity(texts.iter().map(|text| text.len() + 3).sum());
+        let mut data = Reply::open(texts.iter().map(|text| text.len() + 3).sum());
         push_strings(&mut data, texts.iter().map(String::as_str));
-        let reply = Reply::raw(data);
+        let reply = Reply::opened(data);
         if truncated { reply.warn(TRUNCATED) } else { reply }
     }
 }
@@ -88,10 +94,11 @@ pub(super) async fn series(
     }
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |cancel| {
+    let asked = ("series", question.asked());
+    let outcome = parts.run_known(&asked, None, move |cancel| {
         let found = find_series(store.as_ref(), &question, cancel)?;
         let shown = if question.limit == 0 { found.len() } else { question.limit };
-        let mut data = Vec::with_capacity(found.len().min(shown) * 128 + 2);
+        let mut data = Reply::open(found.len().min(shown) * 128 + 2);
         data.push(b'[');
         for (position, labels) in found.iter().take(shown).enumerate() {
             if position % SERIES_BETWEEN_CHECKS == 0 {
@@ -103,7 +110,7 @@ pub(super) async fn series(
             push_labels(&mut data, labels);
         }
         data.push(b']');
-        let reply = Reply::raw(data);
+        let reply = Reply::opened(data);
         Ok(if found.len() > shown { reply.warn(TRUNCATED) } else { reply })
     });
     Ok(outcome.await?.0)
@@ -163,7 +170,8 @@ pub(super) async fn labels(
 ) -> Result<Reply, ApiError> {
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |cancel| {
+    let asked = ("labels", question.asked());
+    let outcome = parts.run_known(&asked, None, move |cancel| {
         let querier = store.querier(question.range)?;
         let names = find_strings(&question.selectors, cancel, |selectors| {
             querier.label_names(selectors, question.limit_and_one())
@@ -191,7 +199,8 @@ pub(super) async fn label_values(
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let outcome = parts.run(None, move |cancel| {
+    let asked = ("values", name.clone(), question.asked());
+    let outcome = parts.run_known(&asked, None, move |cancel| {
         let querier = store.querier(question.range)?;
         let values = find_strings(&question.selectors, cancel, |selectors| {
             querier.label_values(&name, selectors, question.limit_and_one())

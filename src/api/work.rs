@@ -1,17 +1,27 @@
-//! Running queries: off the async threads, so many at a time, stopped when nobody waits any more.
+//! Running queries: so many at a time, stopped when nobody waits any more, and off the async threads
+//! but for what is known to take less time than the way to another thread and back.
 
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntGauge};
 use stint_model::{Clock, Span};
 use stint_promql::Cancel;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::costs::{Costs, Question};
 use super::error::{ApiError, ErrorKind};
 use super::helpers::Helpers;
 use crate::metrics::summary::SummaryVec;
 use crate::metrics::{Metrics, histogram_vec, int_gauge};
+
+mod costs;
+
+/// How long something that is taken to be cheap may hold up an async thread. What takes longer after
+/// all is given up there and done again where it may take its time.
+const AT_ONCE_WITHIN: Duration = Duration::from_millis(5);
 
 /// Bounds of query durations, in seconds.
 const DURATION_BOUNDS: [f64; 9] = [0.001, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0];
@@ -25,6 +35,7 @@ pub struct Workers {
     clock: Arc<dyn Clock>,
     slots: Arc<Semaphore>,
     helpers: Arc<Helpers>,
+    costs: Costs,
     timeout: Span,
     running: IntGauge,
     queue_time: Histogram,
@@ -86,6 +97,7 @@ impl Workers {
             clock,
             slots: Arc::new(Semaphore::new(concurrency_max as usize)),
             helpers,
+            costs: Costs::new(),
             timeout,
             running: int_gauge(
                 registry,
@@ -108,37 +120,113 @@ impl Workers {
         timeout: Option<Span>,
         work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<(T, Spent), ApiError> {
+        let turn = self.turn(timeout).await?;
+        let Turn { cancel, place, queueing } = turn;
+        let _stop = StopOnDrop(cancel.clone());
+        let (outcome, running) = self.elsewhere(place, move || work(&cancel)).await?;
+        self.finished(outcome, Spent { queueing, running })
+    }
+
+    /// As [`Self::run`], for what may be asked again: what `asked` stands for. Once it is known to be
+    /// cheap, it is done at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run_known<T: Send + 'static>(
+        &self,
+        asked: &(impl Hash + Sync),
+        timeout: Option<Span>,
+        work: impl Fn(&Cancel) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, Spent), ApiError> {
+        let question = self.costs.question(asked);
+        let Turn { cancel, place, queueing } = self.turn(timeout).await?;
+        let _stop = StopOnDrop(cancel.clone());
+        if self.costs.is_cheap(question)
+            && let Some((outcome, running)) = self.at_once(question, &cancel, &work)
+        {
+            drop(place);
+            return self.finished(outcome, Spent { queueing, running });
+        }
+        let (outcome, running) = self.elsewhere(place, move || work(&cancel)).await?;
+        self.costs.note(question, running);
+        self.finished(outcome, Spent { queueing, running })
+    }
+
+    /// Waits for a slot.
+    async fn turn(&self, timeout: Option<Span>) -> Result<Turn, ApiError> {
         let limit = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)).to_std();
         let cancel = Cancel::new(Arc::clone(&self.clock)).with_timeout(limit);
-        let stop = StopOnDrop(cancel.clone());
         let running = Counted::new(&self.running);
         let queued_at = self.clock.monotonic();
         let slot = tokio::time::timeout(limit, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             return Err(ApiError::new(ErrorKind::Timeout, QUEUE_TIMEOUT));
         };
+        let queueing = self.clock.monotonic().saturating_sub(queued_at);
+        Ok(Turn { cancel, place: (slot, running), queueing })
+    }
+
+    /// Does `work` on this thread; `None` when that would take too long.
+    fn at_once<T>(
+        &self,
+        question: Question,
+        cancel: &Cancel,
+        work: &impl Fn(&Cancel) -> Result<T, ApiError>,
+    ) -> Option<(Result<T, ApiError>, Duration)> {
+        let _core = self.helpers.enter();
         let started_at = self.clock.monotonic();
-        let helpers = Arc::clone(&self.helpers);
+        let hurried = cancel.with_timeout(AT_ONCE_WITHIN);
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&hurried)));
+        let took = self.clock.monotonic().saturating_sub(started_at);
+        self.costs.note(question, took);
+        let outcome = outcome.unwrap_or_else(|_| Err(unexpected(&"panic")));
+        let is_late = matches!(&outcome, Err(error) if error.kind == ErrorKind::Timeout);
+        (!is_late).then_some((outcome, took))
+    }
+
+    /// Does `work` on a thread that may take its time; how long it took.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(Result<T, ApiError>, Duration), ApiError> {
+        let (helpers, clock) = (Arc::clone(&self.helpers), Arc::clone(&self.clock));
         let outcome = tokio::task::spawn_blocking(move || {
-            let (_slot, _running) = (slot, running);
+            let _place = place;
             let _core = helpers.enter();
-            work(&cancel)
+            let started_at = clock.monotonic();
+            let outcome = work();
+            (outcome, clock.monotonic().saturating_sub(started_at))
         });
-        let outcome = outcome.await;
-        let spent = Spent {
-            queueing: started_at.saturating_sub(queued_at),
-            running: self.clock.monotonic().saturating_sub(started_at),
-        };
+        outcome.await.map_err(|error| unexpected(&error))
+    }
+
+    fn finished<T>(
+        &self,
+        outcome: Result<T, ApiError>,
+        spent: Spent,
+    ) -> Result<(T, Spent), ApiError> {
         self.queue_time.observe(spent.queueing.as_secs_f64());
         self.eval_time.observe(spent.running.as_secs_f64());
         self.durations.observe("queue_time", spent.queueing.as_secs_f64());
         self.durations.observe("inner_eval", spent.running.as_secs_f64());
-        drop(stop);
-        let value = outcome.map_err(|error| {
-            ApiError::new(ErrorKind::Internal, format!("the query ended unexpectedly: {error}"))
-        })?;
-        Ok((value?, spent))
+        Ok((outcome?, spent))
     }
+}
+
+/// A slot, counted.
+type Place = (OwnedSemaphorePermit, Counted);
+
+/// What a query has once it may run.
+struct Turn {
+    cancel: Cancel,
+    place: Place,
+    /// How long it waited.
+    queueing: Duration,
+}
+
+fn unexpected(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorKind::Internal, format!("the query ended unexpectedly: {error}"))
 }
 
 /// Holds a place in a gauge.
@@ -219,5 +307,46 @@ mod tests {
         let workers = workers(1, Span::MINUTE);
         let outcome = workers.run::<()>(None, |_| panic!("a bug")).await;
         assert_eq!(outcome.unwrap_err().kind, ErrorKind::Internal);
+        workers.run_known(&"q", None, |_| Ok(())).await.unwrap();
+        let outcome = workers.run_known::<()>(&"q", None, |_| panic!("a bug")).await;
+        assert_eq!(outcome.unwrap_err().kind, ErrorKind::Internal);
+        assert_eq!((workers.running.get(), workers.slots.available_permits()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_known_to_be_cheap_is_done_at_once() {
+        let workers = workers(1, Span::MINUTE);
+        let thread = async |asked: &str| {
+            let work = |_: &Cancel| Ok(std::thread::current().id());
+            workers.run_known(&asked, None, work).await.unwrap().0
+        };
+        let own = std::thread::current().id();
+        assert_ne!(thread("a").await, own);
+        assert_eq!(thread("a").await, own);
+        assert_ne!(thread("b").await, own);
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_after_all_is_done_elsewhere() {
+        let clock = Arc::new(SimClock::at(Timestamp(0)));
+        let workers =
+            Workers::new(clock.clone(), Helpers::new(1), 1, Span::MINUTE, &Metrics::new());
+        workers.run_known(&"q", None, |_| Ok(())).await.unwrap();
+        let own = std::thread::current().id();
+        let work = move |cancel: &Cancel| {
+            clock.advance(Span::SECOND);
+            cancel.check("working").map_err(ApiError::from)?;
+            Ok(std::thread::current().id())
+        };
+        let (first, _) = workers.run_known(&"q", None, work.clone()).await.unwrap();
+        assert_ne!(first, own, "it was given up here");
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let outcome = workers.run_known(&"q", None, move |cancel| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            work(cancel)
+        });
+        assert_ne!(outcome.await.unwrap().0, own);
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1, "it is no longer tried");
     }
 }
