@@ -95,7 +95,7 @@ fn beside(
             }
         });
         let (mut times, mut batch, begin) = (Vec::new(), Batch::default(), time());
-        while time() - begin < BESIDE {
+        while time().saturating_sub(begin) < BESIDE {
             *at += 1;
             batch.clear();
             let some = refs.iter().skip(*at as usize * BATCH % refs.len()).take(BATCH);
@@ -108,7 +108,7 @@ fn beside(
             }
             let start = time();
             db.append(&batch).expect("append");
-            times.push(time() - start);
+            times.push(time().saturating_sub(start));
         }
         stop.store(true, Ordering::Relaxed);
         times
