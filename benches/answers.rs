@@ -1,9 +1,8 @@
-//! Results of range queries as they are sent: as JSON, and as gzip of that.
+//! Results of range queries as they are sent, in JSON.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use stint::api::gzip;
 use stint::api::result::push_open_data;
 use stint_model::{Labels, Timestamp};
 use stint_promql::{QueryValue, RangeSeries};
@@ -56,8 +55,6 @@ fn answers(c: &mut Criterion) {
                 push_open_data(&mut out, black_box(&value));
             });
         });
-        group.bench_function("gzip", |b| b.iter(|| black_box(gzip::compress(&body))));
-        group.bench_function("gzip_usual", |b| b.iter(|| black_box(gzip::compress_any(&body))));
         group.finish();
     }
 }

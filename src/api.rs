@@ -17,6 +17,9 @@ use stint_model::{Clock, Queryable, Selector, Span, Timestamp};
 use stint_promql::Engine;
 use stint_storage::Db;
 use tokio::sync::{mpsc, oneshot, watch};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 
 use self::error::ApiError;
 use self::notifications::Notifications;
@@ -42,7 +45,6 @@ pub mod extract;
 mod features;
 mod federate;
 pub mod forward_metrics;
-pub mod gzip;
 pub mod helpers;
 pub mod json;
 mod labels;
@@ -324,6 +326,17 @@ where
     post(handler.clone()).put(handler)
 }
 
+/// Answers smaller than this are sent as they are: compressing costs more than it saves.
+const COMPRESSED_BYTES_MIN: u16 = 1024;
+
+/// Compresses answers for clients that ask for it. The fastest level leaves a few percent more bytes
+/// than the best one, at a fraction of its cost, which is that of a whole query otherwise.
+fn compression() -> CompressionLayer<impl Predicate> {
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN)))
+}
+
 /// Everything that is served.
 pub fn router(api: &Arc<Api>) -> Router {
     let served = Router::new()
@@ -339,7 +352,8 @@ pub fn router(api: &Arc<Api>) -> Router {
         .route("/version", get(web::version))
         .route("/federate", get(federate::federate))
         .fallback(web::not_found)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(api), layers::around))
+        .layer(compression())
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(api), layers::observe))
         .with_state(Arc::clone(api));
     layers::under_prefix(&api.options.route_prefix, served)
 }

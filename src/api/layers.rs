@@ -1,4 +1,4 @@
-//! What happens around every request: compression, cross-origin headers, metrics, the route prefix.
+//! What happens around every request: cross-origin headers, metrics, the route prefix.
 
 use std::sync::Arc;
 
@@ -10,20 +10,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{Api, gzip, web};
+use super::{Api, web};
 
-/// What nearly all answers of the API are.
-const JSON: &str = "application/json";
 /// Where the API begins; cross-origin requests are answered there only.
 const API_PATH: &str = "/api/v1/";
 
-/// Answers smaller than this are sent as they are: compressing costs more than it saves.
-const COMPRESSED_BYTES_MIN: u64 = 1024;
-/// What is larger is compressed off the async threads.
-const COMPRESSED_AT_ONCE_MAX: usize = 512 << 10;
-
-/// Compresses the answer, adds cross-origin headers, and counts the request.
-pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+/// Adds cross-origin headers and counts the request.
+pub async fn observe(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let started = api.clock.monotonic();
     let handler = request
         .extensions()
@@ -31,19 +24,11 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
         .map_or_else(|| "not_found".to_owned(), |path| path.as_str().replace("{name}", ":name"));
     let is_api = request.uri().path().starts_with(API_PATH);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let takes_gzip = takes_gzip(request.headers());
     let mut response = if is_api && request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else {
         next.run(request).await
     };
-    let bytes = response.body().size_hint().exact();
-    if is_compressible(&response) {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        if takes_gzip {
-            response = compressed(response).await;
-        }
-    }
     if is_api {
         allow_origin(&api, origin.as_ref(), response.headers_mut());
     }
@@ -51,60 +36,11 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
     let code = response.status();
     api.metrics.http_requests.with_label_values(&[handler.as_str(), code.as_str()]).inc();
     api.metrics.http_duration.with_label_values(&[handler.as_str()]).observe(seconds);
-    if let Some(bytes) = bytes {
+    if let Some(bytes) = response.body().size_hint().exact() {
         let size = api.metrics.http_response_size.with_label_values(&[handler.as_str()]);
         size.observe(bytes as f64);
     }
     response
-}
-
-/// Whether a client says that it takes gzip. Where it names an encoding twice, the last one counts.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let texts = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
-    let (mut named, mut any) = (None, None);
-    for part in texts.flat_map(|text| text.split(',')) {
-        let (name, parameters) = part.split_once(';').unwrap_or((part, ""));
-        let weight = parameters.trim().strip_prefix("q=").map(str::parse::<f32>);
-        let is_taken = !matches!(weight, Some(Ok(0.0)));
-        match name.trim() {
-            "gzip" | "x-gzip" => named = Some(is_taken),
-            "*" => any = Some(is_taken),
-            _ => {}
-        }
-    }
-    named.or(any).unwrap_or(false)
-}
-
-/// Whether an answer is whole, large enough, and not compressed already. What comes piece by piece is
-/// for readers that want each of them at once.
-fn is_compressible(response: &Response) -> bool {
-    let headers = response.headers();
-    response.body().size_hint().exact().is_some_and(|bytes| bytes >= COMPRESSED_BYTES_MIN)
-        && !headers.contains_key(header::CONTENT_ENCODING)
-}
-
-/// The answer as gzip.
-async fn compressed(response: Response) -> Response {
-    let (mut head, body) = response.into_parts();
-    let is_json = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == JSON);
-    let Ok(text) = axum::body::to_bytes(body, usize::MAX).await else {
-        // A body that is in memory as a whole cannot fail.
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let compress = if is_json { gzip::compress } else { gzip::compress_any };
-    let compressed = if text.len() <= COMPRESSED_AT_ONCE_MAX {
-        Some(compress(&text))
-    } else {
-        let text = text.clone();
-        tokio::task::spawn_blocking(move || compress(&text)).await.ok()
-    };
-    let Some(compressed) = compressed else {
-        // The runtime stops; what there is may still arrive.
-        return Response::from_parts(head, Body::from(text));
-    };
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    Response::from_parts(head, Body::from(compressed))
 }
 
 /// Tells the browser whether the page at `origin` may read the answer.
@@ -157,30 +93,4 @@ async fn enter(prefix: &str, inner: Router, mut request: Request) -> Response<Bo
     *request.uri_mut() = Uri::from(shorter);
     let Ok(response) = tower::ServiceExt::oneshot(inner, request).await;
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(accept: &[&'static str], taken: bool) {
-        let mut headers = HeaderMap::new();
-        for text in accept {
-            headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static(text));
-        }
-        assert_eq!(takes_gzip(&headers), taken, "{accept:?}");
-    }
-
-    #[test]
-    fn clients_say_what_they_take() {
-        check(&[], false);
-        check(&["gzip"], true);
-        check(&["deflate, gzip, br, zstd"], true);
-        check(&["br", "gzip;q=0.5"], true);
-        check(&["gzip; q=0"], false);
-        check(&["*"], true);
-        check(&["*;q=1, gzip;q=0"], false);
-        check(&["identity"], false);
-    }
 }
