@@ -10,7 +10,7 @@ use stint_storage::index::{Index, select};
 
 fuzz_target!(|input: (usize, &[u8])| {
     let (footer, body) = input;
-    let magic = b"STNTIDX\x01";
+    let magic = b"STNTIDX\x02";
     let mut bytes = magic.to_vec();
     bytes.extend_from_slice(body);
     let footer = footer % (body.len() + 1);

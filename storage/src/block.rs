@@ -17,6 +17,7 @@
 pub mod chunks;
 pub mod meta;
 pub mod reader;
+mod relatives;
 pub mod writer;
 
 pub use meta::{BlockId, BlockMeta};
@@ -37,7 +38,9 @@ pub enum BlockError {
     #[error(transparent)]
     Corruption(#[from] Corruption),
     /// The block was written by a later version of this program.
-    #[error("{file} has format version {version}, but only {known} is known: use a newer version")]
+    #[error(
+        "{file} has format version {version}, but none above {known} is known: use a newer version"
+    )]
     Version {
         /// The meta file.
         file: String,

@@ -15,9 +15,9 @@ use stint_model::{
 use crate::block::{Block, BlockMeta};
 use crate::disk::{Disk, DiskLock};
 use crate::error::{CloseReport, JobError, OpenError, OpenReport};
-use crate::head::Head;
 use crate::head::append::Plan;
 use crate::head::read::HeadQuerier;
+use crate::head::{Effort, Head};
 use crate::job::{self, Job, JobReport, Jobs};
 use crate::options::{Limits, Options, SyncPolicy};
 use crate::query::block::BlockQuerier;
@@ -62,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) replay_from: Mutex<u64>,
     /// Bytes of the last checkpoint.
     pub(crate) checkpoint_size: Mutex<u64>,
+    /// What it was to save on.
+    pub(crate) checkpoint_effort: Mutex<Effort>,
     /// Samples later than this are refused.
     latest: Mutex<Timestamp>,
     /// Whether jobs are to end at their next step.

@@ -31,6 +31,7 @@ use self::exemplars::ExemplarRing;
 use self::index::Index;
 use self::metadata::Families;
 use self::series::{ChunkRules, MemSeries};
+pub(crate) use self::state::Effort;
 use self::store::{Pin, Pins, Store};
 use crate::disk::{Disk, DiskResult};
 use crate::options::Options;
@@ -210,7 +211,7 @@ impl Head {
     }
 
     /// The series in a limited number of slots from `from` on, as they are at one place of the log.
-    pub(crate) fn saved(&self, from: usize) -> Saved {
+    pub(crate) fn saved(&self, from: usize, effort: Effort) -> Saved {
         let store = self.store.read();
         let index = self.index.read();
         let mut saved = Saved { position: store.position, ..Saved::default() };
@@ -225,7 +226,7 @@ impl Head {
                 continue;
             };
             let start = saved.states.len();
-            series.put_state(store.arena(), &mut saved.states);
+            series.put_state(store.arena(), effort, &mut saved.states);
             saved.series.push(SavedSeries {
                 id: series.id,
                 aliases: store.aliases(number).to_vec(),

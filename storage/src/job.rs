@@ -27,6 +27,7 @@ use crate::block::BlockId;
 use crate::compact::Plan;
 use crate::db::Inner;
 use crate::error::JobError;
+use crate::head::Effort;
 use crate::job::pace::{Pace, Room};
 use crate::retention::{self, RetentionOptions, Stored};
 use crate::usage;
@@ -149,7 +150,7 @@ impl Job {
                     return Err(error.into());
                 }
             }
-            Kind::Checkpoint => checkpoint::run(&self.db, pace)?,
+            Kind::Checkpoint => checkpoint::run(&self.db, Effort::Time, pace)?,
             Kind::TrimLog => truncate::trim_log(&self.db, &mut report)?,
             Kind::Remove { blocks } => {
                 self.db.blocks.change(blocks, Vec::new());

@@ -2,7 +2,8 @@
 //!
 //! Series scraped together share their times, so times are stored once per distinct column and
 //! chunks refer to them by number, or to a part of them. Column records and chunks follow each
-//! other in the order of writing, each behind it its CRC-32C.
+//! other in the order of writing, each behind it its CRC-32C. A chunk may be taken against that of
+//! an earlier series with the same times (`block::relatives` chooses).
 
 use std::ops::Range;
 
@@ -16,7 +17,10 @@ use crate::index::groups::GROUP;
 pub const CHUNKS_FILE: &str = "chunks";
 
 /// First bytes of every chunk file; the last is the format's version.
-pub const MAGIC: [u8; 8] = *b"STNTCHK\x01";
+pub const MAGIC: [u8; 8] = *b"STNTCHK\x02";
+
+/// Those of files that an earlier version wrote: it had fewer forms.
+pub const MAGIC_V1: [u8; 8] = *b"STNTCHK\x01";
 
 /// The most rows of one chunk.
 pub const ROWS_MAX: usize = 2048;
@@ -123,6 +127,7 @@ pub fn column_in_group(group: &[u8], number: u32) -> Result<ColumnInfo, Corrupti
 
 const HAS_GAP: u8 = 1;
 const IS_PART: u8 = 2;
+const HAS_BASE: u8 = 4;
 
 /// Where a chunk lies and when its samples were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,13 +140,20 @@ pub struct ChunkRef {
     pub column: u32,
     /// First row and number of rows, where the chunk has not all times of its column.
     pub part: Option<(u32, u32)>,
+    /// How many series before this one the series is whose chunk of the same times this one is
+    /// taken against, where it does not stand by itself; not 0.
+    pub base: Option<u32>,
 }
 
 impl ChunkRef {
     /// Appends the reference.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let gap = if self.gap > 0 { HAS_GAP } else { 0 };
-        out.push(gap | if self.part.is_some() { IS_PART } else { 0 });
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        out.push(
+            flag(self.gap > 0, HAS_GAP)
+                | flag(self.part.is_some(), IS_PART)
+                | flag(self.base.is_some(), HAS_BASE),
+        );
         if self.gap > 0 {
             varint::put(out, self.gap);
         }
@@ -150,13 +162,16 @@ impl ChunkRef {
             varint::put(out, u64::from(first));
             varint::put(out, u64::from(rows));
         }
+        if let Some(base) = self.base {
+            varint::put(out, u64::from(base));
+        }
         varint::put(out, u64::from(self.length));
     }
 
     /// Reads a reference.
     pub fn take(reader: &mut Reader<'_>) -> Result<Self, Corruption> {
         let flags = reader.byte()?;
-        if flags & !(HAS_GAP | IS_PART) != 0 {
+        if flags & !(HAS_GAP | IS_PART | HAS_BASE) != 0 {
             return Err(reader.corrupt("an unknown kind of chunk"));
         }
         let gap = if flags & HAS_GAP == 0 { 0 } else { reader.varint()? };
@@ -166,8 +181,13 @@ impl ChunkRef {
         } else {
             Some((reader.varint_up_to(ROWS_MAX)? as u32, reader.varint_up_to(ROWS_MAX)? as u32))
         };
+        let base = if flags & HAS_BASE == 0 {
+            None
+        } else {
+            Some(reader.varint_up_to(u32::MAX as usize)? as u32)
+        };
         let length = reader.varint_up_to(u32::MAX as usize)? as u32;
-        Ok(Self { gap, length, column, part })
+        Ok(Self { gap, length, column, part, base })
     }
 }
 
@@ -208,8 +228,9 @@ mod tests {
         #[test]
         fn references_come_back(
             gap: u64, length: u32, column: u32, part in proptest::option::of((0_u32..2048, 0_u32..2048)),
+            base: Option<u32>,
         ) {
-            let chunk = ChunkRef { gap, length, column, part };
+            let chunk = ChunkRef { gap, length, column, part, base };
             let mut bytes = Vec::new();
             chunk.put(&mut bytes);
             prop_assert_eq!(ChunkRef::take(&mut Reader::new(&bytes)).unwrap(), chunk);

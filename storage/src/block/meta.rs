@@ -12,7 +12,7 @@ use crate::codec::{Corruption, crc};
 pub const META_FILE: &str = "meta";
 
 /// The version of the format that this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First line of the file, without the version.
 const TITLE: &str = "stint block ";
@@ -151,7 +151,7 @@ impl BlockMeta {
         if checksum != format!("{CHECKSUM}{:08x}\n", crc::checksum(body.as_bytes())) {
             return Err(corrupt("the checksum of the meta does not match").into());
         }
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(BlockError::Version { file: file.to_owned(), version, known: VERSION });
         }
         let mut meta = Self::new(BlockId(0), TimeRange::new(Timestamp(0), Timestamp(0)));
@@ -227,6 +227,12 @@ mod tests {
     }
 
     #[test]
+    fn the_version_before_is_read() {
+        let old = BlockMeta { version: 1, ..meta() };
+        assert_eq!(BlockMeta::from_text(old.to_text().as_bytes(), "meta").unwrap(), old);
+    }
+
+    #[test]
     fn an_age_is_written_where_the_parents_do_not_tell() {
         for (age, parents, written) in [
             (2, vec![BlockId(3), BlockId(4)], true),
@@ -255,11 +261,11 @@ mod tests {
 
     #[test]
     fn a_later_version_is_named() {
-        let text = BlockMeta { version: 2, ..meta() }.to_text();
+        let text = BlockMeta { version: 3, ..meta() }.to_text();
         let error = BlockMeta::from_text(text.as_bytes(), "b-1/meta").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "b-1/meta has format version 2, but only 1 is known: use a newer version"
+            "b-1/meta has format version 3, but none above 2 is known: use a newer version"
         );
     }
 

@@ -1,5 +1,6 @@
 //! A published block, mapped.
 
+mod bases;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -10,9 +11,11 @@ use crate::sync::Mutex;
 use roaring::RoaringBitmap;
 use stint_model::{Columns, Labels, Selector, TimeRange, Timestamp};
 
+use self::bases::{Bases, Relative};
 use super::BlockError;
-use super::chunks::{self, CHUNKS_FILE, ChunkRef, ColumnInfo, MAGIC};
+use super::chunks::{self, CHUNKS_FILE, ChunkRef, ColumnInfo, MAGIC, MAGIC_V1};
 use super::meta::{BlockMeta, META_FILE};
+use super::relatives::TimesOf;
 use crate::codec::chunk;
 use crate::codec::varint::Reader;
 use crate::codec::{Corruption, crc, times};
@@ -43,6 +46,7 @@ struct Inner {
     chunks_file: String,
     meta_bytes: u64,
     slots: [Mutex<Slot>; COLUMN_SLOTS],
+    bases: Bases,
     /// For each series, which of its first chunks were found intact: a published file does not
     /// change, so once is enough.
     intact: OnceLock<Box<[AtomicU8]>>,
@@ -83,6 +87,14 @@ impl Identity {
     }
 }
 
+/// A chunk, its place in the chunk file and its bytes.
+struct Found<'a> {
+    series: u32,
+    chunk: ChunkRef,
+    offset: u64,
+    bytes: &'a [u8],
+}
+
 /// Number and column of what was wanted last among those that share the slot.
 type Slot = Option<(u32, Arc<Column>)>;
 
@@ -110,7 +122,7 @@ impl Block {
         if chunks.len() as u64 != meta.chunks_bytes {
             return Err(corrupt(&chunks_file, "chunks are not as long as the meta says").into());
         }
-        if !chunks.starts_with(&MAGIC) {
+        if ![MAGIC, MAGIC_V1].iter().any(|magic| chunks.starts_with(magic)) {
             return Err(corrupt(&chunks_file, "not chunks of a known version").into());
         }
         let index = Index::open(index_bytes, &name(INDEX_FILE))?;
@@ -127,6 +139,7 @@ impl Block {
             chunks_file,
             meta_bytes: meta_bytes.len() as u64,
             slots: std::array::from_fn(|_| Mutex::new(None)),
+            bases: Bases::default(),
             intact: OnceLock::new(),
             damage: OnceLock::new(),
         };
@@ -273,8 +286,9 @@ impl Block {
             }
             if column.info.last >= range.start {
                 let bytes = self.inner.chunk(place.series, number, (offset, chunk.length))?;
+                let found = Found { series: place.series, chunk, offset, bytes };
                 let times = self.inner.times(chunk.column, &column)?;
-                self.inner.read_chunk(bytes, offset, chunk.part, times, range, columns)?;
+                self.inner.read_chunk(&found, times, range, columns)?;
             }
             offset = offset.saturating_add(u64::from(chunk.length));
         }
@@ -390,13 +404,13 @@ impl Inner {
 
     fn read_chunk(
         &self,
-        bytes: &[u8],
-        offset: u64,
-        part: Option<(u32, u32)>,
+        found: &Found<'_>,
         times: &[Timestamp],
         range: TimeRange,
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
+        let Found { series, chunk, offset, bytes } = *found;
+        let ChunkRef { column, part, base, .. } = chunk;
         let times = match part {
             None => times,
             Some((first, rows)) => times
@@ -409,8 +423,18 @@ impl Inner {
             return Ok(());
         }
         let mut reader = Reader::new(bytes);
+        let base = match base {
+            None => None,
+            Some(distance) => {
+                let (times_of, rows) = (TimesOf { column, part }, times.len());
+                let relative = Relative { series, distance, times: times_of, rows };
+                Some(self.base_of(relative)?)
+            }
+        };
         columns.times.extend_from_slice(times.get(keep.clone()).unwrap_or_default());
-        let taken = if keep.len() < times.len() {
+        let taken = if let Some(base) = base {
+            chunk::take_relative(&mut reader, &base, keep, columns)
+        } else if keep.len() < times.len() {
             chunk::take_rows_part(&mut reader, times.len(), keep, columns)
         } else {
             chunk::take_rows(&mut reader, times.len(), columns)

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::chunks::{self, CHUNKS_FILE, ChunkRef, ColumnInfo};
 use super::meta::{BlockMeta, META_FILE};
 use super::reader::INDEX_FILE;
+use super::relatives::{Relatives, TimesOf};
 use super::{BlockError, chunks::MAGIC};
 use crate::codec::chunk::{self, Rows};
 use crate::codec::varint;
@@ -38,6 +39,9 @@ pub struct BlockWriter<'d> {
     chunks: ChunkFile,
     index: IndexBuilder,
     columns: ColumnDictionary,
+    relatives: Relatives,
+    /// The rows of a chunk.
+    rows: Vec<u8>,
 }
 
 impl<'d> BlockWriter<'d> {
@@ -65,6 +69,8 @@ impl<'d> BlockWriter<'d> {
             chunks,
             index: IndexBuilder::default(),
             columns: ColumnDictionary::default(),
+            relatives: Relatives::default(),
+            rows: Vec::new(),
         })
     }
 
@@ -95,15 +101,19 @@ impl<'d> BlockWriter<'d> {
         let mut end = 0;
         for (number, part) in parts.into_iter().enumerate() {
             let chunk_rows = rows.slice(part);
-            let (column, range) = self.columns.number(chunk_rows.times, &mut self.chunks);
+            let (column, part) = self.columns.number(chunk_rows.times, &mut self.chunks);
+            self.rows.clear();
+            chunk::put_rows(&chunk_rows, &mut self.rows);
+            let times = TimesOf { column, part };
+            let base = self.relatives.shorten(series, times, chunk_rows.values, &mut self.rows);
+            let base = base.map(|base| series - base);
             let offset = self.chunks.position();
             let start = *start.get_or_insert(offset);
-            let length = self
-                .chunks
-                .put(chunks::chunk_place(series, number), |out| chunk::put_rows(&chunk_rows, out));
+            let place = chunks::chunk_place(series, number);
+            let length = self.chunks.put(place, |out| out.extend_from_slice(&self.rows));
             let gap = if offset == start { 0 } else { offset - end };
             end = offset + u64::from(length);
-            ChunkRef { gap, length, column, part: range }.put(&mut list);
+            ChunkRef { gap, length, column, part, base }.put(&mut list);
             self.meta.chunks += 1;
         }
         let start = start.unwrap_or_default();

@@ -53,7 +53,7 @@ impl Files {
                 return Err(format!("{} is missing", arena::path(place.piece).display()));
             };
             referred.entry(place.piece).or_default().push((place.start, place.length));
-            arena::chunk_in(file, place)
+            arena::bytes_in(file, place)
                 .ok_or_else(|| format!("a chunk beyond {}", arena::path(place.piece).display()))
         })
     }

@@ -6,6 +6,7 @@ use stint_model::{
 
 use super::*;
 use crate::disk::sim::{Crash, SimDisk};
+use crate::head::Effort;
 use crate::job::checkpoint::Begun;
 use crate::wal::WalPosition;
 use crate::wal::record::{Encoder, Item};
@@ -388,7 +389,8 @@ fn chunks_of_states_are_in_their_files_once() {
     let other = closed();
     let mut bytes = crate::disk::read_all(&other, &files[0]).unwrap();
     let end = bytes.len() - 4;
-    bytes[20] ^= 1;
+    // Of the last chunk.
+    bytes[end - 6] ^= 1;
     let checksum = crate::codec::crc::checksum(&bytes[..end]);
     bytes[end..].copy_from_slice(&checksum.to_le_bytes());
     other.remove(&files[0]).unwrap();
@@ -401,7 +403,7 @@ fn chunks_of_states_are_in_their_files_once() {
 fn the_checkpoint_that_a_start_falls_back_to_is_read_too() {
     let (disk, db) = database();
     let older = checkpoint(&disk);
-    let mut begun = Begun::new(&db.inner).unwrap().unwrap();
+    let mut begun = Begun::new(&db.inner, Effort::Time).unwrap().unwrap();
     while begun.step(&db.inner).unwrap() {}
     // As a crash between publishing one and removing the one before leaves it.
     let bytes = crate::disk::read_all(&disk, &older).unwrap();

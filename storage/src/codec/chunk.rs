@@ -1,9 +1,12 @@
 //! Chunks: rows of one series as bytes.
 //!
 //! A chunk is `count varint | times | rows | crc32c u32`. Where times are stored elsewhere (a
-//! block shares them between series) only the rows are used: [`put_rows`], [`take_rows`].
+//! block shares them between series) only the rows are used: [`put_rows`], [`take_rows`]. In
+//! [`beside`], the times are those of another chunk.
 //!
 //! Rows are `flags | [start times] | [which rows are histograms] | [floats] | [histograms]`.
+
+pub mod beside;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ pub const ROWS_MAX: usize = 1 << 14;
 const FLOATS: u8 = 1;
 const HISTOGRAMS: u8 = 2;
 const STARTS: u8 = 4;
+const RELATIVE: u8 = 8;
 
 /// Rows of one series, borrowed from columns.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +74,20 @@ impl<'a> Rows<'a> {
 
 /// The rows as a self-contained chunk with its checksum. At most [`ROWS_MAX`] rows.
 pub fn encode(rows: &Rows<'_>) -> Vec<u8> {
+    encode_with_head(rows).0
+}
+
+/// As [`encode`], and how many bytes of it are the number of rows and their times.
+pub fn encode_with_head(rows: &Rows<'_>) -> (Vec<u8>, usize) {
     debug_assert!(rows.times.len() <= ROWS_MAX);
     let mut out = Vec::with_capacity(16 + rows.times.len());
     varint::put(&mut out, rows.times.len() as u64);
     times::put(rows.times, &mut out);
+    let head = out.len();
     put_rows(rows, &mut out);
     let checksum = crc::checksum(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
-    out
+    (out, head)
 }
 
 /// Appends the samples of a self-contained chunk to `columns`.
@@ -198,6 +208,36 @@ pub fn put_rows(rows: &Rows<'_>, out: &mut Vec<u8>) {
         values::put(&floats, out);
     }
     histogram::put(rows.histograms.iter().map(|(_, histogram)| &**histogram), out);
+}
+
+/// Begins rows that are told by what sets their floats apart from those of another chunk; what
+/// [`values::relative`] writes follows.
+pub fn begin_relative(out: &mut Vec<u8>) {
+    out.push(FLOATS | RELATIVE);
+}
+
+/// Whether [`put_rows`] made rows that are nothing but floats, and these as [`values::put`] wrote
+/// them.
+pub fn floats_in(rows: &[u8]) -> Option<&[u8]> {
+    match rows {
+        [FLOATS, values @ ..] => Some(values),
+        _ => None,
+    }
+}
+
+/// Appends the rows at `keep` (their times are already there) of a chunk that was begun by
+/// [`begin_relative`]; `base` are all floats of the other one.
+pub fn take_relative(
+    reader: &mut Reader<'_>,
+    base: &[f64],
+    keep: Range<usize>,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
+    if reader.byte()? != FLOATS | RELATIVE {
+        return Err(reader.corrupt("rows that do not belong beside others"));
+    }
+    take_starts(reader, false, columns.values.len(), keep.len(), columns)?;
+    values::relative::take(reader, base, keep, &mut columns.values)
 }
 
 /// Appends to `columns` everything but the times of `count` rows, whose times are already there.

@@ -1,5 +1,6 @@
 //! Streams of 64-bit integers: constant, or residuals of order 0, 1 or 2, divided by what all
-//! have in common, in bit-packed blocks.
+//! have in common, in bit-packed blocks. Values are taken against the smallest or the middle one,
+//! differences as they are or against the middle one.
 //!
 //! The number of integers is not stored; whoever holds the stream knows it. Arithmetic wraps, so
 //! that any integers come back.
@@ -15,15 +16,23 @@ const RESIDUALS: u8 = 0x10;
 const ZIGZAG: u8 = 2;
 const DIVIDED: u8 = 1;
 
+/// An estimate is off by no more than one part in so many.
+const ESTIMATE_OFF: u64 = 12;
+
+/// So many values tell what is in their middle.
+const MIDDLE_OF: usize = 31;
+
 /// What the residuals are taken against.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// The smallest value.
-    Minimum,
+    /// The smallest value, or a middle one.
+    Value,
     /// The value before.
     Delta,
     /// The difference before.
     DeltaOfDelta,
+    /// The value before and a middle difference.
+    Drift,
 }
 
 /// Appends `values`.
@@ -34,89 +43,145 @@ pub fn put(values: &[i64], out: &mut Vec<u8>) {
         varint::put_signed(out, *first);
         return;
     }
-    let (order, falls) = cheapest_order(values);
-    let minimum = values.iter().copied().min().unwrap_or(*first);
-    let mut residuals = residuals(values, order, falls, minimum);
-    let signed = order == Order::DeltaOfDelta || (order == Order::Delta && falls);
-    let divisor = divide_by_common(&mut residuals, signed);
-    let mut head = RESIDUALS | ((order as u8) << 2);
-    if signed {
-        head |= ZIGZAG;
-    }
-    if divisor.is_some() {
-        head |= DIVIDED;
-    }
-    out.push(head);
-    match order {
-        Order::Minimum => varint::put_signed(out, minimum),
-        Order::Delta => varint::put_signed(out, *first),
-        Order::DeltaOfDelta => {
-            let second = values.get(1).copied().unwrap_or(*first);
-            varint::put_signed(out, *first);
-            varint::put_signed(out, second.wrapping_sub(*first));
-        }
-    }
-    if let Some(divisor) = divisor {
-        varint::put(out, divisor);
-    }
-    for block in residuals.chunks(BLOCK) {
-        bits::put_block(block, out);
-    }
-}
-
-/// The order whose residuals have the fewest bits, and whether any value is below the one before.
-fn cheapest_order(values: &[i64]) -> (Order, bool) {
-    let minimum = values.iter().copied().min().unwrap_or(0);
-    let (mut bits0, mut bits1, mut bits2, mut changes) = (0_u64, 0_u64, 0_u64, 0_u64);
-    let (mut before, mut delta_before) = (None, None);
-    let mut falls = false;
-    for value in values {
-        bits0 += u64::from(bits::width(value.wrapping_sub(minimum) as u64));
-        if let Some(before) = before {
-            let delta = value.wrapping_sub(before);
-            falls |= delta < 0;
-            changes += u64::from(delta != 0);
-            bits1 += u64::from(bits::width(zigzag(delta)));
-            if let Some(delta_before) = delta_before {
-                bits2 += u64::from(bits::width(zigzag(delta.wrapping_sub(delta_before))));
-            }
-            delta_before = Some(delta);
-        }
-        before = Some(*value);
-    }
-    if !falls {
-        // No sign needed.
-        bits1 = bits1.saturating_sub(changes);
-    }
-    let order = if bits0 <= bits1 && bits0 <= bits2 {
-        Order::Minimum
-    } else if bits1 <= bits2 || values.len() < 3 {
-        Order::Delta
-    } else {
-        Order::DeltaOfDelta
+    let (best, second) = Plan::cheapest(values);
+    let best = Stream::of(values, &best);
+    // What was estimated is not quite what it takes.
+    let stream = match second.map(|second| Stream::of(values, &second)) {
+        Some(second) if second.length() < best.length() => second,
+        _ => best,
     };
-    (order, falls)
+    stream.put(*first, out);
 }
 
-fn residuals(values: &[i64], order: Order, falls: bool, minimum: i64) -> Vec<u64> {
-    let deltas = values.windows(2).map(|pair| match pair {
+/// How to take residuals.
+#[derive(Clone, Copy)]
+struct Plan {
+    order: Order,
+    signed: bool,
+    /// What is taken off: the smallest or a middle value, or a middle difference.
+    base: i64,
+}
+
+/// A middle one of some of `values`.
+fn middle(values: impl ExactSizeIterator<Item = i64>) -> i64 {
+    let mut some = [0; MIDDLE_OF];
+    let step = values.len().div_ceil(MIDDLE_OF).max(1);
+    let mut count = 0;
+    for (slot, value) in some.iter_mut().zip(values.step_by(step)) {
+        *slot = value;
+        count += 1;
+    }
+    let some = some.get_mut(..count).unwrap_or_default();
+    if some.is_empty() { 0 } else { *some.select_nth_unstable(count / 2).1 }
+}
+
+impl Plan {
+    /// Those two whose residuals have the fewest bits.
+    fn cheapest(values: &[i64]) -> (Self, Option<Self>) {
+        let minimum = values.iter().copied().min().unwrap_or(0);
+        let center = middle(values.iter().copied());
+        let drift = middle(differences(values));
+        let falls = values.windows(2).any(|pair| pair.get(1) < pair.first());
+        let width = |value: i64| u64::from(bits::width(zigzag(value)));
+        let mut estimates = [0; 5];
+        let [by_minimum, by_center, by_delta, by_drift, by_step] = &mut estimates;
+        for value in values {
+            *by_minimum += u64::from(bits::width(value.wrapping_sub(minimum) as u64));
+            *by_center += width(value.wrapping_sub(center));
+        }
+        let mut before = None;
+        for delta in differences(values) {
+            // Without sign where none is needed.
+            *by_delta += if falls { width(delta) } else { u64::from(bits::width(delta as u64)) };
+            *by_drift += width(delta.wrapping_sub(drift));
+            if let Some(before) = before {
+                *by_step += width(delta.wrapping_sub(before));
+            }
+            before = Some(delta);
+        }
+        let plan = |order, signed, base| Self { order, signed, base };
+        let plans = [
+            plan(Order::Value, false, minimum),
+            plan(Order::Value, true, center),
+            plan(Order::Delta, falls, 0),
+            plan(Order::Drift, true, drift),
+            plan(Order::DeltaOfDelta, true, 0),
+        ];
+        let mut ranked: Vec<(u64, Self)> = estimates.into_iter().zip(plans).collect();
+        if values.len() < 3 {
+            ranked.truncate(3);
+        }
+        ranked.sort_by_key(|(estimate, _)| *estimate);
+        let mut ranked = ranked.into_iter();
+        let (least, best) = ranked.next().unwrap_or((0, plan(Order::Value, false, minimum)));
+        let close = |(estimate, _): &(u64, Self)| estimate - least <= least / ESTIMATE_OFF;
+        (best, ranked.next().filter(close).map(|(_, plan)| plan))
+    }
+}
+
+fn differences(values: &[i64]) -> impl ExactSizeIterator<Item = i64> {
+    values.windows(2).map(|pair| match pair {
         [before, value] => value.wrapping_sub(*before),
         _ => 0,
-    });
-    match order {
-        Order::Minimum => values.iter().map(|value| value.wrapping_sub(minimum) as u64).collect(),
-        Order::Delta if falls => deltas.map(zigzag).collect(),
-        Order::Delta => deltas.map(|delta| delta as u64).collect(),
-        Order::DeltaOfDelta => {
-            let mut before = None;
-            let mut out = Vec::with_capacity(values.len());
-            for delta in deltas {
-                if let Some(before) = before {
-                    out.push(zigzag(delta.wrapping_sub(before)));
-                }
-                before = Some(delta);
+    })
+}
+
+/// Residuals as they are written.
+struct Stream {
+    plan: Plan,
+    /// The first difference, where differences of differences follow.
+    step: i64,
+    residuals: Vec<u64>,
+    divisor: Option<u64>,
+}
+
+impl Stream {
+    fn of(values: &[i64], plan: &Plan) -> Self {
+        let Plan { order, signed, base } = *plan;
+        let fold = |value: i64| if signed { zigzag(value) } else { value as u64 };
+        let mut step = 0;
+        let mut residuals: Vec<u64> = match order {
+            Order::Value => values.iter().map(|value| fold(value.wrapping_sub(base))).collect(),
+            Order::Delta | Order::Drift => {
+                differences(values).map(|delta| fold(delta.wrapping_sub(base))).collect()
             }
-            out
+            Order::DeltaOfDelta => {
+                let mut deltas = differences(values);
+                step = deltas.next().unwrap_or(0);
+                let mut before = step;
+                let mut residual = |delta: i64| {
+                    let residual = fold(delta.wrapping_sub(before));
+                    before = delta;
+                    residual
+                };
+                deltas.map(&mut residual).collect()
+            }
+        };
+        let divisor = divide_by_common(&mut residuals, signed);
+        Self { plan: *plan, step, residuals, divisor }
+    }
+
+    /// Bytes of the residuals.
+    fn length(&self) -> usize {
+        self.residuals.chunks(BLOCK).map(bits::block_len).sum()
+    }
+
+    fn put(&self, first: i64, out: &mut Vec<u8>) {
+        let Plan { order, signed, base } = self.plan;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let divided = flag(self.divisor.is_some(), DIVIDED);
+        out.push(RESIDUALS | ((order as u8) << 2) | flag(signed, ZIGZAG) | divided);
+        varint::put_signed(out, if order == Order::Value { base } else { first });
+        match order {
+            Order::DeltaOfDelta => varint::put_signed(out, self.step),
+            Order::Drift => varint::put_signed(out, base),
+            Order::Value | Order::Delta => {}
+        }
+        if let Some(divisor) = self.divisor {
+            varint::put(out, divisor);
+        }
+        for block in self.residuals.chunks(BLOCK) {
+            bits::put_block(block, out);
         }
     }
 }
@@ -186,19 +251,23 @@ fn take_until(
         return Ok(());
     }
     let order = match (head & !0xf, (head >> 2) & 3) {
-        (RESIDUALS, 0) => Order::Minimum,
+        (RESIDUALS, 0) => Order::Value,
         (RESIDUALS, 1) => Order::Delta,
         (RESIDUALS, 2) => Order::DeltaOfDelta,
+        (RESIDUALS, 3) => Order::Drift,
         _ => return Err(reader.corrupt("an unknown form of integers")),
     };
     let mut value = reader.signed()?;
-    let mut delta = if order == Order::DeltaOfDelta { reader.signed()? } else { 0 };
+    let mut delta = match order {
+        Order::DeltaOfDelta | Order::Drift => reader.signed()?,
+        Order::Value | Order::Delta => 0,
+    };
     let factor = if head & DIVIDED == 0 { 1 } else { reader.varint()? as i64 };
     let mut left = count;
     // What stands before the first residual.
     match order {
-        Order::Minimum => {}
-        Order::Delta => {
+        Order::Value => {}
+        Order::Delta | Order::Drift => {
             each(&[value]);
             left -= 1;
         }
@@ -258,15 +327,19 @@ fn fold(
 ) {
     let pairs = block.iter_mut().zip(raw);
     match order {
-        Order::Minimum => {
+        Order::Value => {
             for (slot, raw) in pairs {
                 *slot = value.wrapping_add(unfold(*raw));
             }
         }
-        Order::Delta => {
-            let mut sum = *value;
+        Order::Delta | Order::Drift => {
+            // By itself the first step is done for several at a time.
+            let (drift, mut sum) = (if order == Order::Drift { *delta } else { 0 }, *value);
             for (slot, raw) in pairs {
-                sum = sum.wrapping_add(unfold(*raw));
+                *slot = unfold(*raw).wrapping_add(drift);
+            }
+            for slot in block {
+                sum = sum.wrapping_add(*slot);
                 *slot = sum;
             }
             *value = sum;
@@ -312,6 +385,10 @@ mod tests {
         check(&(0..480).map(|i| 1_000 + i * 4096).collect::<Vec<_>>(), 10);
         check(&(0..480).map(|i| 7 + i % 2 * 1_000_000).collect::<Vec<_>>(), 70);
         check(&(0..480).map(|i| i * i).collect::<Vec<_>>(), 130);
+        // What varies around a middle: about as many bits as chance needs, and not as the widest.
+        let random = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+        let noise = |row: u64| (row * 8..row * 8 + 8).map(random).sum::<u64>() as i64;
+        check(&(0..480).map(|i| 50 * i + noise(i as u64)).collect::<Vec<_>>(), 480);
     }
 
     #[test]

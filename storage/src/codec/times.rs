@@ -14,6 +14,9 @@ const PLAIN: u8 = 0;
 const GRID: u8 = 1;
 const GRID_WITH_GAPS: u8 = 2;
 
+/// Instead of times: another chunk has them ([`crate::codec::chunk::beside`]).
+pub const ELSEWHERE: u8 = 3;
+
 /// Appends `times`; their number is not stored.
 pub fn put(times: &[Timestamp], out: &mut Vec<u8>) {
     if times.is_empty() {

@@ -11,6 +11,8 @@
 //! 4. ordered bits: the bit pattern as an integer that sorts as the float does;
 //! 5. differing bits (`codec::xor`).
 
+pub mod relative;
+
 use std::ops::Range;
 
 use super::Corruption;
@@ -37,6 +39,15 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Floats of this and above have no halves.
 const HALVES_MAX: f64 = EXACT_MAX / 2.0;
+
+/// Integers of smaller magnitude are converted the short way.
+const SHORT_MAX: i64 = 1 << 51;
+
+/// In the middle of the floats that are an integer each, and none between.
+const SHORT_BASE: f64 = 6_755_399_441_055_744.0;
+
+/// Its bits.
+const SHORT_BITS: u64 = SHORT_BASE.to_bits();
 
 /// Exponents tried for sums: of nanoseconds in seconds, of microseconds.
 const DRIFT_EXPONENTS: [u8; 2] = [9, 6];
@@ -76,12 +87,18 @@ fn scaled(value: f64, power: f64) -> Option<i64> {
     if size.is_nan() || size >= EXACT_MAX {
         return None;
     }
-    // Any candidate will do, since the check below is exact; this one needs no library call.
-    let half = if size < HALVES_MAX { 0.5_f64.copysign(product) } else { 0.0 };
-    let integer = (product + half) as i64;
+    let integer = scaled_candidate(product);
     let same = (integer as f64 / power).to_bits() == value.to_bits();
     // Minus zero fails too: it would come back as zero.
     same.then_some(integer)
+}
+
+/// The integer next to `product`. Any near it would do where the way back is checked; this one needs
+/// no library call.
+#[inline]
+fn scaled_candidate(product: f64) -> i64 {
+    let half = if product.abs() < HALVES_MAX { 0.5_f64.copysign(product) } else { 0.0 };
+    (product + half) as i64
 }
 
 /// A column as integers over a power of ten.
@@ -284,14 +301,7 @@ pub fn take_part(
                 return take_cut(reader, count, keep, out);
             }
             out.reserve(keep.len());
-            let part = |out: &mut Vec<f64>, block: &[i64]| {
-                if power == 1.0 {
-                    out.extend(block.iter().map(|v| *v as f64));
-                } else {
-                    out.extend(block.iter().map(|v| *v as f64 / power));
-                }
-            };
-            ints::take_part(&mut ahead, count, keep, |block| part(out, block))
+            ints::take_part(&mut ahead, count, keep, |block| push_scaled(block, power, out))
         }
         ORDERED_BITS => {
             out.reserve(keep.len());
@@ -364,10 +374,24 @@ fn take_scaled(
     out: &mut Vec<f64>,
 ) -> Result<(), Corruption> {
     out.reserve(count);
+    ints::take(reader, count, |block| push_scaled(block, power, out))
+}
+
+/// Appends `integers`, each divided by `power`.
+#[inline]
+fn push_scaled(integers: &[i64], power: f64, out: &mut Vec<f64>) {
+    let wide = integers.iter().fold(0, |wide, v| wide | v.wrapping_add(SHORT_MAX));
+    if (wide as u64) >= 2 * SHORT_MAX as u64 {
+        out.extend(integers.iter().map(|v| *v as f64 / power));
+        return;
+    }
+    // As the lowest bits of a float whose last digit counts ones: machines do this, unlike a
+    // conversion, to several at a time.
+    let short = |v: &i64| f64::from_bits(SHORT_BITS.wrapping_add_signed(*v)) - SHORT_BASE;
     if power == 1.0 {
-        ints::take(reader, count, |block| out.extend(block.iter().map(|v| *v as f64)))
+        out.extend(integers.iter().map(short));
     } else {
-        ints::take(reader, count, |block| out.extend(block.iter().map(|v| *v as f64 / power)))
+        out.extend(integers.iter().map(|v| short(v) / power));
     }
 }
 

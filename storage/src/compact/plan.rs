@@ -7,6 +7,12 @@ use crate::block::{BlockId, BlockMeta};
 /// Ranges that blocks grow through, in multiples of the first: 2 h, 6 h, 24 h, 3 d, 9 d.
 const STEPS: [i64; 4] = [3, 12, 36, 108];
 
+/// The range that blocks of `first` are merged to first.
+pub(crate) fn second_range(first: Span) -> Span {
+    let [step, ..] = STEPS;
+    Span(first.0.saturating_mul(step))
+}
+
 /// A block is rewritten once something was deleted of one in this many of its series.
 const DELETED_SHARE: u64 = 20;
 

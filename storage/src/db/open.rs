@@ -11,7 +11,7 @@ use super::{Counters, Inner, Writer};
 use crate::disk::{Disk, DiskResult, TEMPORARY_SUFFIX};
 use crate::error::{Damage, OpenError, OpenReport};
 use crate::head::replay::Replay;
-use crate::head::{Head, arena};
+use crate::head::{Effort, Head, arena};
 use crate::options::Options;
 use crate::query::selections::Selections;
 use crate::version::{self, Blocks};
@@ -90,6 +90,8 @@ pub(super) fn open(
         counters: Mutex::new(Counters { corruptions, ..Counters::default() }),
         replay_from: Mutex::new(replay_from),
         checkpoint_size: Mutex::new(checkpoint_size),
+        // Where nothing is logged, it stays as an earlier stop left it.
+        checkpoint_effort: Mutex::new(Effort::Bytes),
         latest: Mutex::new(super::LATEST),
         stopping: AtomicBool::new(false),
         refused_full: AtomicU64::new(0),

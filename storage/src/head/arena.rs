@@ -9,11 +9,15 @@
 //! Chunks of one piece were sealed at about the same time and leave the head together, and the
 //! file with the last of them.
 
+mod bytes;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use self::bytes::Bytes;
+use self::bytes::Content;
+pub(super) use self::bytes::is_whole as is_whole_chunk;
 use crate::codec::crc;
 use crate::disk::{Disk, DiskResult, Mapped, TEMPORARY_SUFFIX};
 
@@ -25,7 +29,9 @@ const TEMPORARY: &str = "tmp";
 /// More than most chunks have.
 const CHUNK_BYTES: usize = 4096;
 
-const MAGIC: &[u8; 8] = b"STNTHED\x01";
+const MAGIC: &[u8; 8] = b"STNTHED\x02";
+/// Of files that an earlier version wrote: each of their chunks has its times.
+const MAGIC_V1: &[u8; 8] = b"STNTHED\x01";
 
 /// Where a chunk lies.
 #[derive(Clone, Copy, Debug)]
@@ -35,33 +41,11 @@ pub(crate) struct Place {
     pub(crate) length: u32,
 }
 
-#[derive(Clone, Debug)]
-enum Content {
-    Memory(Arc<Vec<u8>>),
-    File(Mapped),
-}
-
-impl Content {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Memory(bytes) => bytes,
-            Self::File(bytes) => bytes,
-        }
-    }
-}
-
-/// A chunk of bytes that stay readable.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Bytes {
-    from: Option<Content>,
-    range: Range<usize>,
-}
-
-impl Bytes {
-    pub(crate) fn get(&self) -> &[u8] {
-        let from = self.from.as_ref().map(Content::bytes).unwrap_or_default();
-        from.get(self.range.clone()).unwrap_or_default()
-    }
+/// Where a chunk lies in the piece that is being filled; worth nothing once that is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    epoch: u64,
+    start: usize,
 }
 
 #[derive(Debug)]
@@ -87,6 +71,8 @@ pub(super) struct Arena {
     filling: Vec<u8>,
     filling_chunks: u32,
     number: u32,
+    /// Counts what was filled so far.
+    epoch: u64,
     /// Memory of a piece that is in its file: asking the system for so much again and again makes
     /// common allocators keep more than they need.
     spare: Vec<u8>,
@@ -110,9 +96,20 @@ impl Arena {
             filling: Vec::new(),
             filling_chunks: 0,
             number: 0,
+            epoch: 0,
             spare: Vec::new(),
             gone: Vec::new(),
         }
+    }
+
+    /// Where the next chunk will lie.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch, start: self.filling.len().max(MAGIC.len()) }
+    }
+
+    /// How many bytes before the next chunk a marked one lies; `None` where it lies elsewhere.
+    pub(crate) fn distance(&self, mark: Mark) -> Option<usize> {
+        (mark.epoch == self.epoch).then(|| self.filling.len().saturating_sub(mark.start))
     }
 
     /// Keeps a chunk.
@@ -142,6 +139,7 @@ impl Arena {
             self.full.insert(self.number, piece);
         }
         self.number += 1;
+        self.epoch += 1;
     }
 
     /// The bytes of a chunk; empty for one that was given back.
@@ -149,11 +147,9 @@ impl Arena {
         let start = place.start as usize;
         let range = start..start + place.length as usize;
         if place.piece == self.number {
-            let bytes: Vec<u8> = self.filling.get(range).unwrap_or_default().into();
-            let range = 0..bytes.len();
-            return Bytes { from: Some(Content::Memory(Arc::new(bytes))), range };
+            return Bytes::copied(&self.filling, range);
         }
-        Bytes { from: self.full.get(&place.piece).map(|piece| piece.content.clone()), range }
+        Bytes::in_piece(self.full.get(&place.piece).map(|piece| piece.content.clone()), range)
     }
 
     /// Whether a chunk is in its file.
@@ -200,6 +196,7 @@ impl Arena {
             if self.filling_chunks == 0 {
                 // Readers have copies.
                 self.filling.clear();
+                self.epoch += 1;
             }
         } else if let Some(piece) = self.full.get_mut(&place.piece) {
             piece.chunks = piece.chunks.saturating_sub(1);
@@ -295,7 +292,8 @@ pub(crate) fn is_whole(disk: &dyn Disk, path: &Path, at_once: usize) -> DiskResu
     while offset < content {
         let length = usize::try_from(content - offset).map_or(at_once, |left| left.min(at_once));
         let bytes = disk.read(path, offset, length)?;
-        if bytes.is_empty() || (offset == 0 && !bytes.starts_with(MAGIC)) {
+        let begins = |bytes: &[u8]| bytes.starts_with(MAGIC) || bytes.starts_with(MAGIC_V1);
+        if bytes.is_empty() || (offset == 0 && !begins(&bytes)) {
             return Ok(false);
         }
         checksum = crc::continued(checksum, &bytes);
@@ -305,10 +303,18 @@ pub(crate) fn is_whole(disk: &dyn Disk, path: &Path, at_once: usize) -> DiskResu
 }
 
 /// The bytes of a chunk in its file, where they lie in it.
-pub(crate) fn chunk_in(file: &[u8], place: Place) -> Option<&[u8]> {
+fn chunk_in(file: &[u8], place: Place) -> Option<&[u8]> {
     let start = place.start as usize;
     let end = start.checked_add(place.length as usize)?;
     if start < MAGIC.len() || end + 4 > file.len() { None } else { file.get(start..end) }
+}
+
+/// A chunk in its mapped file, where it lies in it.
+pub(crate) fn bytes_in(file: &Mapped, place: Place) -> Option<Bytes> {
+    chunk_in(file, place)?;
+    let start = place.start as usize;
+    let range = start..start + place.length as usize;
+    Some(Bytes::in_piece(Some(Content::File(file.clone())), range))
 }
 
 /// The file of a piece.
@@ -396,6 +402,25 @@ mod tests {
         assert_eq!(held.get(), [0; 10]);
         let again = arena.put(b"again");
         assert_eq!(text(&arena, again), b"again");
+    }
+
+    #[test]
+    fn a_chunk_is_marked_as_long_as_its_piece_is_filled() {
+        let mut arena = Arena::new(40);
+        let mark = arena.mark();
+        assert_eq!(arena.distance(mark), Some(0));
+        let first = arena.put(&[1; 10]);
+        assert_eq!(arena.distance(mark), Some(10));
+        arena.put(&[2; 10]);
+        assert_eq!(arena.distance(mark), Some(20));
+        arena.put(&[3; 20]);
+        assert_eq!(arena.distance(mark), None, "another piece is filled");
+        let mark = arena.mark();
+        let only = arena.put(&[4; 10]);
+        assert_eq!(arena.distance(mark), Some(10));
+        arena.free(only);
+        assert_eq!(arena.distance(mark), None, "nobody has chunks of the piece, which is empty");
+        assert_eq!(text(&arena, first), [1; 10]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! all, by an integer (zigzag), by a number of thousandths (zigzag), in some bytes, by being the
 //! stale marker, or by being a histogram (which lies beside). A run in progress is only a counter.
 
+mod packed;
+
 use std::sync::Arc;
 
 use stint_model::{Columns, Histogram, STALE_NAN_BITS, Sample, Timestamp, Value};
@@ -156,6 +158,9 @@ impl OpenChunk {
 
     /// Adds a sample that is later than the last one.
     pub(crate) fn push(&mut self, sample: &Sample) {
+        if self.is_packed() {
+            self.go_on();
+        }
         let at = sample.at.0;
         if self.count == 0 {
             self.first = at;
@@ -242,6 +247,9 @@ impl OpenChunk {
 
     /// Appends the first `count` samples to `columns`.
     pub(crate) fn decode(&self, count: u16, columns: &mut Columns) {
+        if self.is_packed() {
+            return self.decode_packed(count, columns);
+        }
         let count = count.min(self.count);
         let start = columns.len();
         let length = start + usize::from(count);
@@ -272,6 +280,7 @@ impl OpenChunk {
 
 const IS_HISTOGRAM: u8 = 1;
 const HAS_EXTRAS: u8 = 2;
+const IS_PACKED: u8 = 4;
 
 /// A chunk as bytes, for a checkpoint.
 impl OpenChunk {
@@ -279,13 +288,15 @@ impl OpenChunk {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         out.push(
-            flag(self.last_is_histogram, IS_HISTOGRAM) | flag(self.extras.is_some(), HAS_EXTRAS),
+            flag(self.last_is_histogram, IS_HISTOGRAM)
+                | flag(self.extras.is_some(), HAS_EXTRAS)
+                | flag(self.is_packed(), IS_PACKED),
         );
         varint::put_signed(out, self.first);
         varint::put_signed(out, self.last.wrapping_sub(self.first));
         varint::put_signed(out, i64::from(self.interval));
         varint::put(out, u64::from(self.count));
-        out.push(self.run);
+        out.push(if self.is_packed() { 0 } else { self.run });
         out.extend_from_slice(&self.bits.to_le_bytes());
         varint::put(out, u64::from(self.used));
         out.extend_from_slice(self.bytes());
@@ -311,7 +322,11 @@ impl OpenChunk {
         let interval = interval.map_err(|_| reader.corrupt("an interval beyond its limit"))?;
         let count = reader.varint_up_to(usize::from(u16::MAX))? as u16;
         let run = reader.byte()?;
-        if flags & !(IS_HISTOGRAM | HAS_EXTRAS) != 0 || run >= RUN_MAX {
+        let is_packed = flags & IS_PACKED != 0;
+        if flags & !(IS_HISTOGRAM | HAS_EXTRAS | IS_PACKED) != 0
+            || run >= RUN_MAX
+            || (is_packed && (flags != IS_PACKED || run != 0))
+        {
             return Err(reader.corrupt("an unknown kind of open chunk"));
         }
         let bits = reader.u64()?;
@@ -325,9 +340,12 @@ impl OpenChunk {
             used: used as u32,
             interval,
             count,
-            run,
+            run: if is_packed { packed::PACKED } else { run },
             last_is_histogram: flags & IS_HISTOGRAM != 0,
         };
+        if is_packed {
+            chunk.check_packed(reader)?;
+        }
         if flags & HAS_EXTRAS != 0 {
             chunk.extras = Some(Box::new(Extras::take(reader, count)?));
         }
@@ -505,6 +523,31 @@ mod tests {
         ]
     }
 
+    /// What is read of a chunk that was packed; nobody sees the difference.
+    fn packed_and_read(chunk: &OpenChunk, packed: &OpenChunk) -> Result<OpenChunk, TestCaseError> {
+        let mut bytes = Vec::new();
+        packed.put(&mut bytes);
+        for short in 0..bytes.len() {
+            prop_assert!(OpenChunk::take(&mut Reader::new(&bytes[..short])).is_err());
+        }
+        let back = OpenChunk::take(&mut Reader::new(&bytes)).unwrap();
+        prop_assert!(back.is_packed() && back.packed().is_none());
+        for count in [0, chunk.count() / 2, chunk.count()] {
+            let (mut got, mut want) = (Columns::default(), Columns::default());
+            back.decode(count, &mut got);
+            chunk.decode(count, &mut want);
+            prop_assert_eq!(&got.times, &want.times);
+            let bits = |c: &Columns| c.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&got), bits(&want));
+        }
+        let mut again = back.copy();
+        again.go_on();
+        let state =
+            |c: &OpenChunk| (c.bytes().to_vec(), c.first, c.last, c.bits, c.interval, c.run);
+        prop_assert_eq!(state(&again), state(chunk));
+        Ok(back)
+    }
+
     proptest! {
         #[test]
         fn samples_come_back(
@@ -530,6 +573,9 @@ mod tests {
                     let mut reader = Reader::new(&bytes);
                     chunk = OpenChunk::take(&mut reader).unwrap();
                     prop_assert!(reader.is_empty());
+                    if let Some(packed) = chunk.packed() {
+                        chunk = packed_and_read(&chunk, &packed)?;
+                    }
                 }
                 let sample = Sample { at: Timestamp(at), started: started.map(Timestamp), value };
                 chunk.push(&sample);
@@ -553,6 +599,37 @@ mod tests {
                 prop_assert_eq!(floats(&got), floats(&want));
             }
         }
+    }
+
+    #[test]
+    fn a_packed_chunk_takes_half_the_bytes() {
+        let mut chunk = OpenChunk::default();
+        for number in 0..100_i64 {
+            let value = (number * 50 + number * 7919 % 101) as f64;
+            chunk.push(&Sample::float(Timestamp(1_700_000_000_000 + number * 15_000), value));
+        }
+        let packed = chunk.packed().unwrap();
+        assert!(packed.used * 2 < chunk.used, "{} of {} bytes", packed.used, chunk.used);
+    }
+
+    #[test]
+    fn a_packed_chunk_that_says_otherwise_is_refused() {
+        let mut chunk = OpenChunk::default();
+        for number in 0..20_i64 {
+            chunk.push(&Sample::float(Timestamp(number * 15_000), (number * number) as f64));
+        }
+        let packed = chunk.packed().unwrap();
+        let taken = |packed: &OpenChunk| {
+            let mut bytes = Vec::new();
+            packed.put(&mut bytes);
+            OpenChunk::take(&mut Reader::new(&bytes))
+        };
+        assert!(taken(&packed).is_ok());
+        assert!(taken(&OpenChunk { last: 5, ..packed.copy() }).is_err());
+        assert!(taken(&OpenChunk { first: 5, ..packed.copy() }).is_err());
+        assert!(taken(&OpenChunk { bits: 5, ..packed.copy() }).is_err());
+        assert!(taken(&OpenChunk { count: 19, ..packed.copy() }).is_err());
+        assert!(taken(&OpenChunk { last_is_histogram: true, ..packed.copy() }).is_err());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The samples of one series in the head.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use stint_model::histogram::ResetHint;
 use stint_model::{Columns, Sample, TimeRange, Timestamp, Value};
 
-use super::arena::{Arena, Bytes, Place};
+use super::arena::{Arena, Bytes, Mark, Place};
 use super::chunk::OpenChunk;
 use super::late::{Late, LateSamples};
 use crate::codec::Corruption;
@@ -58,11 +59,46 @@ pub(super) struct Rare {
 pub(super) struct Sealing {
     pub(crate) arena: Arena,
     scratch: Columns,
+    /// Chunks sealed last that have times of their own, oldest first.
+    recent: VecDeque<Timed>,
 }
+
+/// A chunk that others may have their times from.
+#[derive(Debug)]
+struct Timed {
+    mark: Mark,
+    times: Vec<Timestamp>,
+    /// What it begins with: how many rows, and their times.
+    head: Vec<u8>,
+}
+
+/// Targets that are sealed by turns: those of a few requests.
+const RECENT_MAX: usize = 8;
 
 impl Sealing {
     pub(crate) fn new(arena: Arena) -> Self {
-        Self { arena, scratch: Columns::default() }
+        Self { arena, scratch: Columns::default(), recent: VecDeque::new() }
+    }
+
+    /// Keeps what the scratch columns hold.
+    fn put(&mut self) -> Place {
+        let Self { arena, scratch, recent } = self;
+        let rows = sealed_chunk::Rows::of(scratch);
+        // The newest are the likeliest.
+        let alike = recent.iter().rev().filter(|timed| timed.times == scratch.times);
+        for timed in alike {
+            if let Some(distance) = arena.distance(timed.mark) {
+                let bytes = sealed_chunk::beside::encode_beside(&rows, distance, &timed.head);
+                return arena.put(&bytes);
+            }
+        }
+        let (bytes, head_len) = sealed_chunk::encode_with_head(&rows);
+        if recent.len() == RECENT_MAX {
+            recent.pop_front();
+        }
+        let head = bytes.get(..head_len).unwrap_or_default().to_vec();
+        recent.push_back(Timed { mark: arena.mark(), times: scratch.times.clone(), head });
+        arena.put(&bytes)
     }
 }
 
@@ -187,11 +223,10 @@ impl MemSeries {
         let scratch = &mut sealing.scratch;
         scratch.clear();
         self.open.decode(self.open.count(), scratch);
-        let bytes = sealed_chunk::encode(&sealed_chunk::Rows::of(scratch));
         let mut sealed = std::mem::take(&mut self.sealed).into_vec();
         sealed.reserve_exact(1);
         sealed.push(Sealed {
-            place: sealing.arena.put(&bytes),
+            place: sealing.put(),
             first: self.open.first(),
             last: self.open.last(),
             count: self.open.count(),
@@ -384,7 +419,7 @@ impl Snapshot {
     fn read_in_order(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
         for (chunk, count) in &self.sealed {
             let start = columns.len();
-            sealed_chunk::decode(chunk.get(), columns)?;
+            chunk.decode(columns)?;
             crate::query::columns::clip(columns, start, *count, range);
         }
         if let Some((chunk, count)) = &self.open {
@@ -419,4 +454,56 @@ pub(super) fn samples_of(columns: &Columns) -> impl Iterator<Item = Sample> {
         };
         Sample { at: *at, started, value }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::arena::is_whole_chunk;
+    use crate::head::state::{Effort, From, State};
+
+    const RULES: ChunkRules = ChunkRules { samples: 120, range: 1 << 40 };
+
+    fn values_of(series: &MemSeries, arena: &Arena) -> Columns {
+        let mut columns = Columns::default();
+        let all = series.snapshot(series.total, u64::MAX, TimeRange::ALL, arena);
+        all.read(TimeRange::ALL, &mut columns).unwrap();
+        columns
+    }
+
+    #[test]
+    fn series_that_are_scraped_together_keep_their_times_once() {
+        let mut sealing = Sealing::new(Arena::new(1 << 20));
+        let mut series: Vec<MemSeries> = (0..20).map(MemSeries::new).collect();
+        let at = |row: i64| Timestamp(row * 15_000 + row * 7919 % 7);
+        for row in 0..121 {
+            for (number, series) in series.iter_mut().enumerate() {
+                let sample = Sample::float(at(row), number as f64);
+                series.push(&sample, RULES, &mut sealing);
+            }
+        }
+        let first = sealing.arena.get(series[0].sealed[0].place).get().len();
+        assert!((24..60).contains(&first), "{first} bytes, times included");
+        for (number, series) in series.iter().enumerate() {
+            let chunk = sealing.arena.get(series.sealed[0].place);
+            assert!(number == 0 || chunk.get().len() < 16, "{} bytes", chunk.get().len());
+            assert!(chunk.is_whole());
+            let columns = values_of(series, &sealing.arena);
+            assert_eq!(columns.times, (0..121).map(at).collect::<Vec<_>>());
+            assert_eq!(columns.values, [number as f64; 121]);
+            // A state that has no file to refer to has the times itself.
+            let mut bytes = Vec::new();
+            series.put_state(&sealing.arena, Effort::Time, &mut bytes);
+            let mut arena = Arena::new(1 << 20);
+            let mut restored = MemSeries::new(1);
+            restored.restore(State::of(&bytes).unwrap(), 1, |from| match from {
+                From::Here(chunk) if is_whole_chunk(chunk) => Some(arena.put(chunk)),
+                _ => None,
+            });
+            assert_eq!(values_of(&restored, &arena), columns);
+        }
+        let place = series[3].sealed[0].place;
+        let chunk = sealing.arena.get(place).get().to_vec();
+        assert!(!is_whole_chunk(&chunk), "by itself it is none");
+    }
 }

@@ -5,13 +5,13 @@
 
 use stint_model::{Columns, TimeRange, Timestamp};
 
-use super::arena::{Arena, Place};
+use super::arena::{Arena, Bytes, Place};
 use super::chunk::OpenChunk;
 use super::late::LateSamples;
 use super::series::{MemSeries, Rare, Sealed, push_sample, samples_of};
+use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
 use crate::codec::varint::{self, Reader};
-use crate::codec::{Corruption, crc};
 
 const OPEN: u8 = 1;
 const SEALED: u8 = 2;
@@ -20,6 +20,15 @@ const DELETED: u8 = 8;
 
 /// Late samples of one chunk.
 const LATE_ROWS: usize = sealed_chunk::ROWS_MAX / 2;
+
+/// What a checkpoint saves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Time: more is logged soon, and another one written.
+    Time,
+    /// Bytes: it stays.
+    Bytes,
+}
 
 /// Where the bytes of a sealed chunk are.
 #[derive(Debug)]
@@ -47,8 +56,8 @@ pub(super) struct State<'a> {
 }
 
 impl MemSeries {
-    /// Appends the state of the series to `out`.
-    pub(super) fn put_state(&self, arena: &Arena, out: &mut Vec<u8>) {
+    /// Appends the state of the series to `out`: in few bytes, or in little time.
+    pub(super) fn put_state(&self, arena: &Arena, effort: Effort, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let deleted = self.deleted();
         out.push(
@@ -58,7 +67,8 @@ impl MemSeries {
                 | flag(!deleted.is_empty(), DELETED),
         );
         if self.open.count() > 0 {
-            self.open.put(out);
+            let packed = if effort == Effort::Bytes { self.open.packed() } else { None };
+            packed.as_ref().unwrap_or(&self.open).put(out);
         }
         if !self.sealed.is_empty() {
             self.put_sealed(arena, out);
@@ -88,10 +98,10 @@ impl MemSeries {
                 varint::put(out, u64::from(chunk.place.start));
                 varint::put(out, u64::from(chunk.place.length));
             } else {
-                let bytes = arena.get(chunk.place);
+                let bytes = arena.get(chunk.place).alone();
                 varint::put(out, 0);
-                varint::put(out, bytes.get().len() as u64);
-                out.extend_from_slice(bytes.get());
+                varint::put(out, bytes.len() as u64);
+                out.extend_from_slice(&bytes);
             }
         }
     }
@@ -212,20 +222,14 @@ impl<'a> State<'a> {
     }
 }
 
-/// Whether a chunk is as it was sealed.
-pub(super) fn is_whole(chunk: &[u8]) -> bool {
-    let Some((body, checksum)) = chunk.split_last_chunk::<4>() else { return false };
-    crc::checksum(body) == u32::from_le_bytes(*checksum)
-}
-
 /// Verifies a state and every chunk of it; how many samples it stands for. `bytes_of` has the bytes
 /// of chunks that lie in files.
 ///
 /// # Errors
 /// What does not hold.
-pub(crate) fn verify<'a>(
-    state: &'a [u8],
-    mut bytes_of: impl FnMut(Place) -> Result<&'a [u8], String>,
+pub(crate) fn verify(
+    state: &[u8],
+    mut bytes_of: impl FnMut(Place) -> Result<Bytes, String>,
 ) -> Result<u64, String> {
     let State { open, sealed, late, deleted } =
         State::of(state).map_err(|corruption| corruption.to_string())?;
@@ -248,12 +252,12 @@ pub(crate) fn verify<'a>(
         Ok(())
     };
     for chunk in sealed {
-        let bytes = match chunk.from {
-            From::File(place) => bytes_of(place)?,
-            From::Here(bytes) => bytes,
-        };
         columns.clear();
-        sealed_chunk::decode(bytes, &mut columns).map_err(|corruption| corruption.to_string())?;
+        let decoded = match chunk.from {
+            From::File(place) => bytes_of(place)?.decode(&mut columns),
+            From::Here(bytes) => sealed_chunk::decode(bytes, &mut columns),
+        };
+        decoded.map_err(|corruption| corruption.to_string())?;
         follow(&columns, (chunk.first, chunk.last, chunk.count), "a sealed chunk")?;
     }
     if open.count() > 0 {
@@ -277,6 +281,7 @@ fn rises(columns: &Columns) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::arena;
     use crate::head::series::{ChunkRules, Sealing};
     use proptest::prelude::*;
     use stint_model::Sample;
@@ -291,7 +296,7 @@ mod tests {
         series.push_late(&Sample::float(Timestamp(5), 0.5), 1);
         series.delete(TimeRange::new(Timestamp(20), Timestamp(30)), 2);
         let mut bytes = Vec::new();
-        series.put_state(&sealing.arena, &mut bytes);
+        series.put_state(&sealing.arena, Effort::Bytes, &mut bytes);
         bytes
     }
 
@@ -308,7 +313,7 @@ mod tests {
                 let mut series = MemSeries::new(1);
                 let mut arena = Arena::new(1 << 20);
                 series.restore(state, 1, |from| match from {
-                    From::Here(chunk) if is_whole(chunk) => Some(arena.put(chunk)),
+                    From::Here(chunk) if arena::is_whole_chunk(chunk) => Some(arena.put(chunk)),
                     _ => None,
                 });
                 let mut columns = Columns::default();

@@ -13,7 +13,7 @@ use crate::sync::Mutex;
 use hashbrown::HashMap;
 use stint_model::{Sample, SeriesRef, TimeRange, Timestamp};
 
-use super::arena::Arena;
+use super::arena::{Arena, is_whole_chunk};
 use super::index::Slot;
 use super::series::{ChunkRules, MemSeries, Sealing};
 use super::state::{self, State};
@@ -263,10 +263,10 @@ impl Store {
         series.restore(state, self.commit, |from| {
             let place = match from {
                 state::From::File(place) => {
-                    let readable = whole(place.piece) || state::is_whole(arena.get(place).get());
+                    let readable = whole(place.piece) || arena.get(place).is_whole();
                     (readable && arena.claim(place)).then_some(place)
                 }
-                state::From::Here(bytes) => state::is_whole(bytes).then(|| arena.put(bytes)),
+                state::From::Here(bytes) => is_whole_chunk(bytes).then(|| arena.put(bytes)),
             };
             lost += u64::from(place.is_none());
             place

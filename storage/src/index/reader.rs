@@ -11,7 +11,8 @@ use super::LABELS_MAX;
 use super::dictionary::Dictionary;
 use super::groups::{GROUP, Groups, Section};
 use super::postings::{Lists, Union};
-use super::writer::{MAGIC, TRAILER_LEN};
+use super::rows::RowReader;
+use super::writer::{LIKE_BEFORE, MAGIC, MAGIC_V1, TRAILER_LEN};
 use crate::codec::varint::Reader;
 use crate::codec::{Corruption, crc};
 use crate::disk::Mapped;
@@ -30,6 +31,8 @@ pub struct Index {
     entries: Section,
     columns_len: u32,
     columns: Section,
+    /// Whether no series is told by what sets it apart from the one before: in version 1.
+    all_labels: bool,
     /// All names and where their values are, read when first wanted: labels need them often.
     known: OnceLock<Vec<KnownName>>,
 }
@@ -42,6 +45,17 @@ struct KnownName {
     lists: Section,
 }
 
+/// How the labels of a series are told.
+pub(super) enum LabelsHead {
+    /// By a set of names, and the value of each.
+    All {
+        /// The number of the set.
+        schema: u32,
+    },
+    /// By which of the values of the series before have changed, and to what.
+    Changed,
+}
+
 /// Values and postings of one label name.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {
@@ -49,17 +63,6 @@ pub struct Name<'a> {
     pub values: Dictionary<'a>,
     /// The series of each value, and behind them those that have the label at all.
     pub lists: Lists<'a>,
-}
-
-/// A series as stored.
-#[derive(Clone, Debug)]
-pub struct Entry<'a> {
-    /// Number of the name and number of the value of each label, in order of names.
-    pub labels: Vec<(u32, u32)>,
-    /// First byte of its first chunk.
-    pub chunk_start: u64,
-    /// The block's list of its chunks.
-    pub chunks: Reader<'a>,
 }
 
 impl Index {
@@ -71,16 +74,17 @@ impl Index {
     fn read_footer(bytes: Mapped, file: &str) -> Result<Self, Corruption> {
         let mapped = bytes.clone();
         let corrupt = |what| Corruption::new(mapped.len(), what);
-        if !mapped.starts_with(&MAGIC) {
+        let magic = [MAGIC, MAGIC_V1].into_iter().find(|magic| mapped.starts_with(magic));
+        let Some(magic) = magic else {
             return Err(Corruption::new(0, "not an index of a known version"));
-        }
+        };
         let Some((body, trailer)) = mapped.split_last_chunk::<TRAILER_LEN>() else {
             return Err(corrupt("too short for an index"));
         };
         let mut reader = Reader::new(trailer);
         let footer_len = reader.u32()? as usize;
         let checksum = reader.u32()?;
-        if reader.rest() != MAGIC {
+        if reader.rest() != magic {
             return Err(corrupt("an index that ends too early"));
         }
         let Some(footer_at) = body.len().checked_sub(footer_len) else {
@@ -106,6 +110,7 @@ impl Index {
             entries: Section::take(&mut reader)?,
             columns_len: count(&mut reader)?,
             columns: Section::take(&mut reader)?,
+            all_labels: magic == MAGIC_V1,
             known: OnceLock::new(),
         };
         let sections = [
@@ -235,29 +240,37 @@ impl Index {
         all
     }
 
-    /// Series number `series` as stored.
-    pub fn entry(&self, series: u32) -> Result<Entry<'_>, Corruption> {
-        let (group_start, mut item) = self.item(series)?;
-        let mut names = self.schema(item.varint_up_to(u32::MAX as usize)? as u32)?;
-        let mut labels = Vec::new();
-        for _ in 0..names.varint_up_to(LABELS_MAX)? {
-            let name = names.varint_up_to(u32::MAX as usize)? as u32;
-            let value = item.varint_up_to(u32::MAX as usize)? as u32;
-            labels.push((name, value));
-        }
-        let chunk_start = group_start.saturating_add(item.varint()?);
-        Ok(Entry { labels, chunk_start, chunks: Reader::new(item.rest()) })
-    }
-
     /// The place of the first chunk of series number `series`, and the block's list of its chunks.
     pub fn chunks(&self, series: u32) -> Result<(u64, Reader<'_>), Corruption> {
         let (group_start, mut item) = self.item(series)?;
-        let mut names = self.schema(item.varint_up_to(u32::MAX as usize)? as u32)?;
-        for _ in 0..names.varint_up_to(LABELS_MAX)? {
+        let head = item.varint()?;
+        let values = match self.labels_head(head, &item)? {
+            LabelsHead::All { schema } => self.schema(schema)?.varint_up_to(LABELS_MAX)?,
+            LabelsHead::Changed => item.varint()?.count_ones() as usize,
+        };
+        for _ in 0..values {
             item.varint()?;
         }
         let chunk_start = group_start.saturating_add(item.varint()?);
         Ok((chunk_start, Reader::new(item.rest())))
+    }
+
+    /// What the first number of a series says of its labels.
+    pub(super) fn labels_head(
+        &self,
+        head: u64,
+        item: &Reader<'_>,
+    ) -> Result<LabelsHead, Corruption> {
+        let schema = match (self.all_labels, head & 1) {
+            (true, _) => head,
+            (false, 0) => head >> 1,
+            _ if head == LIKE_BEFORE => return Ok(LabelsHead::Changed),
+            _ => return Err(item.corrupt("an unknown form of labels")),
+        };
+        match u32::try_from(schema) {
+            Ok(schema) => Ok(LabelsHead::All { schema }),
+            Err(_) => Err(item.corrupt("a label set that does not exist")),
+        }
     }
 
     /// A reader of the group that series number `series` lies in, at its first series.
@@ -331,12 +344,13 @@ impl Index {
 
     /// The labels of series number `series`.
     pub fn labels(&self, series: u32) -> Result<Labels, Corruption> {
-        let entry = self.entry(series)?;
-        let mut pairs = Vec::with_capacity(entry.labels.len());
-        for (name, value) in entry.labels {
-            let known = self.known_name(name)?;
+        let mut reader = RowReader::new(self);
+        let (names, values) = reader.row(series)?;
+        let mut pairs = Vec::with_capacity(names.len());
+        for (name, value) in names.iter().zip(values) {
+            let known = self.known_name(*name)?;
             let values = Dictionary::new(&self.bytes, known.values, known.values_len);
-            pairs.push((known.text.as_str(), values.get(value)?));
+            pairs.push((known.text.as_str(), values.get(*value)?));
         }
         Labels::from_sorted(pairs.iter().map(|(name, value)| (*name, value.as_str())))
             .ok_or_else(|| self.corrupt("labels of a series out of order"))

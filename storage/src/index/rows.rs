@@ -7,14 +7,16 @@ use stint_model::Labels;
 use super::dictionary::Dictionary;
 use super::groups::GROUP;
 use super::order::Rows;
-use super::reader::Index;
+use super::reader::{Index, LabelsHead};
+use super::writer::CHANGES_MAX;
 use crate::codec::Corruption;
 use crate::codec::varint::Reader;
 
 /// Reads label sets as numbers, best in rising order of series.
 pub(crate) struct RowReader<'a> {
     index: &'a Index,
-    /// The group at hand, the number of the series that comes next in it, and what is left.
+    /// The group at hand, the number of the series that comes next in it, and what is left. Names
+    /// and values are those of the series before that.
     group: Option<(u32, u32, Reader<'a>)>,
     /// Number of the set of names at hand.
     schema: Option<u32>,
@@ -28,50 +30,68 @@ impl<'a> RowReader<'a> {
         Self { index, group: None, schema: None, names: Vec::new(), values: Vec::new() }
     }
 
-    /// What is stored of a series.
-    fn item(&mut self, series: u32) -> Result<Reader<'a>, Corruption> {
+    /// Reads the labels of a series: in its group, they build on those of the series before.
+    fn read(&mut self, series: u32) -> Result<(), Corruption> {
         let number = series / GROUP as u32;
         let (mut next, mut rest) = match self.group.take() {
+            // Read already.
+            Some(group) if (group.0, group.1) == (number, series + 1) => {
+                self.group = Some(group);
+                return Ok(());
+            }
             Some((group, next, rest)) if group == number && next <= series => (next, rest),
             _ => (number * GROUP as u32, self.index.entries_of_group(series)?),
         };
-        loop {
+        while next <= series {
             let length = rest.varint_up_to(usize::MAX)?;
-            let item = rest.take(length)?;
+            let item = Reader::new(rest.take(length)?);
+            self.read_labels(item, next % GROUP as u32 == 0)?;
             next += 1;
-            if next > series {
-                self.group = Some((number, next, rest));
-                return Ok(Reader::new(item));
+        }
+        self.group = Some((number, next, rest));
+        Ok(())
+    }
+
+    fn read_labels(&mut self, mut item: Reader<'a>, is_first: bool) -> Result<(), Corruption> {
+        let head = item.varint()?;
+        match self.index.labels_head(head, &item)? {
+            LabelsHead::All { schema } => {
+                if self.schema != Some(schema) {
+                    self.schema = None;
+                    self.index.read_schema(schema, &mut self.names)?;
+                    self.schema = Some(schema);
+                }
+                self.values.clear();
+                for _ in &self.names {
+                    self.values.push(item.varint_up_to(u32::MAX as usize)? as u32);
+                }
+            }
+            LabelsHead::Changed => {
+                let mut changed = item.varint()?;
+                let fits = self.values.len() <= CHANGES_MAX && changed >> self.values.len() == 0;
+                if is_first || !fits {
+                    return Err(item.corrupt("labels that build on others"));
+                }
+                for value in &mut self.values {
+                    if changed & 1 == 1 {
+                        *value = item.varint_up_to(u32::MAX as usize)? as u32;
+                    }
+                    changed >>= 1;
+                }
             }
         }
+        Ok(())
     }
 
     /// The numbers of the names of a series.
     pub(crate) fn names(&mut self, series: u32) -> Result<(u32, &[u32]), Corruption> {
-        let mut item = self.item(series)?;
-        let schema = self.read_names(&mut item)?;
-        Ok((schema, &self.names))
-    }
-
-    /// Reads the names of the item, unless they are at hand; returns the number of their set.
-    fn read_names(&mut self, item: &mut Reader<'a>) -> Result<u32, Corruption> {
-        let schema = item.varint_up_to(u32::MAX as usize)? as u32;
-        if self.schema != Some(schema) {
-            self.schema = None;
-            self.index.read_schema(schema, &mut self.names)?;
-            self.schema = Some(schema);
-        }
-        Ok(schema)
+        self.read(series)?;
+        Ok((self.schema.unwrap_or_default(), &self.names))
     }
 
     /// The numbers of names and values of a series, in order of names.
     pub(crate) fn row(&mut self, series: u32) -> Result<(&[u32], &[u32]), Corruption> {
-        let mut item = self.item(series)?;
-        self.read_names(&mut item)?;
-        self.values.clear();
-        for _ in &self.names {
-            self.values.push(item.varint_up_to(u32::MAX as usize)? as u32);
-        }
+        self.read(series)?;
         Ok((&self.names, &self.values))
     }
 

@@ -11,7 +11,16 @@ use crate::codec::crc;
 use crate::codec::varint;
 
 /// First bytes of every index file; the last is the format's version.
-pub const MAGIC: [u8; 8] = *b"STNTIDX\x01";
+pub const MAGIC: [u8; 8] = *b"STNTIDX\x02";
+
+/// Those of files that an earlier version wrote: it had fewer forms.
+pub const MAGIC_V1: [u8; 8] = *b"STNTIDX\x01";
+
+/// Instead of twice the number of a set of names: the set is that of the series before.
+pub(super) const LIKE_BEFORE: u64 = 1;
+
+/// Of more labels it is not told which have changed.
+pub(super) const CHANGES_MAX: usize = 32;
 
 /// Bytes of the footer's own length, checksum and magic.
 pub const TRAILER_LEN: usize = 4 + 4 + 8;
@@ -227,6 +236,7 @@ impl IndexBuilder {
         let mut item = Vec::new();
         let mut group_start = 0;
         let mut values = self.series_values.iter();
+        let mut row = Row::default();
         let mut chunk_from = 0;
         let chunks = self.chunk_starts.iter().zip(&self.chunk_ends);
         for (number, (schema, (start, end))) in self.series.iter().zip(chunks).enumerate() {
@@ -239,15 +249,14 @@ impl IndexBuilder {
                 varint::put(&mut group, *start);
             }
             item.clear();
-            varint::put(&mut item, u64::from(*schema));
-            for name in self.schemas.get(*schema as usize).into_iter().flatten() {
-                let rank = values
-                    .next()
-                    .and_then(|value| ranks.get(*name as usize)?.get(*value as usize))
-                    .copied()
-                    .unwrap_or_default();
-                varint::put(&mut item, u64::from(rank));
-            }
+            let names = self.schemas.get(*schema as usize).map(Vec::as_slice).unwrap_or_default();
+            let numbers = names.iter().zip(&mut values).map(|(name, value)| {
+                let ranks = ranks.get(*name as usize).copied().unwrap_or_default();
+                ranks.get(*value as usize).copied().unwrap_or_default()
+            });
+            let next = Row { schema: Some(*schema), values: numbers.collect() };
+            next.put(if number % GROUP == 0 { None } else { Some(&row) }, &mut item);
+            row = next;
             varint::put(&mut item, start.saturating_sub(group_start));
             item.extend_from_slice(self.chunk_bytes.get(chunk_from..*end).unwrap_or_default());
             chunk_from = *end;
@@ -260,6 +269,37 @@ impl IndexBuilder {
         let (bytes, section) = writer.finish()?;
         append(file, footer, &bytes, section);
         Ok(())
+    }
+}
+
+/// The labels of a series as numbers.
+#[derive(Default)]
+struct Row {
+    schema: Option<u32>,
+    values: Vec<u32>,
+}
+
+impl Row {
+    /// Appends the labels: all of them, or where they differ from those of the series `before`.
+    fn put(&self, before: Option<&Self>, out: &mut Vec<u8>) {
+        let alike = before.filter(|before| before.schema == self.schema);
+        if let Some(before) = alike.filter(|_| self.values.len() <= CHANGES_MAX) {
+            let pairs = || self.values.iter().zip(&before.values);
+            let changed =
+                pairs().rev().fold(0_u64, |all, (own, before)| all << 1 | u64::from(own != before));
+            if (changed.count_ones() as usize) < self.values.len() {
+                varint::put(out, LIKE_BEFORE);
+                varint::put(out, changed);
+                for (own, _) in pairs().filter(|(own, before)| own != before) {
+                    varint::put(out, u64::from(*own));
+                }
+                return;
+            }
+        }
+        varint::put(out, u64::from(self.schema.unwrap_or_default()) << 1);
+        for value in &self.values {
+            varint::put(out, u64::from(*value));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use stint_model::{TimeRange, Timestamp};
 
 use crate::db::Inner;
 use crate::error::JobError;
-use crate::head::arena;
+use crate::head::{Effort, arena};
 use crate::job::pace::Pace;
 use crate::wal::checkpoint::{self, Writer};
 
@@ -23,9 +23,10 @@ pub(super) fn is_due(db: &Inner) -> bool {
     logged >= db.options.checkpoint_bytes.max(*db.checkpoint_size.lock())
 }
 
-/// Replaces the checkpoint by one that stands for the log so far, unless nothing was logged since.
-pub(super) fn run(db: &Inner, pace: &mut Pace<'_>) -> Result<(), JobError> {
-    let Some(mut begun) = Begun::new(db)? else { return Ok(()) };
+/// Replaces the checkpoint by one that stands for the log so far, unless nothing was logged since and
+/// it was written with no less effort.
+pub(super) fn run(db: &Inner, effort: Effort, pace: &mut Pace<'_>) -> Result<(), JobError> {
+    let Some(mut begun) = Begun::new(db, effort)? else { return Ok(()) };
     pace.step()?;
     while begun.step(db)? {
         pace.step()?;
@@ -40,13 +41,14 @@ pub(crate) struct Begun {
     number: u64,
     next_id: u64,
     flushed: Timestamp,
+    effort: Effort,
     /// The series that come next.
     from: usize,
 }
 
 impl Begun {
-    /// Begins one for everything logged so far; `None` where there is nothing new.
-    pub(crate) fn new(db: &Inner) -> Result<Option<Self>, JobError> {
+    /// Begins one for everything logged so far; `None` where it would be as the one before.
+    pub(crate) fn new(db: &Inner, effort: Effort) -> Result<Option<Self>, JobError> {
         // What the disk refuses comes along in the checkpoint.
         db.head.turn_chunks();
         while db.head.write_chunks(&*db.disk).is_ok_and(|more| more) {}
@@ -60,19 +62,21 @@ impl Begun {
             (number, db.head.next_id(), db.head.flushed())
         };
         let old = *db.replay_from.lock();
-        if db.log.segments().range(old..).next().is_none() {
+        let is_new = db.log.segments().range(old..).next().is_some();
+        let is_smaller = effort == Effort::Bytes && *db.checkpoint_effort.lock() == Effort::Time;
+        if !is_new && !is_smaller {
             return Ok(None);
         }
         let mut writer = Writer::new(Arc::clone(&db.disk), number)?;
         // Handles given from now on are in segments that are kept.
         writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
         writer.flush()?;
-        Ok(Some(Self { writer, number, next_id, flushed, from: 0 }))
+        Ok(Some(Self { writer, number, next_id, flushed, effort, from: 0 }))
     }
 
     /// Adds some series; whether there are more.
     pub(crate) fn step(&mut self, db: &Inner) -> Result<bool, JobError> {
-        let saved = db.head.saved(self.from);
+        let saved = db.head.saved(self.from, self.effort);
         self.writer.add(|encoder| {
             encoder.states_at(saved.position);
             for series in &saved.series {
@@ -90,7 +94,7 @@ impl Begun {
 
     /// Publishes it, and removes what only the one before needed.
     pub(crate) fn finish(self, db: &Inner) -> Result<(), JobError> {
-        let Self { mut writer, number, next_id, flushed, .. } = self;
+        let Self { mut writer, number, next_id, flushed, effort, .. } = self;
         for (family, metadata) in db.head.metadata() {
             writer.add(|encoder| encoder.metadata(&family, &metadata))?;
         }
@@ -102,9 +106,12 @@ impl Begun {
         writer.add(|encoder| encoder.checkpoint(next_id, flushed))?;
         writer.publish()?;
         let old = std::mem::replace(&mut *db.replay_from.lock(), number);
+        *db.checkpoint_effort.lock() = effort;
         *db.checkpoint_size.lock() = db.disk.size(&checkpoint::path(number))?;
-        // A start that finds both may need the older one, with the files that it refers to.
-        match db.disk.remove(&checkpoint::path(old)) {
+        // A start that finds both may need the older one, with the files that it refers to. Where
+        // nothing was logged since, the new one has taken its place.
+        let remove = || if old == number { Ok(()) } else { db.disk.remove(&checkpoint::path(old)) };
+        match remove() {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
         }

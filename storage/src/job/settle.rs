@@ -7,6 +7,7 @@ use super::pace::Pace;
 use super::{JobReport, Jobs, checkpoint, truncate};
 use crate::db::Inner;
 use crate::error::JobError;
+use crate::head::Effort;
 
 /// Finishes a flush whose data are still in the head too, so that they are not written twice.
 pub(crate) fn finish_flush(db: &Inner, jobs: &mut Jobs) -> Result<(), JobError> {
@@ -23,5 +24,5 @@ pub(crate) fn finish_flush(db: &Inner, jobs: &mut Jobs) -> Result<(), JobError> 
 /// Writes a checkpoint that stands for the whole log. Nothing may be appended meanwhile or
 /// afterwards.
 pub(crate) fn settle(db: &Inner) -> Result<(), JobError> {
-    checkpoint::run(db, &mut Pace::of_closing(db, &mut || true))
+    checkpoint::run(db, Effort::Bytes, &mut Pace::of_closing(db, &mut || true))
 }

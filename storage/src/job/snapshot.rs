@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stint_model::{TimeRange, Timestamp};
+use stint_model::{Span, TimeRange, Timestamp};
 
 use super::pace::{Pace, Room};
 use super::{JobReport, flush};
+use crate::compact::plan;
 use crate::db::Inner;
 use crate::disk::{DiskError, TEMPORARY_SUFFIX};
 use crate::error::JobError;
@@ -77,7 +78,8 @@ fn fill(
     }
     if with_head {
         let querier = HeadQuerier::new(Arc::clone(&db.head), pin, TimeRange::ALL);
-        for window in db.head.windows(Timestamp::MAX) {
+        let length_max = plan::second_range(db.options.block_range);
+        for window in joined(&db.head.windows(Timestamp::MAX), length_max) {
             let id = db.blocks.new_id();
             if let Some(block) = flush::write(db, &parent, id, &querier, window, pace)? {
                 report.blocks_written += 1;
@@ -88,4 +90,39 @@ fn fill(
     db.disk.sync_dir(&parent)?;
     db.disk.sync_dir(dir)?;
     Ok(report)
+}
+
+/// Windows that lie side by side as one, up to the length that compaction would merge them to: what
+/// every block has of each series is there once.
+fn joined(windows: &[TimeRange], length_max: Span) -> Vec<TimeRange> {
+    let mut joined: Vec<TimeRange> = Vec::new();
+    for window in windows {
+        match joined.last_mut() {
+            Some(last)
+                if last.end == window.start
+                    && window.end.0.saturating_sub(last.start.0) <= length_max.0 =>
+            {
+                last.end = window.end;
+            }
+            _ => joined.push(*window),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_side_by_side_become_one_up_to_the_next_range_of_blocks() {
+        let range = |start, end| TimeRange::new(Timestamp(start), Timestamp(end));
+        let windows: Vec<TimeRange> =
+            [0, 2, 4, 6, 10, 14, 16].map(|start| range(start, start + 2)).to_vec();
+        assert_eq!(
+            joined(&windows, Span(6)),
+            [range(0, 6), range(6, 8), range(10, 12), range(14, 18)]
+        );
+        assert!(joined(&[], Span(6)).is_empty());
+    }
 }

@@ -4,7 +4,7 @@ use super::pace::Pace;
 use super::{Flushed, JobReport, checkpoint};
 use crate::db::Inner;
 use crate::error::JobError;
-use crate::head::Cut;
+use crate::head::{Cut, Effort};
 use crate::usage;
 
 /// Of size retention, one part in so many is always left to holds.
@@ -35,7 +35,7 @@ pub(super) fn run(
         db.head.cut_metadata();
         db.head.rebuild_worn_index();
     }
-    checkpoint::run(db, pace)?;
+    checkpoint::run(db, Effort::Time, pace)?;
     trim_log(db, report)
 }
 

@@ -15,7 +15,7 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 /// The version of the format of segments that is written.
 pub(crate) const VERSION: u32 = 1;
 /// The same of checkpoints, which is the newest that is read.
-pub(crate) const CHECKPOINT_VERSION: u32 = 3;
+pub(crate) const CHECKPOINT_VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"STINTWAL";
 const READ_BYTES: usize = 1 << 20;

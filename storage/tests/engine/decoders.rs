@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn indexes_are_searched_or_refused(body in bytes(), footer in bytes()) {
-        let magic = b"STNTIDX\x01";
+        let magic = b"STNTIDX\x02";
         let mut bytes = [magic, &*body].concat();
         let checksum = crc::checksum_at(bytes.len() as u64, &footer);
         bytes.extend_from_slice(&footer);

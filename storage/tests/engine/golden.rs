@@ -1,9 +1,10 @@
-//! A data directory of format version 1 as an earlier program wrote it is read as ever.
+//! A data directory of each format version as a program of its time wrote it is read as ever.
 //!
-//! `tests/golden/v3` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
+//! `tests/golden/v4` was written by this file: `STINT_GOLDEN=1 cargo test -p stint-storage --test
 //! engine golden` writes it anew. That is right only while no release has written the format, or
 //! when the format gets a new version and with it a directory of its own. `tests/golden/v1` is of the
-//! time when checkpoints had no states, `tests/golden/v2` of that when they were not packed.
+//! time when checkpoints had no states, `tests/golden/v2` of that when they were not packed,
+//! `tests/golden/v3` of that when each chunk stood by itself.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -139,14 +140,15 @@ fn a_golden_directory_is_read_as_ever() {
         let written = write();
         let mut names = Vec::new();
         files(&written, Path::new(""), &mut names);
-        if golden("v3").exists() {
-            std::fs::remove_dir_all(golden("v3")).unwrap();
+        if golden("v4").exists() {
+            std::fs::remove_dir_all(golden("v4")).unwrap();
         }
-        copy(&written, &OsDisk::new(golden("v3")).unwrap(), &names);
+        copy(&written, &OsDisk::new(golden("v4")).unwrap(), &names);
     }
     read_golden("v1", &[]);
     read_golden("v2", &["head/0"]);
     read_golden("v3", &["head/0"]);
+    read_golden("v4", &["head/0"]);
 }
 
 fn read_golden(version: &str, more: &[&str]) {

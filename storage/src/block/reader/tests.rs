@@ -140,6 +140,130 @@ fn series_scraped_together_share_their_times() {
     }
 }
 
+/// A series that moves as `row * row % 1009` does, and a little by itself.
+fn related(by_itself: f64, power: f64, rows: i64) -> Columns {
+    let mut columns = scraped(0, rows);
+    for (row, value) in columns.values.iter_mut().enumerate() {
+        let (row, together) = (row as f64, (row * row % 1009) as f64 + row as f64 * 40.0);
+        *value = (together + (row * by_itself).floor()) / power;
+    }
+    columns
+}
+
+fn list_of(block: &Block, series: u32) -> Vec<ChunkRef> {
+    let (_, mut list) = block.inner.index.chunks(series).unwrap();
+    let count = list.varint().unwrap();
+    (0..count).map(|_| ChunkRef::take(&mut list).unwrap()).collect()
+}
+
+#[test]
+fn what_moves_together_is_taken_against_one_of_its_like() {
+    let disk = SimDisk::new();
+    let mut series = Vec::new();
+    for (number, power) in [1.0, 100.0].into_iter().enumerate() {
+        series.push((named(&format!("{number}a")), related(0.0, power, 480)));
+        series.push((named(&format!("{number}b")), related(0.5, power, 480)));
+        series.push((named(&format!("{number}c")), related(0.25, power, 480)));
+        // Like one that is taken against another.
+        series.push((named(&format!("{number}d")), related(0.25, power, 480)));
+        // Its times are others.
+        series.push((named(&format!("{number}e")), related(0.25, power, 30)));
+    }
+    let irregular = |name: &str| {
+        let mut columns = scraped(0, 480);
+        columns.values.iter_mut().for_each(|value| *value = (*value + 0.1).sqrt());
+        columns.values[7] = stint_model::stale_nan();
+        (named(name), columns)
+    };
+    series.extend([irregular("8x"), irregular("9y")]);
+    let block = Block::open(&disk, &write(&disk, &series).unwrap()).unwrap();
+    block.verify().unwrap();
+    let bases: Vec<Option<u32>> =
+        (0..block.series_len()).map(|number| list_of(&block, number)[0].base).collect();
+    let none = None;
+    let expected = [
+        none,
+        Some(1),
+        Some(2),
+        Some(1),
+        none,
+        none,
+        Some(1),
+        Some(2),
+        Some(1),
+        none,
+        none,
+        Some(1),
+    ];
+    assert_eq!(bases, expected);
+    for (number, (_, columns)) in series.iter().enumerate() {
+        for rows in [0..480, 0..1, 100..101, 130..400, 470..480] {
+            let rows = rows.start..rows.end.min(columns.len()).max(rows.start);
+            let time = |row: usize| columns.times.get(row).copied().unwrap_or(RANGE.end);
+            let range = TimeRange::new(time(rows.start), time(rows.end));
+            let mut back = Columns::default();
+            block.read(number as u32, range, &mut back).unwrap();
+            assert_same(&back, &filtered(columns, |time| range.contains(time)));
+        }
+    }
+}
+
+#[test]
+fn chunks_that_are_taken_against_what_is_not_there_are_refused() {
+    let times = TimesOf { column: 0, part: None };
+    let disk = SimDisk::new();
+    let series = [(named("a"), scraped(0, 30)), (named("b"), scraped(0, 30))];
+    let block = Block::open(&disk, &write(&disk, &series).unwrap()).unwrap();
+    let base = |series, distance, times, rows| {
+        block.inner.base_of(Relative { series, distance, times, rows }).map(|floats| floats.len())
+    };
+    assert_eq!(base(1, 1, times, 30).unwrap(), 30);
+    for (series, distance) in [(1, 0), (1, 2), (0, 1), (u32::MAX, 1)] {
+        assert!(base(series, distance, times, 30).is_err(), "{series} {distance}");
+    }
+    assert!(base(1, 1, TimesOf { column: 1, part: None }, 30).is_err());
+    assert!(base(1, 1, TimesOf { column: 0, part: Some((0, 29)) }, 29).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn what_moves_together_is_read(
+        together in proptest::collection::vec(-500_i64..500, 20..300),
+        apart in proptest::collection::vec((-3_i64..4, 0..3_u8, 0_usize..300), 2..12),
+        from in 0_usize..300,
+        length in 0_usize..300,
+    ) {
+        let disk = SimDisk::new();
+        let mut series = Vec::new();
+        for (number, (factor, power, odd)) in apart.into_iter().enumerate() {
+            let mut columns = scraped(0, together.len() as i64);
+            let mut sum = 0;
+            for (row, step) in together.iter().enumerate() {
+                sum += step + row as i64 * factor % 3;
+                columns.values[row] = sum as f64 / 10_f64.powi(i32::from(power));
+            }
+            if let Some(value) = columns.values.get_mut(odd) {
+                *value = f64::from_bits(odd as u64);
+            }
+            series.push((named(&format!("m{number:02}")), columns));
+        }
+        let block = Block::open(&disk, &write(&disk, &series).unwrap()).unwrap();
+        block.verify().unwrap();
+        for (number, (_, columns)) in series.iter().enumerate() {
+            let mut back = Columns::default();
+            block.read(number as u32, TimeRange::ALL, &mut back).unwrap();
+            assert_same(&back, columns);
+            let time = |row: usize| columns.times.get(row).copied().unwrap_or(RANGE.end);
+            let range = TimeRange::new(time(from), time(from + length));
+            let mut back = Columns::default();
+            block.read(number as u32, range, &mut back).unwrap();
+            assert_same(&back, &filtered(columns, |time| range.contains(time)));
+        }
+    }
+}
+
 #[test]
 fn what_does_not_belong_into_the_block_is_refused() {
     let disk = SimDisk::new();
@@ -164,7 +288,13 @@ fn every_flipped_bit_is_found_or_harmless() {
     let mut odd = scraped(0, 30);
     odd.values[3] = stint_model::stale_nan();
     odd.times[7] = Timestamp(odd.times[7].0 + 1);
-    let series = [(named("a"), scraped(0, 30)), (named("b"), odd), (named("c"), scraped(4, 20))];
+    let series = [
+        (named("a"), scraped(0, 30)),
+        (named("b"), odd),
+        (named("c"), scraped(4, 20)),
+        (named("d"), related(0.0, 1.0, 40)),
+        (named("e"), related(0.5, 1.0, 40)),
+    ];
     let dir = write(&disk, &series).unwrap();
     for file in [META_FILE, INDEX_FILE, CHUNKS_FILE] {
         let path = dir.join(file);
@@ -216,16 +346,22 @@ fn a_truncated_block_does_not_open() {
     Block::open(&disk, &dir).unwrap();
 }
 
-/// Version 1 of the format is a promise: these bytes must stay readable, and the same samples
+/// Version 2 of the format is a promise: these bytes must stay readable, and the same samples
 /// become the same bytes.
 #[test]
 fn the_bytes_of_a_block_do_not_change() {
     let disk = SimDisk::new();
-    let series = [(named("a"), scraped(0, 30)), (named("b"), scraped(5, 20))];
+    let series = [
+        (named("a"), scraped(0, 30)),
+        (named("b"), scraped(5, 20)),
+        (named("c"), related(0.0, 1.0, 100)),
+        (named("d"), related(0.5, 1.0, 100)),
+        (named("e"), related(0.5, 1.0, 100)),
+    ];
     let dir = write(&disk, &series).unwrap();
     let checksum = |file| crc::checksum(&disk::read_all(&disk, &dir.join(file)).unwrap());
     let found = [META_FILE, INDEX_FILE, CHUNKS_FILE].map(checksum);
-    assert_eq!(found, [2_383_450_577, 3_928_078_205, 888_831_482]);
+    assert_eq!(found, [92_426_924, 2_974_631_767, 1_310_683_573]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 use stint_model::{Columns, Timestamp};
 
-use super::{Block, ChunkRef, ColumnInfo, MAGIC, META_FILE, chunks};
+use super::{Block, ChunkRef, ColumnInfo, MAGIC, META_FILE, Relative, TimesOf, chunks};
 use crate::block::chunks::ROWS_MAX;
 use crate::codec::chunk;
 use crate::codec::varint::Reader;
@@ -133,8 +133,16 @@ impl Block {
             walk.used.insert(chunk.column);
             let mut reader = Reader::new(bytes);
             columns.times.extend_from_slice(times);
-            chunk::take_rows(&mut reader, times.len(), columns)
-                .map_err(|corruption| corruption.in_file(&inner.chunks_file, offset))?;
+            let taken = match chunk.base {
+                None => chunk::take_rows(&mut reader, times.len(), columns),
+                Some(distance) => {
+                    let of = TimesOf { column: chunk.column, part: chunk.part };
+                    let relative = Relative { series, distance, times: of, rows: times.len() };
+                    let base = inner.base_of(relative)?;
+                    chunk::take_relative(&mut reader, &base, 0..times.len(), columns)
+                }
+            };
+            taken.map_err(|corruption| corruption.in_file(&inner.chunks_file, offset))?;
             if !reader.is_empty() {
                 return Err(inner.corrupt(offset, "a chunk of more rows than it has times"));
             }

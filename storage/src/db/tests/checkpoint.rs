@@ -30,7 +30,7 @@ fn what_comes_while_a_checkpoint_is_written_is_there_once() {
     for at in 1..20 {
         db.append(&mixed(at * 10)).unwrap();
     }
-    let mut begun = Begun::new(&db.inner).unwrap().unwrap();
+    let mut begun = Begun::new(&db.inner, Effort::Time).unwrap().unwrap();
     let mut at = 200;
     while begun.step(&db.inner).unwrap() {
         if at > 500 {

@@ -56,9 +56,9 @@ proptest! {
         for (number, labels) in series.iter().enumerate() {
             prop_assert_eq!(&index.labels(number as u32).unwrap(), labels);
             prop_assert_eq!(&index.labels_of([number as u32]).unwrap()[0], labels);
-            let entry = index.entry(number as u32).unwrap();
-            prop_assert_eq!(entry.chunk_start, number as u64 * 10);
-            prop_assert_eq!(entry.chunks.rest(), &[number as u8]);
+            let (chunk_start, chunks) = index.chunks(number as u32).unwrap();
+            prop_assert_eq!(chunk_start, number as u64 * 10);
+            prop_assert_eq!(chunks.rest(), &[number as u8]);
         }
         let some: RoaringBitmap = (0..series.len() as u32).filter(|number| number % 3 < 2).collect();
         let mut rising: Vec<&Labels> = some.iter().map(|number| &series[number as usize]).collect();

@@ -1,0 +1,102 @@
+//! Bytes of chunks that stay readable.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use stint_model::Columns;
+
+use crate::codec::chunk::{self, beside};
+use crate::codec::{Corruption, crc};
+use crate::disk::Mapped;
+
+/// What a piece holds.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Memory(Arc<Vec<u8>>),
+    File(Mapped),
+}
+
+impl Content {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::File(bytes) => bytes,
+        }
+    }
+}
+
+/// A chunk, and the one that has its times where it has none of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bytes {
+    from: Option<Content>,
+    range: Range<usize>,
+    /// Where the chunk with the times begins.
+    times_at: Option<usize>,
+}
+
+impl Bytes {
+    /// The chunk at `range` of a full piece.
+    pub(super) fn in_piece(from: Option<Content>, range: Range<usize>) -> Self {
+        let chunk = from.as_ref().and_then(|content| content.bytes().get(range.clone()));
+        let times_at = chunk
+            .and_then(beside::distance)
+            // One that is damaged may say anything.
+            .map(|distance| range.start.saturating_sub(distance));
+        Self { from, range, times_at }
+    }
+
+    /// A copy of the chunk at `range` of a piece that changes.
+    pub(super) fn copied(piece: &[u8], range: Range<usize>) -> Self {
+        let chunk = piece.get(range.clone()).unwrap_or_default();
+        let times = beside::distance(chunk)
+            .and_then(|distance| piece.get(range.start.checked_sub(distance)?..range.start))
+            .map(|other| other.get(..beside::head_len(other).unwrap_or(0)).unwrap_or_default());
+        let copy = [times.unwrap_or_default(), chunk].concat();
+        let range = copy.len() - chunk.len()..copy.len();
+        let from = Some(Content::Memory(Arc::new(copy)));
+        Self { from, range, times_at: times.map(|_| 0) }
+    }
+
+    /// The bytes of the chunk itself.
+    pub(in crate::head) fn get(&self) -> &[u8] {
+        self.slice(self.range.clone())
+    }
+
+    fn slice(&self, range: Range<usize>) -> &[u8] {
+        let from = self.from.as_ref().map(Content::bytes).unwrap_or_default();
+        from.get(range).unwrap_or_default()
+    }
+
+    /// The chunk that has the times, and what is behind it.
+    fn other(&self) -> Option<&[u8]> {
+        self.times_at.map(|start| self.slice(start..self.range.start))
+    }
+
+    /// Appends the samples.
+    pub(crate) fn decode(&self, columns: &mut Columns) -> Result<(), Corruption> {
+        match self.other() {
+            None => chunk::decode(self.get(), columns),
+            Some(other) => beside::decode_beside(self.get(), other, columns),
+        }
+    }
+
+    /// The chunk with times of its own; as it is, where it is damaged.
+    pub(in crate::head) fn alone(&self) -> Vec<u8> {
+        let alone = self.other().and_then(|other| beside::alone(self.get(), other).ok());
+        alone.unwrap_or_else(|| self.get().to_vec())
+    }
+
+    /// Whether the chunk is as it was sealed.
+    pub(in crate::head) fn is_whole(&self) -> bool {
+        match self.other() {
+            None => is_whole(self.get()),
+            Some(other) => beside::alone(self.get(), other).is_ok(),
+        }
+    }
+}
+
+/// Whether a chunk with times of its own is as it was sealed.
+pub(in crate::head) fn is_whole(chunk: &[u8]) -> bool {
+    let Some((body, checksum)) = chunk.split_last_chunk::<4>() else { return false };
+    beside::distance(chunk).is_none() && crc::checksum(body) == u32::from_le_bytes(*checksum)
+}

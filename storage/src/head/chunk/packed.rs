@@ -1,0 +1,91 @@
+//! Open chunks in the encoding of sealed ones, as the checkpoint of a clean stop has them: it takes
+//! half the bytes of the tokens. One that was read stays so until the series goes on.
+
+use stint_model::{Columns, Sample, Timestamp, Value};
+
+use super::OpenChunk;
+use crate::codec::chunk::{Rows, put_rows, take_rows};
+use crate::codec::varint::Reader;
+use crate::codec::{Corruption, times};
+
+/// In place of a count of repetitions: what follows is no tokens.
+pub(super) const PACKED: u8 = u8::MAX;
+
+/// Fewer samples are not worth it.
+const SAMPLES_MIN: u16 = 8;
+
+impl OpenChunk {
+    pub(super) fn is_packed(&self) -> bool {
+        self.run == PACKED
+    }
+
+    /// The chunk in other words, where these are fewer.
+    pub(in crate::head) fn packed(&self) -> Option<Self> {
+        if self.is_packed() || self.extras.is_some() || self.count < SAMPLES_MIN {
+            return None;
+        }
+        let mut columns = Columns::default();
+        self.decode(self.count, &mut columns);
+        let mut bytes = Vec::with_capacity(self.used as usize);
+        times::put(&columns.times, &mut bytes);
+        put_rows(&Rows::of(&columns), &mut bytes);
+        let used = bytes.len() as u32;
+        let packed = Self { room: bytes.into(), extras: None, used, run: PACKED, ..*self };
+        (used < self.used).then_some(packed)
+    }
+
+    /// Appends all samples of a packed chunk.
+    pub(super) fn unpack(&self, columns: &mut Columns) -> Result<(), Corruption> {
+        let mut reader = Reader::new(self.bytes());
+        let count = usize::from(self.count);
+        let rows = columns.len() + count;
+        times::take(&mut reader, count, &mut columns.times)?;
+        take_rows(&mut reader, count, columns)?;
+        if reader.is_empty() && columns.values.len() == rows && columns.histograms.is_empty() {
+            Ok(())
+        } else {
+            Err(reader.corrupt("a packed chunk of other samples"))
+        }
+    }
+
+    /// Whether a packed chunk holds what the rest of it says.
+    pub(super) fn check_packed(&self, reader: &Reader<'_>) -> Result<(), Corruption> {
+        let mut columns = Columns::default();
+        self.unpack(&mut columns)?;
+        let ends = (columns.times.first().copied(), columns.times.last().copied());
+        let last = columns.values.last().map(|value| value.to_bits());
+        let fits = ends == (Some(self.first()), Some(self.last()))
+            && last == Some(self.bits)
+            && columns.starts.is_empty()
+            && columns.times.windows(2).all(|pair| pair.first() < pair.get(1));
+        if fits { Ok(()) } else { Err(reader.corrupt("a packed chunk of other samples")) }
+    }
+
+    /// Goes back to tokens, which can be added to.
+    pub(super) fn go_on(&mut self) {
+        let mut columns = Columns::default();
+        // It was checked when it was read.
+        if self.unpack(&mut columns).is_err() {
+            columns.clear();
+        }
+        *self = Self::default();
+        for (at, value) in columns.times.iter().zip(&columns.values) {
+            self.push(&Sample { at: *at, started: None, value: Value::from_wire(*value) });
+        }
+    }
+
+    /// Appends the first `count` samples of a packed chunk.
+    pub(super) fn decode_packed(&self, count: u16, columns: &mut Columns) {
+        let mut all = Columns::default();
+        // It was checked when it was read.
+        if self.unpack(&mut all).is_err() {
+            return;
+        }
+        let count = usize::from(count.min(self.count));
+        columns.times.extend_from_slice(all.times.get(..count).unwrap_or_default());
+        columns.values.extend_from_slice(all.values.get(..count).unwrap_or_default());
+        if !columns.starts.is_empty() {
+            columns.starts.resize(columns.times.len(), Timestamp::MIN);
+        }
+    }
+}
