@@ -36,7 +36,9 @@ pub fn push_decimal(out: &mut Vec<u8>, value: f64) {
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
-    if text.contains('e') {
+    // Nothing but an exponent, of three digits with a sign at most, can follow.
+    let tail = text.as_bytes().get(text.len().saturating_sub(5)..).unwrap_or_default();
+    if tail.contains(&b'e') {
         // The shortest digits are the same; only the standard library lays them out in full.
         write!(out, "{value}").expect("a vector takes everything");
     } else {
