@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,8 +40,6 @@ pub(super) struct Shared {
 pub(super) struct Discovery {
     pub(super) sources: Sources,
     pub(super) metrics: DiscoveryMetrics,
-    /// As it stands in metrics.
-    pub(super) name: String,
 }
 
 /// A running entry.
@@ -54,6 +53,8 @@ pub(super) struct Set {
 struct State {
     shared: Shared,
     transport: Arc<dyn Transport>,
+    /// How many targets were discovered, before relabelling.
+    found: AtomicUsize,
     targets: Mutex<Targets>,
     senders: Mutex<BTreeMap<String, Sender>>,
 }
@@ -73,9 +74,13 @@ impl Set {
         discovery: Discovery,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let state =
-            State { shared, transport, targets: Mutex::default(), senders: Mutex::default() };
-        let state = Arc::new(state);
+        let state = Arc::new(State {
+            shared,
+            transport,
+            found: AtomicUsize::new(0),
+            targets: Mutex::default(),
+            senders: Mutex::default(),
+        });
         let mut discovery = discovery;
         state.sync(&config, &discovery.sources.groups());
         let discovery =
@@ -105,6 +110,11 @@ impl Set {
             }
             metrics.queue_length.with_label_values(&[url]).set(sender.queue.len() as i64);
         }
+    }
+
+    /// How many targets were discovered, before relabelling.
+    pub(super) fn found(&self) -> usize {
+        self.state.found.load(Ordering::Relaxed)
     }
 
     /// What was discovered.
@@ -154,6 +164,8 @@ impl State {
     /// Starts and stops senders, so that there is one for each target.
     fn sync(self: &Arc<Self>, config: &Alertmanager, found: &[TargetGroup]) {
         let targets = target::build(config, found);
+        let count = found.iter().map(|group| group.targets.len()).sum();
+        self.found.store(count, Ordering::Relaxed);
         for problem in &targets.problems {
             tracing::error!(problem, "an Alertmanager cannot be reached");
         }
@@ -199,13 +211,10 @@ async fn discover(
     discovery: Discovery,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let Discovery { mut sources, metrics, name } = discovery;
-    let discovered = metrics.discovered.with_label_values(&["notify", &name]);
+    let Discovery { mut sources, metrics } = discovery;
     let updates = metrics.updates.with_label_values(&["notify"]);
     loop {
         let groups = sources.groups();
-        let found: usize = groups.iter().map(|group| group.targets.len()).sum();
-        discovered.set(found as i64);
         updates.inc();
         state.sync(&config, &groups);
         let change = async {
@@ -217,7 +226,6 @@ async fn discover(
             _ = stopped.wait_for(|stopped| *stopped) => break,
         }
     }
-    metrics.forget("notify", &name);
 }
 
 /// Sends what comes into the queue until stopped.

@@ -16,6 +16,14 @@ use crate::discovery::{Hub, Sources};
 use crate::http::ClientError;
 use crate::rules::{Alert, AlertSink};
 
+/// As which notifications stand in the metrics of discovery.
+const CONSUMER: &str = "notify";
+
+/// As what an entry of `alertmanagers` stands in metrics.
+fn name_of(at: usize) -> String {
+    format!("config-{at}")
+}
+
 /// What the flags say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -123,7 +131,7 @@ impl Notifier {
         let mut sets = Vec::new();
         let mut errors = Vec::new();
         for (at, set) in config.alerting.alertmanagers.iter().enumerate() {
-            let (name, fixed) = (format!("config-{at}"), &set.static_configs);
+            let (name, fixed) = (name_of(at), &set.static_configs);
             let sources = || Sources::new(&self.discovery, &name, fixed, &set.sd_configs);
             let made = (self.make_transport)(&set.http, set.timeout)
                 .and_then(|transport| sources().map(|sources| (transport, sources)));
@@ -163,12 +171,14 @@ impl Notifier {
                 NextHook::New(Hook::start(config, transport, self.hooks.clone()).await)
             });
         }
-        let (sets, hooks) = {
+        let (sets, hooks, counts) = {
             let mut current = self.current.write();
+            let before = current.sets.len();
             current.external_labels = prepared.external_labels;
             current.relabel_configs = prepared.relabel_configs;
             let sets = self.replace_sets(&mut current.sets, prepared.sets);
-            (sets, replace_hooks(&mut current.hooks, hooks))
+            let counts = current.sets.len()..before;
+            (sets, replace_hooks(&mut current.hooks, hooks), counts)
         };
         for set in sets {
             let urls = set.stop().await;
@@ -177,6 +187,8 @@ impl Notifier {
                 self.shared.metrics.remove(url);
             });
         }
+        // Others have the names of those that were replaced.
+        counts.for_each(|at| self.discovery.metrics().forget(CONSUMER, &name_of(at)));
         for hook in hooks {
             let name = hook.name.clone();
             hook.stop().await;
@@ -191,13 +203,12 @@ impl Notifier {
         wanted: Vec<(Arc<Alertmanager>, Arc<dyn Transport>, Sources)>,
     ) -> Vec<Set> {
         let mut before = std::mem::take(current);
-        for (at, (config, transport, sources)) in wanted.into_iter().enumerate() {
+        for (config, transport, sources) in wanted {
             let same = before.iter().position(|set| *set.config == *config);
             current.push(if let Some(same) = same {
                 before.swap_remove(same)
             } else {
-                let (metrics, name) = (self.discovery.metrics().clone(), format!("config-{at}"));
-                let discovery = Discovery { sources, metrics, name };
+                let discovery = Discovery { sources, metrics: self.discovery.metrics().clone() };
                 Set::start(config, transport, self.shared.clone(), discovery)
             });
         }
@@ -231,6 +242,10 @@ impl Notifier {
     /// Brings the gauges up to date that are counted only when they are asked for.
     pub fn refresh_metrics(&self) {
         self.shared.metrics.discovered.set(self.status().active.len() as i64);
+        let discovered = &self.discovery.metrics().discovered;
+        for (at, set) in self.current.read().sets.iter().enumerate() {
+            discovered.with_label_values(&[CONSUMER, &name_of(at)]).set(set.found() as i64);
+        }
     }
 }
 

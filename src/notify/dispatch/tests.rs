@@ -302,6 +302,32 @@ async fn an_entry_that_changes_keeps_its_figures() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_entries_discover_is_told_by_their_place_whoever_was_there_before() {
+    let bench = bench(100, true);
+    let found = |at: usize| {
+        bench.value(&format!(
+            "prometheus_sd_discovered_targets{{config=\"config-{at}\",name=\"notify\"}}"
+        ))
+    };
+    bench.apply(ONE).await;
+    assert_eq!((found(0), found(1)), (Some(1.0), None));
+    let entries = |entries: &[&str]| {
+        let entry = |targets: &&str| format!("{{static_configs: [{{targets: [{targets}]}}]}}");
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        format!("alerting: {{alertmanagers: [{}]}}", entries.join(", "))
+    };
+    bench.apply(&entries(&["'a:9093', 'b:9093'"])).await;
+    assert_eq!((found(0), found(1)), (Some(2.0), None));
+    bench.apply(&entries(&["'a:9093', 'b:9093'", "'c:9093'"])).await;
+    pass(Duration::from_secs(2)).await;
+    assert_eq!((found(0), found(1)), (Some(2.0), Some(1.0)));
+    // The second becomes the first.
+    bench.apply(&entries(&["'c:9093'"])).await;
+    pass(Duration::from_secs(2)).await;
+    assert_eq!((found(0), found(1)), (Some(1.0), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_each_batch_of_one_that_does_not_answer() {
     let bench = bench(10_000, true);
     bench.apply(ONE).await;
