@@ -14,6 +14,7 @@ pub mod metrics;
 mod order;
 pub mod outputs;
 mod restore;
+mod round;
 mod run;
 pub mod spec;
 #[cfg(test)]
@@ -25,3 +26,4 @@ pub use env::{Env, Slots};
 pub use group::Group;
 pub use manager::{Manager, Prepared};
 pub use metrics::RuleMetrics;
+pub use round::Room;

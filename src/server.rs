@@ -207,11 +207,11 @@ impl Server {
         let store = Arc::new(db.clone()) as Arc<dyn Queryable>;
         let helpers = Helpers::of_machine();
         let engine = Engine::new(engine_options);
-        let engine = engine.with_workers(Arc::clone(&helpers) as Arc<dyn stint_promql::Workers>);
-        let engine = Arc::new(engine);
+        let lent = Arc::clone(&helpers) as Arc<dyn stint_promql::Workers>;
+        let engine = Arc::new(engine.with_workers(Arc::clone(&lent)));
         notifier.apply(notified).await;
         let sink = Arc::clone(&notifier) as Arc<dyn rules::AlertSink>;
-        let rules = evaluation::manager(flags, &api, &store, &engine, &pipeline, sink);
+        let rules = evaluation::manager(flags, &api, &store, (&engine, lent), &pipeline, sink);
         rules.apply(groups).await;
         let store_metrics = StoreMetrics::new(&metrics);
         forward_metrics::register(&metrics, &forwarding, Arc::clone(&clock));

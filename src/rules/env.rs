@@ -9,6 +9,7 @@ use stint_promql::{Cancel, Engine};
 
 use super::alert::AlertSink;
 use super::metrics::RuleMetrics;
+use super::round::Room;
 
 /// What all groups share.
 pub struct Env {
@@ -31,6 +32,8 @@ pub struct Env {
     /// Room for rules that are evaluated at the same time as others of their group, where that is
     /// wanted.
     pub slots: Option<Slots>,
+    /// Room for samples that rules of a group have in common.
+    pub room: Arc<Room>,
     /// How long to wait before an alert that fires is sent again.
     pub resend_delay: Span,
     /// How long ago an alert may have been seen last to go on after a restart.

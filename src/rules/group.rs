@@ -16,6 +16,7 @@ use super::lattice::Lattice;
 use super::metrics::GroupMetrics;
 use super::order;
 use super::outputs::{self, Outputs};
+use super::round::{Plan, Round};
 use super::spec::{AlertSpec, GroupSpec, RuleSpec};
 use crate::template::{QueryFunc, TemplateData};
 
@@ -61,6 +62,7 @@ pub struct Group {
     rules: Vec<Rule>,
     /// Which rules may be evaluated together, in order.
     steps: Vec<Vec<usize>>,
+    plan: Arc<Plan>,
     status: Mutex<GroupStatus>,
     /// Series of rules that are gone, to be ended at the next evaluation.
     orphans: Mutex<Vec<Labels>>,
@@ -131,6 +133,7 @@ impl Group {
         Self {
             lattice: Lattice::new(&spec.file, &spec.name, spec.interval),
             rules: rules.map(|rule| Rule::new(rule, !restores, &env.external_url)).collect(),
+            plan: Arc::new(Plan::new(&spec.rules, &steps)),
             spec,
             steps,
             status: Mutex::default(),
@@ -204,9 +207,12 @@ impl Group {
         self.metrics.iterated(missed);
         let (began, evaluated_at) = (env.clock.monotonic(), env.clock.now());
         let samples = AtomicUsize::new(0);
-        for step in &self.steps {
-            self.eval_step(step, at, env, &samples);
+        let round = Round::new(&self.plan, &env.store, &env.room, at - self.spec.query_offset);
+        for (number, step) in self.steps.iter().enumerate() {
+            self.eval_step(step, (at, &round), env, &samples);
+            round.step_done(number);
         }
+        drop(round);
         self.end_orphans(at, env);
         let took = env.clock.monotonic().saturating_sub(began);
         let rules_took = self.rules.iter().map(|rule| rule.status.lock().took).sum();
@@ -215,10 +221,17 @@ impl Group {
     }
 
     /// Evaluates rules that do not depend on each other, as many at the same time as there is room for.
-    fn eval_step(&self, step: &[usize], at: Timestamp, env: &Env, samples: &AtomicUsize) {
+    fn eval_step(
+        &self,
+        step: &[usize],
+        (at, round): (Timestamp, &Round),
+        env: &Env,
+        samples: &AtomicUsize,
+    ) {
         let eval = |rule: &usize| {
             if let Some(rule) = self.rules.get(*rule) {
-                samples.fetch_add(self.eval_rule(rule, at, env), Ordering::Relaxed);
+                let number = self.eval_rule(rule, (at, round), env);
+                samples.fetch_add(number, Ordering::Relaxed);
             }
         };
         std::thread::scope(|scope| {
@@ -257,12 +270,12 @@ impl Group {
     }
 
     /// Evaluates a rule, stores the outcome, and passes alerts on. Answers with the number of samples.
-    fn eval_rule(&self, rule: &Rule, at: Timestamp, env: &Env) -> usize {
+    fn eval_rule(&self, rule: &Rule, (at, round): (Timestamp, &Round), env: &Env) -> usize {
         let (began, evaluated_at) = (env.clock.monotonic(), env.clock.now());
         let mut outputs = rule.outputs.lock();
         let outcome = match rule.spec.alert() {
-            None => self.record(rule, &mut outputs, at, env),
-            Some(alert) => self.alert(rule, alert, at, env),
+            None => self.record(rule, &mut outputs, round, env),
+            Some(alert) => self.alert(rule, alert, (at, round), env),
         };
         let (number, error) = match outcome {
             Ok(samples) => {
@@ -309,15 +322,9 @@ impl Group {
         }
     }
 
-    fn query(
-        &self,
-        rule: &Rule,
-        at: Timestamp,
-        env: &Env,
-    ) -> Result<Vec<InstantSample>, EvalError> {
+    fn query(rule: &Rule, round: &Round, env: &Env) -> Result<Vec<InstantSample>, EvalError> {
         let parsed = (rule.spec.query.as_str(), &*rule.spec.expr);
-        let at = at - self.spec.query_offset;
-        let answer = env.engine.instant_parsed(env.store.as_ref(), parsed, at, &env.cancel)?;
+        let answer = env.engine.instant_parsed(round, parsed, round.at(), &env.cancel)?;
         match answer.value {
             QueryValue::Vector(samples) => Ok(samples),
             QueryValue::Scalar { at, value } => Ok(vec![InstantSample {
@@ -333,10 +340,10 @@ impl Group {
         &self,
         rule: &Rule,
         outputs: &mut Outputs,
-        at: Timestamp,
+        round: &Round,
         env: &Env,
     ) -> Result<Vec<(Labels, Value)>, EvalError> {
-        let found = self.query(rule, at, env)?;
+        let found = Self::query(rule, round, env)?;
         let rename = |labels: &Labels| {
             let mut made = labels.to_builder();
             made.set(METRIC_NAME, &rule.spec.name);
@@ -371,10 +378,10 @@ impl Group {
         &self,
         rule: &Rule,
         spec: &AlertSpec,
-        at: Timestamp,
+        (at, round): (Timestamp, &Round),
         env: &Env,
     ) -> Result<Vec<(Labels, Value)>, EvalError> {
-        let found = self.query(rule, at, env)?;
+        let found = Self::query(rule, round, env)?;
         let mut seen = BTreeMap::new();
         let external_labels = env.external_labels();
         for sample in found {

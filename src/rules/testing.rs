@@ -160,6 +160,7 @@ impl World {
             cancel: Cancel::new(dyn_clock),
             external_url: "http://localhost:9090".into(),
             slots,
+            room: Arc::default(),
             resend_delay: Span::MINUTE,
             outage_tolerance: Span::HOUR,
             grace_period: Span(600_000),

@@ -174,6 +174,7 @@ impl<'a> Running<'a> {
             clock: shared,
             external_url: test.external_url.clone(),
             slots: None,
+            room: Arc::default(),
             resend_delay: Span::ZERO,
             outage_tolerance: Span::ZERO,
             grace_period: Span::ZERO,
