@@ -22,6 +22,8 @@ pub struct UnitTestFile {
     pub group_eval_order: Vec<String>,
     /// In order of the file.
     pub tests: Vec<UnitTest>,
+    /// What is allowed and hardly meant, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// One test.
@@ -93,7 +95,8 @@ impl UnitTestFile {
             Ok(root) => found = read(&cx, Section::open(&cx, &root, "")),
             Err(error) => cx.syntax(error),
         }
-        let (errors, _) = cx.finish();
+        let (errors, warnings) = cx.finish();
+        found.warnings = warnings.iter().map(ToString::to_string).collect();
         if errors.is_empty() { Ok(found) } else { Err(ConfigErrors(errors)) }
     }
 }
@@ -124,6 +127,7 @@ fn read(cx: &Context, mut root: Section<'_>) -> UnitTestFile {
         }
     }
     let file = UnitTestFile {
+        warnings: Vec::new(),
         rule_files,
         evaluation_interval: interval,
         fuzzy_compare: root.bool_or("fuzzy_compare", false),
@@ -253,6 +257,17 @@ mod tests {
         assert_eq!(test.alerts[0].expected[0].1, [("e".to_owned(), String::new())]);
         assert_eq!(test.expressions[0].expected[0].value, f64::INFINITY);
         assert_eq!(file.group_eval_order, ["a", "b"]);
+        assert!(file.warnings.is_empty());
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_told() {
+        let text = "rule_files: ['no-such-rules-*.yml']\ntests: []\n";
+        let file = UnitTestFile::parse(Path::new("t.yml"), text).unwrap();
+        assert_eq!(file.warnings.len(), 1);
+        let warning = &file.warnings[0];
+        assert!(warning.ends_with("no file matches no-such-rules-*.yml"), "{warning}");
+        assert!(warning.starts_with("t.yml:1:"), "{warning}");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct RunOptions<'a> {
     pub diff: bool,
     /// Whether all samples are shown after each test.
     pub dump: bool,
+    /// Is told what is allowed in the file and hardly meant.
+    pub warn: &'a dyn Fn(&str),
 }
 
 /// What became of one test.
@@ -64,6 +66,7 @@ pub fn run(path: &Path, options: &RunOptions<'_>) -> Result<Vec<TestOutcome>, Ve
         .map_err(|error| vec![format!("{}: cannot read the file: {error}", path.display())])?;
     let file = UnitTestFile::parse(path, &text)
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    file.warnings.iter().for_each(|warning| (options.warn)(warning));
     let wanted = file.tests.iter().filter(|test| (options.wanted)(&test.name));
     let outcome = |test: &UnitTest| match Running::new(&file, test, options) {
         Ok(running) => running.run(),

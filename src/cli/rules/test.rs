@@ -1,5 +1,6 @@
 //! `stint test rules`: promtool's unit tests.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,9 +79,11 @@ fn test_to(
     let mut passed = true;
     let wanted =
         |name: &str| args.run.is_empty() || args.run.iter().any(|pattern| pattern.is_match(name));
+    let warnings = RefCell::new(Vec::new());
     let options = RunOptions {
         features: language(&args.enable_feature),
         wanted: &wanted,
+        warn: &|warning| warnings.borrow_mut().push(warning.to_owned()),
         ignore_unknown: args.ignore_unknown_fields,
         diff: args.diff,
         dump: args.debug,
@@ -103,6 +106,9 @@ fn test_to(
             }
         };
         suites.push(suite);
+        for warning in warnings.take() {
+            writeln!(errors, "  WARNING: {warning}")?;
+        }
         if failures.is_empty() {
             writeln!(out, "  SUCCESS")?;
         } else {
@@ -166,6 +172,17 @@ mod tests {
         assert_eq!(run(&[]), (false, 2));
         assert_eq!(run(&["^t"]), (false, 1));
         assert_eq!(run(&["three"]), (true, 0));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_pattern_without_files_is_told_and_fails_nothing() {
+        let (folder, file) = written("warned");
+        let (mut out, mut errors) = (Vec::new(), Vec::new());
+        std::fs::write(&file, "rule_files: ['none-*.yml']\ntests: []\n").unwrap();
+        assert!(test_to(&args(file), &mut out, &mut errors, &mut Vec::new()).unwrap());
+        let errors = String::from_utf8(errors).unwrap();
+        assert!(errors.contains("WARNING: ") && errors.contains("none-*.yml"), "{errors}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -25,6 +25,7 @@ fn plain() -> RunOptions<'static> {
         ignore_unknown: false,
         diff: false,
         dump: false,
+        warn: &|_| {},
     }
 }
 
