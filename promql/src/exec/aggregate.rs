@@ -37,7 +37,12 @@ impl Evaluator<'_> {
         let grouping = (!all_labels).then_some(aggregate);
         let input = Evaluator { names, unordered, grouping, ..*self };
         let mut take = |series: Series| {
-            let (slot, new) = index.number(&series.labels, |name| is_kept(aggregate, name));
+            let keep = |name: &str| is_kept(aggregate, name);
+            let (slot, new) = if grouping.is_some() {
+                index.number_of_shared(&series.labels, keep)
+            } else {
+                index.number(&series.labels, keep)
+            };
             if let Some(labels) = new {
                 self.shared.hold(self.steps.count)?;
                 groups.push(Group::new(labels, aggregate.op, self.steps.count));

@@ -13,6 +13,8 @@ use crate::parse::ast::Aggregate;
 #[derive(Debug, Default)]
 pub(crate) struct GroupIndex {
     known: HashMap<Labels, usize, foldhash::fast::FixedState>,
+    /// By the address of labels, which are held so that nothing else gets it.
+    by_address: HashMap<usize, (Labels, usize), foldhash::fast::FixedState>,
     text: String,
 }
 
@@ -48,6 +50,25 @@ impl GroupIndex {
         let number = self.known.len();
         self.known.insert(set.clone(), number);
         (number, Some(set))
+    }
+
+    /// As [`Self::number`], of labels that many series share as one allocation: see [`SeenLabels`].
+    /// `keep` must be the same each time.
+    pub(crate) fn number_of_shared(
+        &mut self,
+        labels: &Labels,
+        keep: impl Fn(&str) -> bool,
+    ) -> (usize, Option<Labels>) {
+        let address = labels.encoded().as_ptr().addr();
+        if let Some((_, number)) = self.by_address.get(&address) {
+            return (*number, None);
+        }
+        let (number, new) = self.number(labels, keep);
+        // One for each set, should the labels not be shared after all.
+        if new.is_some() {
+            self.by_address.insert(address, (labels.clone(), number));
+        }
+        (number, new)
     }
 
     /// The number of a set seen before.
@@ -103,5 +124,20 @@ mod tests {
         assert_eq!(index.number(&labels("2", "x"), keep).0, 1);
         assert_eq!(index.find(&labels("2", "z"), keep), Some(1));
         assert_eq!(index.find(&labels("3", "z"), keep), None);
+    }
+
+    #[test]
+    fn shared_labels_are_known_by_their_address_as_long_as_they_are_held() {
+        let labels =
+            |a: usize| Labels::from_pairs([("a", (a % 3).to_string()), ("b", a.to_string())]);
+        let keep = |name: &str| name == "a";
+        let (mut index, mut shared) = (GroupIndex::default(), GroupIndex::default());
+        for a in 0..100 {
+            // Each is dropped by its owner before the next one is made.
+            let labels = labels(a);
+            let number = index.number(&labels, keep);
+            assert_eq!(shared.number_of_shared(&labels, keep), number);
+            assert_eq!(shared.number_of_shared(&labels.clone(), keep), (number.0, None));
+        }
     }
 }
