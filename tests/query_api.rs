@@ -257,7 +257,7 @@ async fn the_newest_samples_can_be_federated() {
     let path = "/federate?match[]=b&match[]=%7Bjob%3D%22x%22%7D&match[]=%7B%22a.b%22%7D";
     let expected = format!(
         "# TYPE a_b untyped\na_b{{instance=\"i\",job=\"never\",zone=\"z\"}} 7 {}\n\
-         # TYPE b untyped\nb{{job=\"x\",zone=\"z\",instance=\"\"}} 2.5 {}\n",
+         # TYPE b untyped\nb{{job=\"x\",instance=\"\",zone=\"z\"}} 2.5 {}\n",
         NOW.0 - 299_000,
         NOW.0 - 1000,
     );
@@ -268,6 +268,9 @@ async fn the_newest_samples_can_be_federated() {
     assert!(text.starts_with("# TYPE \"a.b\" untyped\n{\"a.b\",instance=\"i\""), "{text}");
     assert_eq!(server.get("/federate").await.text, "");
     assert_eq!(server.get("/federate?match[]=%7B%7D").await.text, "");
+    let wrong = server.get("/federate?%zz").await;
+    let expected = "error parsing form values: invalid URL escape \"%zz\"\n";
+    assert_eq!((wrong.status, wrong.text.as_str()), (400, expected));
     let refused = server.get("/federate?match[]=%7B").await;
     assert_eq!((refused.status, refused.text.lines().count()), (400, 1), "{refused:?}");
     server.stop().await;

@@ -159,6 +159,36 @@ impl Histogram {
     }
 }
 
+impl FloatHistogram {
+    /// Custom buckets as those of a classic histogram: upper bounds and how many observations lie at
+    /// or below each. What lies above the last bound is in `count` only. `None` for exponential
+    /// buckets, which have no such form.
+    pub fn classic_buckets(&self) -> Option<impl Iterator<Item = (f64, f64)>> {
+        if self.schema != CUSTOM_BUCKETS_SCHEMA {
+            return None;
+        }
+        let mut counts = vec![0.0; self.custom_bounds.len()];
+        let mut index = 0_i64;
+        let mut buckets = self.positive_buckets.iter();
+        for span in &self.positive_spans {
+            index += i64::from(span.offset);
+            for count in buckets.by_ref().take(span.length as usize) {
+                let at = usize::try_from(index).ok();
+                if let Some(own) = at.and_then(|at| counts.get_mut(at)) {
+                    *own = *count;
+                }
+                index += 1;
+            }
+        }
+        let mut below = 0.0;
+        let bounds = self.custom_bounds.iter().copied();
+        Some(bounds.zip(counts).map(move |(bound, count)| {
+            below += count;
+            (bound, below)
+        }))
+    }
+}
+
 impl IntegerHistogram {
     /// The same histogram with float counts.
     pub fn to_float(&self) -> FloatHistogram {
@@ -210,5 +240,23 @@ mod tests {
             ..IntegerHistogram::default()
         };
         assert_eq!(histogram.to_float().positive_buckets, [1.0, 3.0, 0.0]);
+    }
+
+    #[test]
+    fn custom_buckets_add_up_to_classic_ones() {
+        let histogram = FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            custom_bounds: vec![-1.0, 0.5, 2.0, 8.0],
+            positive_spans: vec![
+                BucketSpan { offset: 1, length: 1 },
+                BucketSpan { offset: 1, length: 2 },
+            ],
+            positive_buckets: vec![3.0, 4.0, 5.0],
+            count: 12.0,
+            ..FloatHistogram::default()
+        };
+        let buckets: Vec<_> = histogram.classic_buckets().unwrap().collect();
+        assert_eq!(buckets, [(-1.0, 0.0), (0.5, 3.0), (2.0, 3.0), (8.0, 7.0)]);
+        assert!(FloatHistogram::default().classic_buckets().is_none());
     }
 }

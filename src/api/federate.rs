@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use stint_model::histogram::{FloatHistogram, ResetHint};
 use stint_model::labels::METRIC_NAME;
 use stint_model::metadata::MetricType;
 use stint_model::{
@@ -13,7 +14,7 @@ use stint_model::{
 };
 use stint_promql::Cancel;
 use stint_promql::parse::parse_selector;
-use stint_wire::exposition::{Escaping, TextWriter};
+use stint_wire::exposition::{Accepted, Format, ProtobufWriter, TextWriter};
 
 use super::Api;
 use super::error::ApiError;
@@ -30,25 +31,30 @@ struct Question {
     /// Samples count that are younger than this.
     since: Timestamp,
     now: Timestamp,
-    external_labels: Labels,
-    escaping: Escaping,
+    /// Labels that a series is given where it does not have them, in order.
+    others: Vec<(String, String)>,
+    accepted: Accepted,
 }
 
-/// Shows the series that any `match[]` selects. Native histograms are left out: the text format
-/// has no room for them.
+/// Shows the series that any `match[]` selects. Native histograms with exponential buckets go to
+/// readers of Protobuf only: the text format has no room for them.
 pub(super) async fn federate(
     State(api): State<Arc<Api>>,
     Ready(parts): Ready,
     headers: HeaderMap,
-    params: Params,
+    uri: Uri,
 ) -> Response {
+    let params = match Params::parse(&[], uri.query()) {
+        Ok(params) => params,
+        Err(error) => return refused(&error.message),
+    };
     let selectors: Result<Vec<Selector>, String> = params
         .all("match[]")
         .map(|text| parse_selector(text).map(Selector::new).map_err(|error| error.to_string()))
         .collect();
     let selectors = match selectors {
         Ok(selectors) => selectors,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+        Err(error) => return refused(&error),
     };
     let now = api.clock.now();
     parts.selected(&selectors, now);
@@ -57,13 +63,13 @@ pub(super) async fn federate(
         selectors,
         since: now - parts.engine.options().lookback,
         now,
-        external_labels: parts.config.read().global.external_labels.clone(),
-        escaping: Escaping::from_accept(accept.unwrap_or_default()),
+        others: others(&parts.config.read().global.external_labels),
+        accepted: Accepted::from_header(accept.unwrap_or_default()),
     };
-    let escaping = question.escaping;
+    let content_type = question.accepted.content_type();
     let store = Arc::clone(&parts.store);
     match parts.run(None, move |cancel| question.answer(store.as_ref(), cancel)).await {
-        Ok((body, _)) => ([(header::CONTENT_TYPE, content_type(escaping))], body).into_response(),
+        Ok((body, _)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {
             api.metrics.federation_errors.inc();
             (error.kind.status(), format!("{}\n", error.message)).into_response()
@@ -71,37 +77,115 @@ pub(super) async fn federate(
     }
 }
 
-const fn content_type(escaping: Escaping) -> &'static str {
-    match escaping {
-        Escaping::AllowUtf8 => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-        Escaping::Underscores => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-        Escaping::Dots => "text/plain; version=0.0.4; charset=utf-8; escaping=dots",
-        Escaping::Values => "text/plain; version=0.0.4; charset=utf-8; escaping=values",
+/// What is wrong with a request, in a line.
+fn refused(error: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+}
+
+/// The external labels, and an empty instance where they have none.
+fn others(external: &Labels) -> Vec<(String, String)> {
+    let mut all: BTreeMap<&str, &str> = external.iter().collect();
+    all.entry(INSTANCE).or_insert("");
+    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// What a series shows.
+enum Shown {
+    Float(f64),
+    Histogram(Box<FloatHistogram>),
+}
+
+impl Shown {
+    fn kind(&self) -> MetricType {
+        match self {
+            Self::Float(_) => MetricType::Unknown,
+            Self::Histogram(histogram) if histogram.reset_hint == ResetHint::Gauge => {
+                MetricType::GaugeHistogram
+            }
+            Self::Histogram(_) => MetricType::Histogram,
+        }
     }
 }
 
 /// The newest sample by name and labels of its series.
-type Newest = BTreeMap<(String, Labels), (Timestamp, f64)>;
+type Newest = BTreeMap<(String, Labels), (Timestamp, Shown)>;
+
+/// The body in the format that the reader prefers.
+enum Body {
+    Text(TextWriter),
+    Protobuf(ProtobufWriter),
+}
+
+impl Body {
+    fn new(accepted: Accepted) -> Self {
+        match accepted.format {
+            Format::Protobuf => Self::Protobuf(ProtobufWriter::new(accepted.escaping)),
+            Format::PrometheusText | Format::OpenMetrics => {
+                Self::Text(TextWriter::new(accepted.escaping))
+            }
+        }
+    }
+
+    /// Whether the format has room for it.
+    fn has_room_for(&self, shown: &Shown) -> bool {
+        match (self, shown) {
+            (Self::Protobuf(_), _) | (Self::Text(_), Shown::Float(_)) => true,
+            (Self::Text(_), Shown::Histogram(histogram)) => histogram.is_custom(),
+        }
+    }
+
+    fn family(&mut self, name: &str, kind: MetricType) {
+        match self {
+            Self::Text(writer) => writer.kind(name, kind),
+            Self::Protobuf(writer) => writer.family(name, kind),
+        }
+    }
+
+    fn sample(&mut self, pairs: &[(&str, &str)], at: Timestamp, shown: &Shown) {
+        let pairs = pairs.iter().copied();
+        match (self, shown) {
+            (Self::Text(writer), Shown::Float(value)) => writer.sample(pairs, *value, Some(at)),
+            (Self::Text(writer), Shown::Histogram(histogram)) => {
+                let written = writer.histogram(pairs, histogram, Some(at));
+                debug_assert!(written, "only what there is room for comes here");
+            }
+            (Self::Protobuf(writer), Shown::Float(value)) => writer.untyped(pairs, *value, at),
+            (Self::Protobuf(writer), Shown::Histogram(histogram)) => {
+                writer.histogram(pairs, histogram, at);
+            }
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Text(writer) => writer.into_string().into_bytes(),
+            Self::Protobuf(writer) => writer.into_bytes(),
+        }
+    }
+}
 
 impl Question {
-    fn answer(&self, store: &dyn Queryable, cancel: &Cancel) -> Result<String, ApiError> {
-        let mut writer = TextWriter::new(self.escaping);
+    fn answer(&self, store: &dyn Queryable, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
+        let mut body = Body::new(self.accepted);
+        // A name may come more than once: as numbers, as histograms, as gauges of histograms.
         let mut family = None;
-        for ((name, labels), (at, value)) in &self.newest(store, cancel)? {
-            if family != Some(name) {
-                writer.kind(name, MetricType::Unknown);
-                family = Some(name);
+        for ((name, labels), (at, shown)) in &self.newest(store, cancel)? {
+            if name.is_empty() || !body.has_room_for(shown) {
+                continue;
+            }
+            let own = (name, shown.kind());
+            if family != Some(own) {
+                body.family(name, own.1);
+                family = Some(own);
             }
             let mut pairs: Vec<(&str, &str)> =
                 labels.iter().filter(|(_, value)| !value.is_empty()).collect();
             let absent = |name: &str| labels.get(name).is_none();
-            pairs.extend(self.external_labels.iter().filter(|(name, _)| absent(name)));
-            if absent(INSTANCE) && self.external_labels.get(INSTANCE).is_none() {
-                pairs.push((INSTANCE, ""));
-            }
-            writer.sample(pairs, *value, Some(*at));
+            let others = self.others.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            pairs.extend(others.filter(|(name, _)| absent(name)));
+            body.sample(&pairs, *at, shown);
         }
-        Ok(writer.into_string())
+        Ok(body.into_bytes())
     }
 
     /// The newest sample of each series, by name, then labels.
@@ -123,13 +207,21 @@ impl Question {
                     continue;
                 };
                 let last = columns.times.len() - 1;
-                let is_histogram = columns.histograms.last().is_some_and(|(row, _)| *row == last);
-                if is_histogram || is_stale(*value) {
+                let histogram = columns.histograms.last().filter(|(row, _)| *row == last);
+                let shown = match histogram {
+                    Some((_, histogram)) => Shown::Histogram(Box::new(histogram.to_float())),
+                    None => Shown::Float(*value),
+                };
+                let mark = match &shown {
+                    Shown::Histogram(histogram) => histogram.sum,
+                    Shown::Float(value) => *value,
+                };
+                if is_stale(mark) {
                     continue;
                 }
                 let labels = set.labels(index);
                 let name = labels.get(METRIC_NAME).unwrap_or_default().to_owned();
-                found.insert((name, labels), (*at, *value));
+                found.insert((name, labels), (*at, shown));
             }
         }
         Ok(found)

@@ -26,7 +26,8 @@ use stint_model::time::Timestamp;
 
 pub use classic::{ClassicHistograms, Converted, Finished, Taken};
 pub use escape::Escaping;
-pub use negotiation::{ContentTypeError, Format, Protocol, accept_header};
+pub use negotiation::{Accepted, ContentTypeError, Format, Protocol, accept_header};
+pub use protobuf::ProtobufWriter;
 pub use write::TextWriter;
 
 use openmetrics::OpenMetrics;

@@ -288,6 +288,11 @@ pub(crate) fn put_sint(out: &mut Vec<u8>, field: u32, value: i64) {
     put_uint(out, field, zigzag(value));
 }
 
+/// Appends a `sint32` or `sint64` field even where it is zero.
+pub(crate) fn put_sint_always(out: &mut Vec<u8>, field: u32, value: i64) {
+    put_uint_always(out, field, zigzag(value));
+}
+
 /// Appends a double field; positive zero takes no bytes.
 #[inline]
 pub(crate) fn put_double(out: &mut Vec<u8>, field: u32, value: f64) {

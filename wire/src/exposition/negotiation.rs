@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::escape::Escaping;
+
 /// The three syntaxes; their versions differ in nothing that a reader must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -11,6 +13,99 @@ pub enum Format {
     OpenMetrics,
     /// Length-delimited `io.prometheus.client.MetricFamily` messages.
     Protobuf,
+}
+
+/// What a reader takes, as its `Accept` header says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The text format of Prometheus, or Protobuf where that is preferred.
+    pub format: Format,
+    /// How names are written.
+    pub escaping: Escaping,
+}
+
+/// Clauses of a header that are looked at; more are no reader's.
+const CLAUSES_MAX: usize = 64;
+
+/// One clause of an `Accept` header.
+struct Clause<'h> {
+    media: (&'h str, &'h str),
+    quality: f32,
+    parameters: Vec<(&'h str, &'h str)>,
+}
+
+impl<'h> Clause<'h> {
+    /// `None` for what names no type.
+    fn parse(text: &'h str) -> Option<Self> {
+        let mut parts = text.split(';');
+        let media = parts.next()?;
+        let (kind, subtype) = match media.split_once('/') {
+            Some((_, subtype)) if subtype.contains('/') => return None,
+            Some((kind, subtype)) => (kind.trim(), subtype.trim()),
+            None if media.trim() == "*" => ("*", "*"),
+            None => return None,
+        };
+        let mut clause = Self { media: (kind, subtype), quality: 1.0, parameters: Vec::new() };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match (name.trim(), value.trim()) {
+                (_, value) if value.contains('=') => {}
+                ("q", value) => clause.quality = value.parse().unwrap_or(0.0),
+                parameter => clause.parameters.push(parameter),
+            }
+        }
+        Some(clause)
+    }
+
+    fn parameter(&self, wanted: &str) -> Option<&'h str> {
+        let mut found = self.parameters.iter().rev().filter(|(name, _)| *name == wanted);
+        found.next().map(|(_, value)| *value)
+    }
+
+    /// The format that the clause names, if it is one that is written.
+    fn format(&self) -> Option<Format> {
+        match self.media {
+            ("application", "vnd.google.protobuf") => {
+                let is_known = self.parameter("proto") == Some("io.prometheus.client.MetricFamily")
+                    && self.parameter("encoding") == Some("delimited");
+                is_known.then_some(Format::Protobuf)
+            }
+            ("text", "plain") => {
+                let is_known = matches!(self.parameter("version"), None | Some("" | "0.0.4"));
+                is_known.then_some(Format::PrometheusText)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Accepted {
+    /// The best of the formats that the header names and that are written, else text. The scheme of
+    /// names is the last one told on the way there.
+    pub fn from_header(header: &str) -> Self {
+        let clauses = header.split(',').take(CLAUSES_MAX).filter_map(Clause::parse);
+        let mut clauses: Vec<_> = clauses.collect();
+        // Those of the same quality stay in order, but for those that take anything.
+        let is_open = |clause: &Clause<'_>| (clause.media.0 == "*", clause.media.1 == "*");
+        clauses.sort_by(|a, b| {
+            b.quality.total_cmp(&a.quality).then_with(|| is_open(a).cmp(&is_open(b)))
+        });
+        let mut accepted = Self { format: Format::PrometheusText, escaping: Escaping::default() };
+        for clause in &clauses {
+            if let Some(scheme) = clause.parameter("escaping").and_then(Escaping::from_name) {
+                accepted.escaping = scheme;
+            }
+            if let Some(format) = clause.format() {
+                accepted.format = format;
+                break;
+            }
+        }
+        accepted
+    }
+
+    /// The header to answer with.
+    pub fn content_type(self) -> String {
+        format!("{}; escaping={}", self.format.content_type(), self.escaping.as_str())
+    }
 }
 
 /// Why the format of an answer is unknown; the texts follow Prometheus.
@@ -158,6 +253,52 @@ pub fn accept_header(protocols: &[Protocol]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readers_get_what_they_prefer() {
+        let protobuf = "application/vnd.google.protobuf;\
+                        proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let accepted = |header: &str| {
+            let Accepted { format, escaping } = Accepted::from_header(header);
+            (format, escaping)
+        };
+        use Escaping::{AllowUtf8, Dots, Underscores, Values};
+        for (header, format, escaping) in [
+            (String::new(), Format::PrometheusText, Underscores),
+            ("*/*".into(), Format::PrometheusText, Underscores),
+            ("text/plain; escaping=dots".into(), Format::PrometheusText, Dots),
+            (format!("{protobuf};q=0.5, text/plain;q=0.4"), Format::Protobuf, Underscores),
+            (format!("{protobuf};q=0.5, text/plain"), Format::PrometheusText, Underscores),
+            (
+                format!("text/plain;version=1.0.0;q=0.9,{protobuf};q=0.1"),
+                Format::Protobuf,
+                Underscores,
+            ),
+            (protobuf.replace("delimited", "text"), Format::PrometheusText, Underscores),
+            (format!("{protobuf};escaping=nonsense"), Format::Protobuf, Underscores),
+            // What was told before the clause that counts holds, what comes after it does not.
+            (
+                format!("application/openmetrics-text;escaping=values,{protobuf};q=0.7"),
+                Format::Protobuf,
+                Values,
+            ),
+            (
+                format!("text/plain;escaping=dots;q=0.1,{protobuf};escaping=allow-utf-8"),
+                Format::Protobuf,
+                AllowUtf8,
+            ),
+            ("a, b/c/d, ;;=, text/plain;q=x=y".into(), Format::PrometheusText, Underscores),
+            (
+                accept_header(&[Protocol::Protobuf, Protocol::Text100]),
+                Format::Protobuf,
+                Underscores,
+            ),
+        ] {
+            assert_eq!(accepted(&header), (format, escaping), "{header}");
+        }
+        let text = Accepted { format: Format::PrometheusText, escaping: Dots };
+        assert_eq!(text.content_type(), "text/plain; version=0.0.4; charset=utf-8; escaping=dots");
+    }
 
     #[test]
     fn the_accept_header_is_that_of_prometheus() {

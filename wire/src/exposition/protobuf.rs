@@ -3,6 +3,8 @@
 //! Classic histograms and summaries are taken apart into the series that the text format would
 //! have; each series gets the text that the text format would give it.
 
+mod write;
+
 use std::borrow::Cow;
 
 use stint_model::exemplar::Exemplar;
@@ -14,6 +16,8 @@ use stint_model::time::Timestamp;
 use super::native;
 use super::number::push_bound;
 use super::write::{push_escaped, push_label};
+pub use write::ProtobufWriter;
+
 use super::{Entry, ExemplarRef, HistogramEntry, Options, ParseError, SeriesEntry};
 use crate::proto::{DecodeError, Reader};
 

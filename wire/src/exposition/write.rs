@@ -1,8 +1,10 @@
 //! Writes the Prometheus text format: the server's own metrics, and federation.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use stint_model::labels::{METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
+use stint_model::histogram::FloatHistogram;
+use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 use stint_model::metadata::MetricType;
 use stint_model::time::Timestamp;
 
@@ -66,17 +68,45 @@ impl TextWriter {
         value: f64,
         at: Option<Timestamp>,
     ) {
+        self.line(labels.into_iter(), ("", None), value, at);
+    }
+
+    /// The lines of a histogram with custom bounds, as a classic one; `false` for one with
+    /// exponential buckets, for which the format has no room.
+    pub fn histogram<'l>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'l str, &'l str), IntoIter: Clone>,
+        histogram: &FloatHistogram,
+        at: Option<Timestamp>,
+    ) -> bool {
+        let Some(buckets) = histogram.classic_buckets() else { return false };
         let labels = labels.into_iter();
+        let mut bound_text = String::new();
+        for (bound, count) in buckets.chain([(f64::INFINITY, histogram.count)]) {
+            bound_text.clear();
+            push_float(&mut bound_text, bound);
+            let bound = Some((BUCKET_BOUND, bound_text.as_str()));
+            self.line(labels.clone(), ("_bucket", bound), count, at);
+        }
+        self.line(labels.clone(), ("_sum", None), histogram.sum, at);
+        self.line(labels, ("_count", None), histogram.count, at);
+        true
+    }
+
+    /// A sample line with a suffix after the name and a label after the others.
+    fn line<'l>(
+        &mut self,
+        labels: impl Iterator<Item = (&'l str, &'l str)> + Clone,
+        (suffix, last): (&str, Option<(&str, &str)>),
+        value: f64,
+        at: Option<Timestamp>,
+    ) {
         let metric = labels.clone().find(|(name, _)| *name == METRIC_NAME);
         let name = self.escaping.metric_name(metric.map_or("", |(_, name)| name));
-        push_series(
-            &mut self.out,
-            &name,
-            "",
-            labels
-                .filter(|(name, _)| *name != METRIC_NAME)
-                .map(|(name, value)| (self.escaping.label_name(name), value)),
-        );
+        let own = labels.filter(|(name, _)| *name != METRIC_NAME);
+        let all = own.map(|(name, value)| (self.escaping.label_name(name), value));
+        let last = last.into_iter().map(|(name, value)| (Cow::Borrowed(name), value));
+        push_series(&mut self.out, &name, suffix, all.chain(last));
         self.out.push(' ');
         push_float(&mut self.out, value);
         if let Some(at) = at {
@@ -166,6 +196,7 @@ mod tests {
     use super::super::{Entry, Format, Parser};
     use super::*;
     use proptest::prelude::*;
+    use stint_model::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA};
     use stint_model::labels::Labels;
 
     #[test]
@@ -192,6 +223,28 @@ mod tests {
         writer.kind("u.p", MetricType::Info);
         writer.sample([("a.b", "c.d"), ("__name__", "u.p")], 2.0, None);
         assert_eq!(writer.as_str(), "# TYPE u_p gauge\nu_p{a_b=\"c.d\"} 2\n");
+    }
+
+    #[test]
+    fn histograms_with_custom_bounds_are_classic_ones() {
+        let custom = FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            custom_bounds: vec![0.5, 1e6],
+            positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
+            positive_buckets: vec![1.0, 2.0, 3.0],
+            count: 6.0,
+            sum: 7.5,
+            ..FloatHistogram::default()
+        };
+        let mut writer = TextWriter::new(Escaping::AllowUtf8);
+        writer.kind("h", MetricType::Histogram);
+        assert!(writer.histogram([("__name__", "h"), ("a", "b")], &custom, Some(Timestamp(9))));
+        assert!(!writer.histogram([("__name__", "h")], &FloatHistogram::default(), None));
+        assert_eq!(
+            writer.as_str(),
+            "# TYPE h histogram\nh_bucket{a=\"b\",le=\"0.5\"} 1 9\nh_bucket{a=\"b\",le=\"1e+06\"} 3 9\n\
+             h_bucket{a=\"b\",le=\"+Inf\"} 6 9\nh_sum{a=\"b\"} 7.5 9\nh_count{a=\"b\"} 6 9\n"
+        );
     }
 
     proptest! {

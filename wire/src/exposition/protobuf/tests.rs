@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 mod formats;
+mod writing;
 
 use super::super::{Entry, Format, Options, Parser};
 use stint_model::histogram::{BucketSpan, Histogram, ResetHint};
