@@ -146,6 +146,7 @@ fn read(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people.
+    #[value(alias = "promql")]
     Text,
     /// JSON, for programs.
     Json,

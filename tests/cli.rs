@@ -158,7 +158,7 @@ async fn query_asks_a_server_and_explains_without_one() {
     };
     let at = |seconds: i64| (crate::support::NOW.0 / 1000 + seconds).to_string();
     let (code, told, errors) = query(vec![format!("--time={}", at(0)), "up".into()]).await;
-    let expected = format!("{{__name__=\"up\", job=\"a\"}} => 1 @[{}]\n", at(0));
+    let expected = format!("up{{job=\"a\"}} => 1 @[{}]\n", at(0));
     assert_eq!((code, told, errors), (Some(0), expected, String::new()));
     let range = ["start", "end"].map(|name| format!("--{name}={}", at(15)));
     let (code, told, errors) =

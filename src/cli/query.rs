@@ -10,6 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 use reqwest::Method;
 use serde_json::Value as Json;
+use stint_model::Labels;
+use stint_model::histogram::Short;
+use stint_model::labels::{METRIC_NAME, is_legacy_metric_name};
 use stint_promql::{Engine, EngineOptions, parse};
 
 use crate::config::HttpConfig;
@@ -114,51 +117,100 @@ fn remarks(answer: &Json) -> Vec<&str> {
     lists.flatten().filter_map(Json::as_str).collect()
 }
 
-/// One line for each series of one sample; for more samples, a line each below their series.
+/// One line for each series of one sample; for more samples, a line each below their series. As
+/// promtool prints it, so that what reads its output reads this one.
 fn listing(data: &Json) -> String {
     let mut text = String::new();
     let result = data.get("result").unwrap_or(&Json::Null);
-    if matches!(data.get("resultType").and_then(Json::as_str), Some("scalar" | "string")) {
-        push_line(&mut text, "", "", result);
-        return text;
+    match data.get("resultType").and_then(Json::as_str) {
+        Some("scalar") => {
+            push_line(&mut text, "scalar: ", &value_text(result.get(1)), result);
+            return text;
+        }
+        Some("string") => {
+            text.push_str(result.get(1).and_then(Json::as_str).unwrap_or_default());
+            text.push('\n');
+            return text;
+        }
+        _ => {}
     }
     for series in result.as_array().into_iter().flatten() {
         let name = series_name(series.get("metric").unwrap_or(&Json::Null));
-        for single in ["value", "histogram"] {
-            if let Some(sample) = series.get(single) {
-                push_line(&mut text, &name, " => ", sample);
-            }
+        let begun = format!("{name} => ");
+        if let Some(sample) = series.get("value") {
+            push_line(&mut text, &begun, &value_text(sample.get(1)), sample);
         }
-        for many in ["values", "histograms"] {
-            let samples = series.get(many).and_then(Json::as_array);
-            for (position, sample) in samples.into_iter().flatten().enumerate() {
-                if position == 0 {
-                    text.push_str(&name);
-                    text.push_str(" =>\n");
-                }
-                push_line(&mut text, "", "", sample);
-            }
+        if let Some(sample) = series.get("histogram") {
+            push_line(&mut text, &begun, &histogram_text(sample.get(1)), sample);
+        }
+        let many = |key| series.get(key).and_then(Json::as_array).into_iter().flatten();
+        if many("values").chain(many("histograms")).next().is_some() {
+            text.push_str(&name);
+            text.push_str(" =>\n");
+        }
+        for sample in many("values") {
+            push_line(&mut text, "", &value_text(sample.get(1)), sample);
+        }
+        for sample in many("histograms") {
+            push_line(&mut text, "", &histogram_text(sample.get(1)), sample);
         }
     }
     text
 }
 
-fn push_line(text: &mut String, name: &str, arrow: &str, sample: &Json) {
+fn push_line(text: &mut String, begun: &str, value: &str, sample: &Json) {
     let at = sample.get(0).unwrap_or(&Json::Null);
-    let value = match sample.get(1) {
-        Some(Json::String(value)) => value.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    };
     // Writing to a string cannot fail.
-    let _: std::fmt::Result = writeln!(text, "{name}{arrow}{value} @[{at}]");
+    let _: std::fmt::Result = writeln!(text, "{begun}{value} @[{at}]");
 }
 
-/// A series as it would be selected.
-fn series_name(metric: &Json) -> String {
+/// A number in all its digits; what is none, as it came.
+fn value_text(value: Option<&Json>) -> String {
+    let Some(text) = value.and_then(Json::as_str) else {
+        return value.map(Json::to_string).unwrap_or_default();
+    };
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => value.to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+/// Count, sum and buckets in a line.
+fn histogram_text(histogram: Option<&Json>) -> String {
+    let part = |key: &str| histogram.and_then(|histogram| histogram.get(key));
+    let number = |value: Option<&Json>| -> f64 {
+        value.and_then(Json::as_str).and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+    };
+    let (count, sum) = (number(part("count")), number(part("sum")));
+    let buckets = part("buckets").and_then(Json::as_array).into_iter().flatten().map(|bucket| {
+        let ends = match bucket.get(0).and_then(Json::as_u64) {
+            Some(0) => ["(", "]"],
+            Some(1) => ["[", ")"],
+            Some(2) => ["(", ")"],
+            _ => ["[", "]"],
+        };
+        let bound = |at: usize| Short(number(bucket.get(at)));
+        let count = value_text(bucket.get(3));
+        format!("{}{},{}{}:{count}", ends[0], bound(1), bound(2), ends[1])
+    });
+    let buckets: Vec<String> = buckets.collect();
+    format!("Count: {count:.6}, Sum: {sum:.6}, Buckets: [{}]", buckets.join(" "))
+}
+
+fn labels_of(metric: &Json) -> Labels {
     let labels = metric.as_object().into_iter().flatten();
-    let labels = labels.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
-    stint_model::Labels::from_pairs(labels).to_string()
+    Labels::from_pairs(labels.filter_map(|(name, value)| Some((name, value.as_str()?))))
+}
+
+/// A series as it would be selected: its name, where it may stand there, before the other labels.
+fn series_name(metric: &Json) -> String {
+    let labels = labels_of(metric);
+    let name = labels.get(METRIC_NAME).unwrap_or_default();
+    if !is_legacy_metric_name(name) {
+        return labels.to_string();
+    }
+    let others = Labels::from_pairs(labels.iter().filter(|(name, _)| *name != METRIC_NAME));
+    if others.is_empty() { name.to_owned() } else { format!("{name}{others}") }
 }
 
 #[cfg(test)]
@@ -168,18 +220,24 @@ mod tests {
     #[test]
     fn answers_are_lines() {
         let vector = serde_json::json!({"resultType": "vector", "result": [
-            {"metric": {"__name__": "up", "job": "a"}, "value": [1.5, "1"]},
-            {"metric": {}, "histogram": [2, {"count": "3"}]},
+            {"metric": {"__name__": "up", "job": "a"}, "value": [1.5, "1e+21"]},
+            {"metric": {"__name__": "up"}, "value": [1.5, "+Inf"]},
+            {"metric": {"a.b": "c"}, "histogram": [2, {"count": "3", "sum": "NaN", "buckets": [
+                [1, "-2", "-1", "1"], [0, "0.5", "1e+06", "2"]
+            ]}]},
         ]});
         assert_eq!(
             listing(&vector),
-            "{__name__=\"up\", job=\"a\"} => 1 @[1.5]\n{} => {\"count\":\"3\"} @[2]\n"
+            "up{job=\"a\"} => 1000000000000000000000 @[1.5]\nup => +Inf @[1.5]\n\
+             {\"a.b\"=\"c\"} => Count: 3.000000, Sum: NaN, Buckets: [[-2,-1):1 (0.5,1e+06]:2] @[2]\n"
         );
         let matrix = serde_json::json!({"resultType": "matrix", "result": [
             {"metric": {"a": "b"}, "values": [[1, "1"], [2, "NaN"]]},
         ]});
         assert_eq!(listing(&matrix), "{a=\"b\"} =>\n1 @[1]\nNaN @[2]\n");
         let scalar = serde_json::json!({"resultType": "scalar", "result": [1, "7"]});
-        assert_eq!(listing(&scalar), "7 @[1]\n");
+        assert_eq!(listing(&scalar), "scalar: 7 @[1]\n");
+        let string = serde_json::json!({"resultType": "string", "result": [1, "a b"]});
+        assert_eq!(listing(&string), "a b\n");
     }
 }

@@ -5,8 +5,11 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value as Json;
+use stint_model::clock::SystemClock;
+use stint_model::{Clock as _, Span, Timestamp};
 
-use super::{asked, listing, series_name};
+use super::{asked, labels_of, listing};
+use crate::api::params::parse_time;
 use crate::cli::Format;
 
 /// What a server is asked.
@@ -46,15 +49,15 @@ pub(in crate::cli) struct RangeArgs {
     /// The query.
     #[arg(value_name = "PROMQL")]
     expr: String,
-    /// The first time, in seconds or as RFC 3339.
+    /// The first time, in seconds or as RFC 3339; five minutes before the last without.
     #[arg(long, value_name = "TIME")]
-    start: String,
-    /// The last time.
+    start: Option<String>,
+    /// The last time; now without.
     #[arg(long, value_name = "TIME")]
-    end: String,
-    /// The distance of the times, such as 15s.
-    #[arg(long, value_name = "DURATION", default_value = "1m")]
-    step: String,
+    end: Option<String>,
+    /// The distance of the times, such as 15s; without, so that there are 250, and a second at least.
+    #[arg(long, value_name = "DURATION")]
+    step: Option<String>,
     /// How the answer is printed.
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -109,6 +112,33 @@ impl RestArgs {
     }
 }
 
+/// How far back a query at many times begins that does not say where.
+const RANGE: Span = Span(5 * Span::MINUTE.0);
+/// How many steps such a query has that does not say how long they are.
+const STEPS: i64 = 250;
+
+impl RangeArgs {
+    /// First and last time and their distance, in seconds.
+    fn times(&self, now: Timestamp) -> anyhow::Result<[String; 3]> {
+        let read = |name: &str, text: &str| {
+            parse_time(text).map_err(|cause| anyhow::anyhow!("--{name}={text}: {cause}"))
+        };
+        let end = self.end.as_deref().map_or(Ok(now), |text| read("end", text))?;
+        let start = self.start.as_deref().map_or(Ok(end - RANGE), |text| read("start", text))?;
+        let seconds = |time: Timestamp| time.as_secs_f64().to_string();
+        let step = self.step.clone().unwrap_or_else(|| {
+            let whole = end.0.saturating_sub(start.0) / 1000 / STEPS;
+            whole.max(1).to_string()
+        });
+        Ok([seconds(start), seconds(end), step])
+    }
+}
+
+/// What promtool prints as JSON: the result alone.
+fn json(data: &Json) -> String {
+    format!("{}\n", data.get("result").unwrap_or(data))
+}
+
 /// Asks, and prints the answer on standard output.
 pub(super) fn run(what: &QueryWhat) -> anyhow::Result<()> {
     let (data, format) = match what {
@@ -118,12 +148,9 @@ pub(super) fn run(what: &QueryWhat) -> anyhow::Result<()> {
             (asked(&args.server, "query", &fields)?, args.format)
         }
         QueryWhat::Range(args) => {
-            let fields = [
-                ("query", args.expr.as_str()),
-                ("start", &args.start),
-                ("end", &args.end),
-                ("step", &args.step),
-            ];
+            let [start, end, step] = args.times(SystemClock::new().now())?;
+            let fields =
+                [("query", args.expr.as_str()), ("start", &start), ("end", &end), ("step", &step)];
             (asked(&args.server, "query_range", &fields)?, args.format)
         }
         QueryWhat::Series(args) => {
@@ -137,7 +164,7 @@ pub(super) fn run(what: &QueryWhat) -> anyhow::Result<()> {
         }
     };
     let text = match format {
-        Format::Json => format!("{data}\n"),
+        Format::Json => json(&data),
         Format::Text if data.is_array() => lines(&data),
         Format::Text => listing(&data),
     };
@@ -159,7 +186,7 @@ fn escaped(name: &str) -> String {
 fn lines(data: &Json) -> String {
     let mut text = String::new();
     for one in data.as_array().into_iter().flatten() {
-        text.push_str(&one.as_str().map_or_else(|| series_name(one), str::to_owned));
+        text.push_str(&one.as_str().map_or_else(|| labels_of(one).to_string(), str::to_owned));
         text.push('\n');
     }
     text
@@ -175,5 +202,26 @@ mod tests {
         let series = serde_json::json!([{"__name__": "up", "job": "a"}]);
         assert_eq!(lines(&series), "{__name__=\"up\", job=\"a\"}\n");
         assert_eq!(escaped("a/b é"), "a%2Fb%20%C3%A9");
+        let vector = serde_json::json!({"resultType": "vector", "result": [{"value": [1, "2"]}]});
+        assert_eq!(json(&vector), "[{\"value\":[1,\"2\"]}]\n");
+        assert_eq!(json(&series), "[{\"__name__\":\"up\",\"job\":\"a\"}]\n");
+    }
+
+    #[test]
+    fn times_that_are_not_said_are_those_of_promtool() {
+        let args = |start: Option<&str>, end: Option<&str>, step: Option<&str>| {
+            let [start, end, step] = [start, end, step].map(|text| text.map(str::to_owned));
+            let (server, expr) = (String::new(), String::new());
+            RangeArgs { server, expr, start, end, step, format: Format::Text }
+        };
+        let now = Timestamp(1_000_500);
+        let times = |args: RangeArgs| args.times(now).map_err(|error| error.to_string());
+        let expect = |times: [&str; 3]| Ok(times.map(str::to_owned));
+        assert_eq!(times(args(None, None, None)), expect(["700.5", "1000.5", "1"]));
+        let hour = args(Some("1970-01-01T00:00:00Z"), Some("3600"), None);
+        assert_eq!(times(hour), expect(["0", "3600", "14"]));
+        assert_eq!(times(args(None, Some("400"), Some("7s"))), expect(["100", "400", "7s"]));
+        let wrong = times(args(Some("now"), None, None)).unwrap_err();
+        assert!(wrong.starts_with("--start=now: "), "{wrong}");
     }
 }
