@@ -92,6 +92,8 @@ pub struct Metrics {
     pub federation_errors: IntCounter,
     /// Samples that queries read.
     pub query_samples: IntCounter,
+    /// Answers of `/metrics`, by status code.
+    pub expositions: IntCounterVec,
     /// 1 once the server answers queries.
     pub ready: IntGauge,
     /// 1 when the last (re)load of the configuration succeeded.
@@ -120,6 +122,15 @@ impl Metrics {
             &["version"],
         );
         own.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let expositions = counter_vec(
+            &registry,
+            "promhttp_metric_handler_requests_total",
+            "Answers of /metrics.",
+            &["code"],
+        );
+        for code in ["200", "500", "503"] {
+            expositions.with_label_values(&[code]);
+        }
         Self {
             process: Arc::new(ProcessMetrics::new(&registry)),
             http_requests: counter_vec(
@@ -152,6 +163,7 @@ impl Metrics {
                 "prometheus_engine_query_samples_total",
                 "Samples that queries looked at.",
             ),
+            expositions,
             ready: int_gauge(&registry, "prometheus_ready", "Whether the server is ready."),
             config_reload_successful: int_gauge(
                 &registry,

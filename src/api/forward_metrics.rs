@@ -331,6 +331,16 @@ const FAMILIES: &[Family] = &[
         |view, put| put(&[], view.status.lag_bytes as f64),
     ),
     Family::gauge(
+        "prometheus_wal_watcher_current_segment",
+        "Segment of the log up to which everything was dealt with.",
+        |view, put| {
+            if let Some(segment) = view.status.segment {
+                put(&[&view.name], segment as f64);
+            }
+        },
+    )
+    .by(&["consumer"]),
+    Family::gauge(
         "stint_budget_series",
         "Series that the endpoint may be counting as active: slots in use.",
         |view, put| put(&[], view.figures.live as f64),

@@ -17,6 +17,7 @@ pub struct StoreMetrics {
     head_min_time: IntGauge,
     head_max_time: IntGauge,
     newest_seconds: Gauge,
+    samples_in: IntCounter,
     head_min_seconds: Gauge,
     head_max_seconds: Gauge,
     lowest_time: IntGauge,
@@ -81,6 +82,10 @@ impl StoreMetrics {
                 registry,
                 "prometheus_remote_storage_highest_timestamp_in_seconds",
                 "Time of the newest stored sample: what endpoints are compared with.",
+            ),
+            samples_in: count(
+                "prometheus_remote_storage_samples_in_total",
+                "Samples stored: what endpoints are given to choose from.",
             ),
             lowest_time: whole("prometheus_tsdb_lowest_timestamp", "First stored time, ms."),
             head_min_seconds: gauge(
@@ -161,6 +166,7 @@ impl StoreMetrics {
         self.head_max_seconds.set(seconds(last));
         self.newest_seconds.set(seconds(last));
         self.lowest_seconds.set(seconds(lowest));
+        raise(&self.samples_in, stats.samples_appended);
         raise(&self.samples.with_label_values(&["float"]), stats.samples_appended);
         raise(&self.late_samples, stats.samples_late);
         raise(&self.series_created, stats.series_created);

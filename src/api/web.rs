@@ -79,14 +79,17 @@ pub(super) fn refresh(api: &Api) {
 
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     // Walking over the store's series and formatting the text take their time.
+    let expositions = api.metrics.expositions.clone();
     let rendered = tokio::task::spawn_blocking(move || {
         refresh(&api);
         api.metrics.render()
     });
-    match rendered.await {
+    let answer = match rendered.await {
         Ok(text) => ([(header::CONTENT_TYPE, EXPOSITION)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    };
+    expositions.with_label_values(&[answer.status().as_str()]).inc();
+    answer
 }
 
 /// What the server says it is. `version` is the Prometheus version whose API is spoken: clients

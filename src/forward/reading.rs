@@ -97,6 +97,7 @@ impl Core {
             self.router.route(batches, now, wall, round, &mut status);
             status.caught_up = filled.caught_up;
             status.lag_bytes = self.source.lag_bytes();
+            status.segment = self.cursor.saved().map(|place| place.done.segment);
         }
         filled
     }

@@ -98,6 +98,8 @@ pub struct Status {
     pub caught_up: bool,
     /// Bytes of the store that are not read yet.
     pub lag_bytes: u64,
+    /// The segment of the log up to which everything was dealt with, once anything was.
+    pub segment: Option<u64>,
     /// Requests in flight at once.
     pub shards: usize,
     /// Requests in flight that were found to be needed.

@@ -424,7 +424,9 @@ fn expanded(
 ) -> (Labels, super::Annotations) {
     let query = Query { env, at: data.at };
     let fill = |text: &super::expand::Text| {
+        env.metrics.expanded();
         text.expand(data, &query, |error| {
+            env.metrics.expansion_failed();
             let alert = rule.spec.name.as_str();
             tracing::warn!(alert, error, "a template of an alert could not be filled in");
         })

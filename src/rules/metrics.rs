@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{GaugeVec, IntCounterVec, Opts};
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts};
 use stint_model::{Clock, Span, Timestamp};
 
 use crate::metrics::summary::SummaryVec;
-use crate::metrics::{Metrics, counter_vec, register};
+use crate::metrics::{Metrics, counter, counter_vec, register};
 
 /// The label that tells groups apart.
 const GROUP: &str = "rule_group";
@@ -28,6 +28,8 @@ pub struct RuleMetrics {
     rules: GaugeVec,
     rule_duration: SummaryVec,
     group_duration: SummaryVec,
+    expansions: IntCounter,
+    expansion_failures: IntCounter,
 }
 
 /// The figures of one group.
@@ -98,6 +100,16 @@ impl RuleMetrics {
                 "prometheus_rule_group_duration_seconds",
                 "Time that evaluations of groups took.",
             ),
+            expansions: counter(
+                metrics.registry(),
+                "prometheus_template_text_expansions_total",
+                "Labels and annotations of alerts that were filled in.",
+            ),
+            expansion_failures: counter(
+                metrics.registry(),
+                "prometheus_template_text_expansion_failures_total",
+                "Labels and annotations of alerts that could not be filled in.",
+            ),
         }
     }
 
@@ -114,6 +126,16 @@ impl RuleMetrics {
         self.interval.with_label_values(&[key]).set(interval.as_secs_f64());
         self.rules.with_label_values(&[key]).set(rules as f64);
         GroupMetrics { all: self.clone(), key: key.to_owned() }
+    }
+
+    /// A label or annotation of an alert was filled in.
+    pub fn expanded(&self) {
+        self.expansions.inc();
+    }
+
+    /// One could not be.
+    pub fn expansion_failed(&self) {
+        self.expansion_failures.inc();
     }
 
     /// Removes the figures of the group `key`, which is gone.
