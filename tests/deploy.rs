@@ -212,3 +212,40 @@ async fn the_pages_are_whole_and_load_nothing() {
     assert!(policy.starts_with("default-src 'none'"));
     server.stop().await;
 }
+
+#[test]
+fn the_image_is_that_of_prometheus_but_for_its_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let (_, image) = text.rsplit_once("\nFROM ").unwrap();
+    let said = |word: &str| {
+        let line = image.lines().find_map(|line| line.strip_prefix(word));
+        line.unwrap_or_else(|| panic!("no {word}")).trim()
+    };
+    assert_eq!(
+        (said("USER "), said("WORKDIR "), said("VOLUME ")),
+        ("65534", "/prometheus", "/prometheus")
+    );
+    assert!(said("EXPOSE ").split(' ').any(|port| port == "9090"));
+    let list = |text: &str| -> Vec<String> { serde_json::from_str(text).unwrap() };
+    let arguments = list(said("CMD "));
+    let expected =
+        ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"];
+    assert_eq!(arguments, expected);
+    stint::cli::flags::Flags::from_arguments(&arguments).unwrap();
+    let check = said("HEALTHCHECK ");
+    let command = list(check.split_once("CMD ").unwrap().1);
+    assert_eq!(command, ["stint", "health"]);
+    // The configuration that is there when none is mounted.
+    let words = image.split_once("printf '%s\\n'").unwrap().1.split_once('>').unwrap().0;
+    let lines: Vec<&str> = words.split('\'').skip(1).step_by(2).collect();
+    let dir = TestDir::new();
+    let file = dir.path().join("prometheus.yml");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let files = stint::config::Files {
+        prometheus: Some(&file),
+        retention: None,
+        own_address: "localhost:9090",
+    };
+    assert_eq!(stint::config::load(files).unwrap().scrape_configs[0].job_name, "prometheus");
+}

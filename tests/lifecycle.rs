@@ -71,3 +71,33 @@ async fn the_metrics_of_the_server_are_documented() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_folder_of_a_prometheus_server_is_used_and_left_as_it_is() {
+    let dir = TestDir::new();
+    let block = dir.path().join("data/01KB03MT3JDWSMZ7NWTCN9A5QX");
+    std::fs::create_dir_all(&block).unwrap();
+    std::fs::create_dir_all(dir.path().join("data/wal")).unwrap();
+    for (file, text) in [("meta.json", "{}"), ("../wal/00000000", "log"), ("../lock", "")] {
+        std::fs::write(block.join(file), text).unwrap();
+    }
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(dir.path().join(folder)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let series: &[(&str, &str)] = &[("__name__", "x")];
+    for value in [1.0, 2.0] {
+        let flags = ["--web.enable-remote-write-receiver"];
+        let server = TestServer::start(&dir, "", &flags).await;
+        assert_eq!(server.write(&[(series, &[(value as i64, value)])]).await.status, 204);
+        let found = server.get("/api/v1/query?query=count_over_time(x[1m])&time=1767225603").await;
+        assert_eq!(found.data()["result"][0]["value"][1], value.to_string());
+        server.stop().await;
+        assert_eq!(names("data"), ["01KB03MT3JDWSMZ7NWTCN9A5QX", "lock", "stint", "wal"]);
+        assert_eq!(names("data/wal"), ["00000000"]);
+    }
+    assert_eq!(std::fs::read(dir.path().join("data/wal/00000000")).unwrap(), b"log");
+}

@@ -22,7 +22,7 @@ use super::progress::Progress;
 use crate::api::params::parse_time;
 use crate::config::{self, Credential, HttpConfig, HttpHeader, Secret};
 use crate::http::Client;
-use crate::import::folder::{Folder, samples_in};
+use crate::import::folder::{Folder, own_folder, samples_in};
 use crate::import::remote::Remote;
 use crate::import::state::State;
 use crate::import::text::TextFile;
@@ -164,7 +164,8 @@ fn import(args: &ImportArgs) -> anyhow::Result<Option<Outcome>> {
     if args.dry_run {
         return Ok(None);
     }
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&args.path).with_context(|| cannot_use(args))?);
+    let disk: Arc<dyn Disk> =
+        Arc::new(OsDisk::new(own_folder(&args.path)).with_context(|| cannot_use(args))?);
     // The retention only says how long blocks may be: the server removes what is too old.
     let options = Options { retention, retention_bytes: None, ..Options::default() };
     let (db, _) = Db::open(Arc::clone(&disk), options).map_err(|error| opening(args, &error))?;

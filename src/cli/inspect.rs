@@ -14,6 +14,7 @@ use stint_storage::check::{CheckReport, check};
 use stint_storage::{BlockEntry, Disk, Inventory, OsDisk};
 
 use super::Format;
+use crate::import::folder::own_folder;
 
 /// Lists the blocks and the log of a data directory, and verifies them.
 ///
@@ -97,6 +98,7 @@ fn print(report: &Report, format: Format) -> anyhow::Result<bool> {
 }
 
 fn inspect(path: &Path, verify: bool) -> anyhow::Result<Report> {
+    let path = &own_folder(path);
     if !["wal", "blocks"].iter().any(|dir| path.join(dir).is_dir()) {
         anyhow::bail!(
             "{} holds no database (neither wal/ nor blocks/); see --storage.tsdb.path",
@@ -107,7 +109,7 @@ fn inspect(path: &Path, verify: bool) -> anyhow::Result<Report> {
     let verified = if verify { Some(verified(path, &disk)?) } else { None };
     let all = Inventory::take(&*disk)?;
     Ok(Report {
-        path: path.to_path_buf(),
+        path: path.clone(),
         blocks: all.blocks.iter().map(row).collect(),
         log_segments: all.segments,
         log_bytes: all.log_bytes,

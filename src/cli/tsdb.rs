@@ -15,6 +15,7 @@ use stint_storage::{Db, OpenError, Options, OsDisk};
 
 use super::Format;
 use super::inspect::InspectArgs;
+use crate::import::folder::own_folder;
 
 /// Looks into a data directory.
 ///
@@ -79,6 +80,7 @@ fn selector(text: &str) -> Result<Selector, String> {
 
 /// Opens the database in `path`, of which nothing is removed.
 pub(super) fn open(path: &Path) -> anyhow::Result<Db> {
+    let path = &own_folder(path);
     if !["wal", "blocks"].iter().any(|dir| path.join(dir).is_dir()) {
         bail!("{} holds no database (neither wal/ nor blocks/)", path.display());
     }

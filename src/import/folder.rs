@@ -9,7 +9,7 @@ mod head;
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stint_model::{TimeRange, Timestamp};
 use stint_storage::{Disk, DiskError, OsDisk};
@@ -198,6 +198,16 @@ pub fn is_prometheus(path: &Path) -> bool {
         })
 }
 
+/// Where the data lies that is ours, for a data folder that may be one of a Prometheus server: below
+/// it then, so that what is there stays as it is and can be gone back to.
+pub fn own_folder(path: &Path) -> PathBuf {
+    let below = path.join(OWN);
+    if is_prometheus(path) || is_ours(&below) { below } else { path.to_owned() }
+}
+
+/// The folder inside the one of a Prometheus server, which passes over it.
+const OWN: &str = "stint";
+
 /// Whether the folder `path` is one of ours.
 fn is_ours(path: &Path) -> bool {
     path.join("blocks").is_dir() && path.join("wal").is_dir()
@@ -239,6 +249,24 @@ fn unread(error: &DiskError) -> ImportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ours_lies_below_what_is_not() {
+        let dir = std::env::temp_dir().join(format!("stint-own-{}", std::process::id()));
+        let make = |path: &str| fs::create_dir_all(dir.join(path)).unwrap();
+        make("");
+        assert_eq!(own_folder(&dir), dir);
+        make("chunks_head");
+        assert_eq!(own_folder(&dir), dir.join("stint"));
+        make("stint/blocks");
+        make("stint/wal");
+        // What the other server stored is gone, and ours is where it was.
+        fs::remove_dir(dir.join("chunks_head")).unwrap();
+        assert_eq!(own_folder(&dir), dir.join("stint"));
+        assert_eq!(own_folder(&dir.join("stint")), dir.join("stint"));
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(own_folder(&dir), dir);
+    }
 
     #[test]
     fn names_of_blocks_are_known() {

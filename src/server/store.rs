@@ -10,8 +10,8 @@ use stint_storage::{Db, Disk, OpenError, OpenReport, Options, OsDisk};
 
 use crate::cli::flags::Flags;
 use crate::config::Config;
-use crate::import::folder::is_prometheus;
-use crate::metrics::{Metrics, gauge};
+use crate::import::folder::{is_prometheus, own_folder};
+use crate::metrics::{Metrics, gauge, int_gauge};
 
 /// Makes the data folder where there is none.
 ///
@@ -20,12 +20,14 @@ use crate::metrics::{Metrics, gauge};
 pub(super) async fn folder(flags: &Flags) -> anyhow::Result<Arc<dyn Disk>> {
     let path = flags.storage_path.clone();
     let made = tokio::task::spawn_blocking(move || {
-        if is_prometheus(&path) {
-            let shown = path.display();
-            anyhow::bail!(
-                "{shown} holds what a Prometheus server stored, which is left as it is: choose another \
-                 data folder with --storage.tsdb.path, and bring the history over with stint import \
-                 {shown} --storage.tsdb.path=THE_OTHER"
+        let given = path.clone();
+        let path = own_folder(&given);
+        if is_prometheus(&given) {
+            let (given, path) = (given.display(), path.display());
+            tracing::warn!(
+                "{given} holds what a Prometheus server stored, which is left as it is: new data goes \
+                 to {path}; while the server is stopped, stint import {given} \
+                 --storage.tsdb.path={given} brings the history over"
             );
         }
         OsDisk::new(&path).map_err(|error| {
@@ -85,6 +87,13 @@ pub(super) async fn open_timed(
         "Time that opening the store took, the log included.",
     );
     replay.set(took.as_secs_f64());
+    let clean = int_gauge(
+        registry,
+        "prometheus_tsdb_clean_start",
+        "1 when the server before had stopped in order, so that nothing of the log was replayed, \
+         else 0.",
+    );
+    clean.set(i64::from(report.samples == 0 && report.torn_tail.is_none()));
     Ok((db, report))
 }
 
@@ -98,7 +107,7 @@ async fn open(
     disk: &Arc<dyn Disk>,
 ) -> anyhow::Result<(Db, OpenReport)> {
     let options = options(flags, config);
-    let shown = flags.storage_path.display().to_string();
+    let shown = own_folder(&flags.storage_path).display().to_string();
     let disk = Arc::clone(disk);
     let opened = tokio::task::spawn_blocking(move || Db::open(disk, options)).await;
     let (db, report) =

@@ -16,6 +16,7 @@ use stint_promql::{Cancel, Engine, EngineOptions, QueryValue, RangeQuery, RangeS
 use stint_storage::{Db, Disk, Options, OsDisk};
 
 use crate::api::params::parse_time;
+use crate::import::folder::own_folder;
 use crate::rules::lattice::Lattice;
 use crate::rules::spec::{self, GroupSpec, RuleKind, RuleSpec};
 
@@ -68,7 +69,7 @@ pub(super) fn run(args: &BackfillArgs) -> anyhow::Result<()> {
     if args.start >= end {
         bail!("the start has to be before the end");
     }
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&args.path)?);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(own_folder(&args.path))?);
     // What is too old is removed by the server, which knows how long things are kept.
     let options = Options { retention: None, retention_bytes: None, ..Options::default() };
     let (db, _) = Db::open(disk, options).context("cannot open the store")?;

@@ -18,6 +18,7 @@ use stint_storage::{Db, Options, OsDisk};
 use stint_wire::exposition::{Entry, Format, Parser};
 
 use crate::config::{Config, RuleExpression, rule_expressions};
+use crate::import::folder::own_folder;
 
 /// How far back a series of a stopped server may end and still count.
 const LOOKBACK: Span = Span(5 * Span::MINUTE.0);
@@ -85,6 +86,7 @@ impl Source {
         }
         let Some(folder) = folder else { return Ok(Self::Nowhere) };
         anyhow::ensure!(folder.is_dir(), "{} is no folder", folder.display());
+        let folder = &own_folder(folder);
         let disk = Arc::new(OsDisk::new(folder)?);
         // Nothing is to go for its age because somebody looks.
         let options = Options { retention: None, retention_bytes: None, ..Options::default() };
