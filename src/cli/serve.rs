@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stint_model::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ pub(super) fn run(flags: &Flags, warnings: &[String]) -> ExitCode {
         tracing::warn!("{warning}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting stint");
+    allow_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start the runtime: {error}")),
@@ -31,6 +33,19 @@ pub(super) fn run(flags: &Flags, warnings: &[String]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(errors)) => fail(EXIT_USAGE, &errors),
         Err(StartError::Other(error)) => fail(1, &format!("{error:#}")),
+    }
+}
+
+/// Allows as many open files as the system does, as programs in Go do of themselves: what shells and
+/// containers allow at first is less than there may be connections.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 
