@@ -24,6 +24,8 @@ pub mod labels;
 mod node;
 pub mod notify;
 pub mod policy;
+#[cfg(test)]
+mod reference;
 mod relabel;
 pub mod remote_write;
 pub mod retention;
@@ -93,7 +95,7 @@ pub struct Config {
     pub labels: RequiredLabels,
     /// What is allowed and yet looks wrong; to be logged.
     pub warnings: Vec<ConfigError>,
-    /// `prometheus.yml` as it was read (empty when there is none); may hold secrets.
+    /// `prometheus.yml` as it was read, or what holds when there is none; may hold secrets.
     pub text: String,
 }
 
@@ -153,14 +155,9 @@ struct Texts<'a> {
     retention: Option<&'a str>,
 }
 
-fn parse(
-    files: Files<'_>,
-    texts: Texts<'_>,
-    environment: Environment<'_>,
-) -> Result<Config, ConfigErrors> {
-    let mut errors = Vec::new();
-    let mut warnings = Vec::new();
-    let mut config = Config {
+/// What holds before anything is read.
+fn empty(text: &str) -> Config {
+    Config {
         global: Global::default(),
         scrape_configs: Vec::new(),
         rule_files: Vec::new(),
@@ -173,14 +170,25 @@ fn parse(
         usage: Usage::default(),
         labels: RequiredLabels::default(),
         warnings: Vec::new(),
-        text: texts.prometheus.unwrap_or_default().to_owned(),
-    };
+        text: text.to_owned(),
+    }
+}
+
+fn parse(
+    files: Files<'_>,
+    texts: Texts<'_>,
+    environment: Environment<'_>,
+) -> Result<Config, ConfigErrors> {
+    let mut errors = Vec::new();
+    let mut warnings = Vec::new();
+    let mut config = empty(texts.prometheus.unwrap_or_default());
     let itself;
     let (text, file) = match (texts.prometheus, files.prometheus) {
         (Some(text), path) => (text, path.unwrap_or(Path::new("prometheus.yml"))),
         (None, Some(_)) => ("", Path::new("prometheus.yml")),
         (None, None) => {
             itself = self_scrape(files.own_address);
+            config.text.clone_from(&itself);
             (itself.as_str(), Path::new("built-in configuration"))
         }
     };

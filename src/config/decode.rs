@@ -19,6 +19,9 @@ pub(super) struct Context {
     warnings: RefCell<Vec<ConfigError>>,
     /// Whether keys that nobody knows are passed over.
     pub(super) ignore_unknown: bool,
+    /// Which keys are asked for, where that is what is to be found out.
+    #[cfg(test)]
+    pub(super) recorder: Option<super::reference::Recorder>,
 }
 
 impl Context {
@@ -30,6 +33,8 @@ impl Context {
             errors: RefCell::default(),
             warnings: RefCell::default(),
             ignore_unknown: false,
+            #[cfg(test)]
+            recorder: None,
         }
     }
 
@@ -96,18 +101,44 @@ impl<'a> Section<'a> {
 
     /// Whether nothing at all is written in it.
     pub(super) fn is_empty(&self) -> bool {
+        #[cfg(test)]
+        if self.cx.recorder.is_some() {
+            return false;
+        }
         self.entries.is_empty()
+    }
+
+    /// Notes what `key` is, and what holds without it, for the reference.
+    #[cfg_attr(not(test), expect(clippy::unused_self, unused_variables, reason = "for tests"))]
+    fn note(&self, key: &str, kind: &'static str, default: Option<&str>) {
+        #[cfg(test)]
+        if let Some(recorder) = &self.cx.recorder {
+            recorder.note(&self.name_of(key), kind, default);
+        }
+    }
+
+    /// An empty section below this one, where it is to be found out which keys there are.
+    #[cfg(test)]
+    fn recorded(&self, key: &str, path: String) -> Option<Section<'a>> {
+        let recorder = self.cx.recorder.as_ref()?;
+        let (cx, at) = (self.cx, self.at);
+        recorder.opens(key).then(|| Section { cx, path, at, entries: &[], known: Vec::new() })
     }
 
     /// The value of `key`, which is known from now on; `None` when absent or empty.
     pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Node> {
         self.known.push(key);
+        self.note(key, "", None);
         let (_, node) = self.entries.iter().find(|(present, _)| present.text == key)?;
         (!node.is_null()).then_some(node)
     }
 
     /// Whether `key` is written at all, with or without a value.
     pub(super) fn has(&self, key: &str) -> bool {
+        #[cfg(test)]
+        if self.cx.recorder.as_ref().is_some_and(|recorder| recorder.has_all) {
+            return true;
+        }
         self.entries.iter().any(|(present, _)| present.text == key)
     }
 
@@ -134,6 +165,11 @@ impl<'a> Section<'a> {
 
     /// The fields of the map under `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+        self.note(key, "map", None);
+        #[cfg(test)]
+        if let Some(recorded) = self.recorded(key, self.name_of(key)) {
+            return Some(recorded);
+        }
         let node = self.take(key)?;
         Some(Section::open(self.cx, node, self.name_of(key)))
     }
@@ -141,6 +177,11 @@ impl<'a> Section<'a> {
     /// The fields of each map in the list under `key`.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
         let name = self.name_of(key);
+        self.note(key, "list of maps", None);
+        #[cfg(test)]
+        if let Some(recorded) = self.recorded(key, format!("{name}[0]")) {
+            return vec![recorded];
+        }
         let mut sections = Vec::new();
         for (at, node) in self.take_list(key).iter().enumerate() {
             if node.is_null() {
@@ -155,6 +196,11 @@ impl<'a> Section<'a> {
     /// The entries of the map under `key`, each a map itself.
     pub(super) fn map_of_sections(&mut self, key: &'static str) -> Vec<(&'a Key, Section<'a>)> {
         let name = self.name_of(key);
+        self.note(key, "map of maps", None);
+        #[cfg(test)]
+        if let Some(recorded) = self.recorded(key, format!("{name}.NAME")) {
+            return vec![(super::reference::any_key(), recorded)];
+        }
         let Some(node) = self.take(key) else { return Vec::new() };
         let Kind::Map(entries) = &node.kind else {
             self.cx.error(node.at, format!("`{name}` must be a map, not {}", node.describe()));
@@ -167,6 +213,7 @@ impl<'a> Section<'a> {
     }
 
     fn take_list(&mut self, key: &'static str) -> &'a [Node] {
+        self.note(key, "list", None);
         let Some(node) = self.take(key) else { return &[] };
         let Kind::List(items) = &node.kind else {
             let (name, found) = (self.name_of(key), node.describe());
@@ -190,22 +237,26 @@ impl<'a> Section<'a> {
 
     /// The text of `key`.
     pub(super) fn text(&mut self, key: &'static str) -> Option<&'a str> {
+        self.note(key, "text", None);
         let node = self.take(key)?;
         scalar(self.cx, node, &self.name_of(key))
     }
 
     /// The text of `key`, or `default`.
     pub(super) fn string_or(&mut self, key: &'static str, default: &str) -> String {
+        self.note(key, "text", Some(default));
         self.text(key).unwrap_or(default).to_owned()
     }
 
     /// A secret.
     pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        self.note(key, "secret", None);
         self.text(key).map(Secret::new)
     }
 
     /// A path, seen from the file's directory.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.note(key, "path", None);
         self.text(key).filter(|text| !text.is_empty()).map(|text| self.cx.path(text))
     }
 
@@ -250,16 +301,19 @@ impl<'a> Section<'a> {
 
     /// A truth value.
     pub(super) fn bool_or(&mut self, key: &'static str, default: bool) -> bool {
+        self.note(key, "true or false", Some(if default { "true" } else { "false" }));
         self.typed(key, "true or false", read_bool).unwrap_or(default)
     }
 
     /// A duration such as `1m30s`.
     pub(super) fn span(&mut self, key: &'static str) -> Option<Span> {
+        self.note(key, "duration", None);
         self.parsed(key, |text| Span::parse(text).map_err(|error| error.to_string()))
     }
 
     /// A whole number.
     pub(super) fn u64(&mut self, key: &'static str) -> Option<u64> {
+        self.note(key, "whole number", None);
         self.typed(key, "a number", |text| {
             let digits = text.replace('_', "");
             // What is written with a point or an exponent loses its fraction, as in Go's decoder.
@@ -273,11 +327,13 @@ impl<'a> Section<'a> {
 
     /// A whole number that is also a size in memory.
     pub(super) fn usize_or(&mut self, key: &'static str, default: usize) -> usize {
+        self.note(key, "whole number", Some(&default.to_string()));
         self.u64(key).map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
     }
 
     /// A number.
     pub(super) fn f64(&mut self, key: &'static str) -> Option<f64> {
+        self.note(key, "number", None);
         self.typed(key, "a number", |text| {
             text.parse::<f64>()
                 .ok()
@@ -288,11 +344,13 @@ impl<'a> Section<'a> {
 
     /// A number of bytes such as `512MB`.
     pub(super) fn bytes(&mut self, key: &'static str) -> Option<u64> {
+        self.note(key, "size", None);
         self.parsed(key, read_bytes)
     }
 
     /// The entries of the map under `key`: name, place and single value of each.
     pub(super) fn pairs(&mut self, key: &'static str) -> Vec<(&'a Key, &'a str)> {
+        self.note(key, "map of texts", None);
         let name = self.name_of(key);
         let Some(node) = self.take(key) else { return Vec::new() };
         let Kind::Map(entries) = &node.kind else {
@@ -310,6 +368,7 @@ impl<'a> Section<'a> {
 
     /// The entries of the map under `key`, whose values are lists.
     pub(super) fn lists(&mut self, key: &'static str) -> Vec<(&'a Key, Vec<String>)> {
+        self.note(key, "map of lists", None);
         let name = self.name_of(key);
         let Some(node) = self.take(key) else { return Vec::new() };
         let Kind::Map(entries) = &node.kind else {
@@ -353,6 +412,7 @@ impl<'a> Section<'a> {
         harmless: impl FnOnce(&Node) -> bool,
         hint: &str,
     ) {
+        self.note(key, "refused", None);
         let Some(node) = self.take(key) else { return };
         if !harmless(node) {
             let name = self.name_of(key);
