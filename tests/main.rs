@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod architecture;
+mod bad_input;
 mod budget_cli;
 mod budget_crash;
 mod cli;
+mod client_requests;
+mod clients;
 mod crash;
 mod deploy;
 mod discovery;

@@ -12,14 +12,14 @@ use crate::process::{Running, free_address};
 use crate::support::TestDir;
 
 /// What each test starts first: a server that receives.
-struct Receiver {
-    dir: TestDir,
-    address: String,
+pub(crate) struct Receiver {
+    pub(crate) dir: TestDir,
+    pub(crate) address: String,
     _running: Running,
 }
 
 impl Receiver {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let dir = TestDir::new();
         let address = free_address();
         let file = dir.path().join("stint.yml");
@@ -34,14 +34,14 @@ impl Receiver {
         Self { dir, address, _running: running }
     }
 
-    fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let file = self.dir.path().join(name);
         std::fs::write(&file, text).unwrap();
         file
     }
 
     /// The value of a query, once it is at least `least`.
-    async fn at_least(&self, query: &str, least: f64) -> f64 {
+    pub(crate) async fn at_least(&self, query: &str, least: f64) -> f64 {
         // Foreign processes offer no event to wait for: ask until the answer is there.
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         for _ in 0..600 {
