@@ -73,13 +73,16 @@ async fn start(dir: &TestDir) -> TestServer {
 /// Moves the clock until both targets were scraped, which alone brings metadata. What is asked for lies that much
 /// further back then.
 async fn scrape(server: &TestServer) {
-    for _ in 0..60 {
-        let data = server.get("/api/v1/targets").await.data();
-        let targets = data["activeTargets"].as_array().unwrap();
-        if targets.len() == 2 && targets.iter().all(|target| target["health"] == "up") {
-            return;
+    for _ in 0..20 {
+        // Less than a scrape may take by that clock, and time enough for one by every other.
+        server.clock.advance(Span(7 * Span::SECOND.0));
+        for _ in 0..200 {
+            let data = server.get("/api/v1/targets").await.data();
+            let targets = data["activeTargets"].as_array().unwrap();
+            if targets.len() == 2 && targets.iter().all(|target| target["health"] == "up") {
+                return;
+            }
         }
-        server.clock.advance(Span(2 * Span::SECOND.0));
     }
     panic!("the targets were not scraped");
 }

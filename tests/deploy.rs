@@ -249,3 +249,37 @@ fn the_image_is_that_of_prometheus_but_for_its_name() {
     };
     assert_eq!(stint::config::load(files).unwrap().scrape_configs[0].job_name, "prometheus");
 }
+
+#[test]
+fn what_dashboards_of_prometheus_ask_for_is_shown_or_told_to_be_absent() {
+    let folder =
+        std::env::var_os("STINT_SHARED").map(|folder| Path::new(&folder).join("dashboards"));
+    let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
+        eprintln!("skipped: STINT_SHARED names no folder with dashboards");
+        return;
+    };
+    let told = include_str!("../docs/metrics.md");
+    let told: BTreeSet<&str> = told
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.contains('_'))
+        .collect();
+    let mut asked = BTreeSet::new();
+    for name in ["prometheus-overview.json", "prometheus-remote-write.json"] {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        for known in dashboards::read(&text).unwrap() {
+            for used in &known.uses {
+                if let Name::Is(metric) = &used.name {
+                    asked.insert(metric.clone());
+                }
+            }
+        }
+    }
+    asked.retain(|name| name.starts_with("prometheus_"));
+    assert!(asked.len() > 20, "{asked:?}");
+    for name in asked {
+        let ends = ["", "_sum", "_count", "_bucket"];
+        let is_told =
+            ends.iter().any(|end| name.strip_suffix(end).is_some_and(|name| told.contains(name)));
+        assert!(is_told, "{name} is neither shown nor told to be absent in docs/metrics.md");
+    }
+}

@@ -145,6 +145,22 @@ async fn a_real_alertmanager_receives_groups_and_resolves() {
     let (theirs, ours) = both(&mut received).await;
     assert_eq!(theirs["alerts"].as_array().unwrap().len(), 2);
     assert_eq!(theirs["commonLabels"]["cluster"], "c1");
+    match program("amtool") {
+        Some(amtool) => {
+            let url = format!("--alertmanager.url=http://{at}");
+            let said =
+                Command::new(amtool).args(["alert", "query", "--output=json", &url]).output();
+            let alerts: Json = serde_json::from_slice(&said.unwrap().stdout).unwrap();
+            let clusters: Vec<&Json> = alerts
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|alert| &alert["labels"]["cluster"])
+                .collect();
+            assert_eq!(clusters, ["c1", "c1"], "{alerts}");
+        }
+        None => eprintln!("skipped: amtool is not installed"),
+    }
     assert_eq!(times_as_instants(theirs), times_as_instants(ours));
 
     notifier.send(alerts(now, Some(clock.now())));

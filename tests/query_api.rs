@@ -151,7 +151,9 @@ async fn the_configuration_is_reloaded_as_a_whole_or_not_at_all() {
     std::fs::write(&file, "global: {scrape_interval: 7s}\n").unwrap();
     assert_eq!(server.post("/-/reload", &[]).await.status, 200);
     let shown = server.get("/api/v1/status/config").await.data();
-    assert_eq!(shown["yaml"], "global:\n  scrape_interval: 7s\n");
+    let global =
+        "global:\n  scrape_interval: 7s\n  scrape_timeout: 7s\n  evaluation_interval: 1m\n";
+    assert_eq!(shown["yaml"], global);
     std::fs::write(&file, "global: {scrape_interval: 8s}\nnonsense: 1\n").unwrap();
     let failed = server.post("/-/reload", &[]).await;
     assert_eq!(failed.status, 500);
@@ -167,7 +169,9 @@ async fn the_configuration_is_reloaded_as_a_whole_or_not_at_all() {
     assert_eq!(server.post("/-/reload", &[]).await.status, 200);
     assert_eq!(server.get("/api/v1/notifications").await.data(), json!([]));
     let pool = server.get("/api/v1/scrape_pools/config?scrapePool=x").await.data();
-    assert_eq!(pool["yaml"], "job_name: x\n");
+    let pool = pool["yaml"].as_str().unwrap();
+    let begins = pool.starts_with("job_name: x\nhonor_timestamps: true\n");
+    assert!(begins && pool.contains("scrape_interval: 1m\n"), "{pool}");
     assert_eq!(server.get("/api/v1/scrape_pools/config?scrapePool=y").await.status, 400);
     assert_eq!(server.get("/api/v1/scrape_pools/config").await.status, 400);
     server.stop().await;

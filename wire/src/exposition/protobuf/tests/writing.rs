@@ -21,7 +21,7 @@ fn exponential() -> FloatHistogram {
         sum: -0.0,
         positive_spans: vec![
             BucketSpan { offset: -3, length: 2 },
-            BucketSpan { offset: 0, length: 1 },
+            BucketSpan { offset: 1, length: 1 },
         ],
         negative_spans: vec![BucketSpan { offset: 0, length: 1 }],
         positive_buckets: vec![2.0, 0.0, 4.0],
@@ -79,7 +79,7 @@ fn another_library_reads_every_field() {
     assert_eq!(native.sum.map(f64::to_bits), Some((-0.0_f64).to_bits()));
     assert_eq!(native.positive_count, [2.0, 0.0, 4.0]);
     let span = |offset, length| Span { offset: Some(offset), length: Some(length) };
-    assert_eq!(native.positive_span, [span(-3, 2), span(0, 1)]);
+    assert_eq!(native.positive_span, [span(-3, 2), span(1, 1)]);
     assert_eq!(native.negative_span, [span(0, 1)]);
     assert!(native.bucket.is_empty());
     assert_eq!(classic.kind, Some(4));
