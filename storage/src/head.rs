@@ -30,7 +30,7 @@ use self::arena::Arena;
 use self::exemplars::ExemplarRing;
 use self::index::Index;
 use self::metadata::Families;
-use self::series::{ChunkRules, MemSeries};
+use self::series::ChunkRules;
 pub(crate) use self::state::Effort;
 use self::store::{Pin, Pins, Store};
 use crate::disk::{Disk, DiskResult};
@@ -40,6 +40,8 @@ use crate::wal::WalPosition;
 
 /// Slots that are worked on under one lock, so that nobody waits long.
 const SLOTS_AT_ONCE: usize = 1024;
+/// Slots that are given back under one lock.
+const FREED_AT_ONCE: usize = if cfg!(test) { 2 } else { 4096 };
 /// Slots that a checkpoint looks at under one lock.
 const SAVED_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 /// Bytes of states after which no further series is looked at under the same lock.
@@ -269,21 +271,27 @@ impl Head {
         let mut store = self.store.write();
         let end = store.series.len().min(from + SLOTS_AT_ONCE);
         if from >= end {
-            let free = store.reclaim(self.pins.oldest());
+            let free = store.reclaim(self.pins.oldest(), FREED_AT_ONCE);
+            let more = free.len() == FREED_AT_ONCE;
             let mut index = self.index.write();
             for slot in free {
                 index.release(slot);
             }
             drop(index);
+            if more {
+                return Some(from);
+            }
             store.bounds = store.bounds.filter(|(_, last)| *last >= cut.before);
             // What remains may begin much later than the cut: stepping there block by block would
             // take a job for each.
-            let remaining = store.series.iter().flatten().filter_map(MemSeries::bounds);
-            let begin = remaining.map(|(first, _)| first).min();
+            let begin = store.remaining.take().filter(|begin| *begin < Timestamp::MAX);
             if let Some((first, last)) = &mut store.bounds {
                 *first = begin.map_or(cut.before, |begin| begin.max(cut.before)).min(*last);
             }
             return None;
+        }
+        if from == 0 {
+            store.remaining = Some(Timestamp::MAX);
         }
         let pin = self.pins.next();
         let mut gone = store.truncate(from..end, cut.before, cut.commit);
@@ -299,15 +307,12 @@ impl Head {
         Some(end)
     }
 
-    /// Frees what removed series left in the index, where that is much. No batch may be between
-    /// plan and commit.
+    /// Frees what removed series left in the index, where that is much. Batches may come meanwhile; no
+    /// series may be removed.
     pub(crate) fn rebuild_worn_index(&self) {
-        let rebuilt = {
-            let index = self.index.read();
-            index.is_worn().then(|| index.rebuilt())
-        };
-        if let Some(rebuilt) = rebuilt {
-            *self.index.write() = rebuilt;
+        let is_worn = self.index.read().is_worn();
+        if is_worn {
+            index::rebuild(&self.index);
         }
     }
 

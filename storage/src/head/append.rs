@@ -21,6 +21,9 @@ use crate::index::LABELS_MAX;
 use crate::wal::WalPosition;
 use crate::wal::record::Encoder;
 
+/// New series that are made room for under one lock.
+const BORN_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+
 /// Rows whose series are fetched from memory at once.
 const ROWS_AHEAD: usize = 32;
 
@@ -349,21 +352,11 @@ impl Head {
     /// Makes the plan visible. The log has it, up to `position`.
     pub(crate) fn commit(&self, batch: &Batch, plan: &Plan, position: WalPosition) {
         let segment = position.segment;
+        let slots = self.create(&plan.born);
         let mut store = self.store.write();
         store.position = position;
         let pinned = self.pins.oldest_commit();
         store.begin_commit(pinned);
-        let mut slots = Vec::with_capacity(plan.born.len());
-        if !plan.born.is_empty() {
-            let mut index = self.index.write();
-            for (id, labels, hash) in &plan.born {
-                let slot = store.create(*id);
-                if let Some(slot) = slot {
-                    index.insert(slot, labels, *hash);
-                }
-                slots.push(slot);
-            }
-        }
         for planned in &plan.rows {
             let slot = match planned.target {
                 Target::Known(slot) => Some(slot),
@@ -378,6 +371,24 @@ impl Head {
         }
         drop(store);
         self.commit_rest(batch, plan);
+    }
+
+    /// Makes room for series, a limited number at a time, so that readers never wait for long: until
+    /// they have samples, nobody sees them.
+    fn create(&self, born: &[(u64, Labels, u64)]) -> Vec<Option<Slot>> {
+        let mut slots = Vec::with_capacity(born.len());
+        for part in born.chunks(BORN_AT_ONCE) {
+            let mut store = self.store.write();
+            let mut index = self.index.write();
+            for (id, labels, hash) in part {
+                let slot = store.create(*id);
+                if let Some(slot) = slot {
+                    index.insert(slot, labels, *hash);
+                }
+                slots.push(slot);
+            }
+        }
+        slots
     }
 
     fn commit_rest(&self, batch: &Batch, plan: &Plan) {

@@ -1,15 +1,17 @@
 //! The inverted index of the head: label sets, and which series have which label.
 
-use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use roaring::RoaringBitmap;
 use stint_model::Labels;
 use stint_model::labels::encode_label;
 
+use self::values::Values;
 use super::symbols::Symbols;
+use crate::sync::RwLock;
 
-mod select;
+pub(crate) mod select;
 pub(crate) mod texts;
+mod values;
 
 /// Number of a series in the head's table. Reused after a series is gone and nobody reads it.
 pub(crate) type Slot = u32;
@@ -63,6 +65,11 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// Which part of the table: by bits that the part itself does not go by.
+fn shard(hash: u32) -> usize {
+    (spread(hash) >> 40) as usize % SHARDS
+}
+
 impl Shape {
     fn add(&mut self, values: &[u32]) -> u32 {
         let width = self.names.len();
@@ -96,20 +103,29 @@ pub(crate) struct Index {
     shapes: Vec<Shape>,
     shape_numbers: HashMap<Box<[u32]>, u32>,
     entities: Vec<Entity>,
-    by_labels: HashTable<Slot>,
-    postings: HashMap<u32, HashMap<u32, Postings>>,
+    /// In parts, each of which grows by itself: nobody waits for all of it to grow at once.
+    by_labels: Vec<HashTable<Slot>>,
+    postings: HashMap<u32, Values>,
     all: RoaringBitmap,
     /// Slots whose series are gone, and whose labels readers may still want.
     gone: RoaringBitmap,
     removed: u64,
+    /// Rises when the numbers of strings become others.
+    generation: u64,
+    /// Series that came since a rebuilding began, if one is under way.
+    since: Option<Vec<Slot>>,
     scratch: (Vec<u32>, Vec<u32>),
 }
+
+/// Parts of the table of label sets.
+const SHARDS: usize = 64;
 
 impl Index {
     /// The series with exactly these labels; `hash` is their [`Labels::stable_hash`].
     pub(crate) fn find(&self, labels: &Labels, hash: u64) -> Option<Slot> {
         let short = short(hash);
-        self.by_labels.find(spread(short), |slot| self.has_labels(*slot, short, labels)).copied()
+        let table = self.by_labels.get(shard(short))?;
+        table.find(spread(short), |slot| self.has_labels(*slot, short, labels)).copied()
     }
 
     fn has_labels(&self, slot: Slot, hash: u32, labels: &Labels) -> bool {
@@ -154,8 +170,7 @@ impl Index {
     }
 
     fn postings_of(&self, name: &str, value: &str) -> Option<&Postings> {
-        let by_value = self.postings.get(&self.symbols.find(name)?)?;
-        by_value.get(&self.symbols.find(value)?)
+        self.values_of(name)?.get(self.symbols.find(value)?)
     }
 
     /// How many series there are.
@@ -178,12 +193,7 @@ impl Index {
             let value = self.symbols.intern(value);
             names.push(name);
             values.push(value);
-            match self.postings.entry(name).or_default().entry(value) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Postings::One(slot));
-                }
-                Entry::Occupied(mut occupied) => occupied.get_mut().add(slot),
-            }
+            self.postings.entry(name).or_default().add(value, slot);
         }
         let number = self.shape_number(&names);
         let row = self.shapes.get_mut(number as usize).map_or(0, |shape| shape.add(&values));
@@ -197,10 +207,18 @@ impl Index {
             *place = entity;
         }
         self.all.insert(slot);
+        if let Some(since) = &mut self.since {
+            since.push(slot);
+        }
+        if self.by_labels.is_empty() {
+            self.by_labels.resize_with(SHARDS, HashTable::new);
+        }
         let entities = &self.entities;
-        self.by_labels.insert_unique(entity.table_hash(), slot, |slot| {
-            entities.get(*slot as usize).copied().unwrap_or(Entity::NONE).table_hash()
-        });
+        if let Some(table) = self.by_labels.get_mut(shard(entity.hash)) {
+            table.insert_unique(entity.table_hash(), slot, |slot| {
+                entities.get(*slot as usize).copied().unwrap_or(Entity::NONE).table_hash()
+            });
+        }
     }
 
     fn shape_number(&mut self, names: &[u32]) -> u32 {
@@ -221,15 +239,15 @@ impl Index {
         let Some(entity) = self.entity(slot) else { return };
         self.removed += 1;
         self.gone.insert(slot);
-        if let Ok(found) = self.by_labels.find_entry(entity.table_hash(), |other| *other == slot) {
+        if let Some(table) = self.by_labels.get_mut(shard(entity.hash))
+            && let Ok(found) = table.find_entry(entity.table_hash(), |other| *other == slot)
+        {
             found.remove();
         }
         let Some(shape) = self.shapes.get_mut(entity.shape as usize) else { return };
         for (name, value) in shape.pairs(entity.row) {
             let Some(by_value) = self.postings.get_mut(&name) else { continue };
-            if by_value.get_mut(&value).is_some_and(|postings| postings.remove(slot)) {
-                by_value.remove(&value);
-            }
+            by_value.remove(value, slot);
             if by_value.is_empty() {
                 self.postings.remove(&name);
             }
@@ -253,20 +271,58 @@ impl Index {
         self.removed > 1024 && self.removed as usize > self.len()
     }
 
-    /// The same index without the strings and tables that nobody needs any more.
-    pub(crate) fn rebuilt(&self) -> Self {
-        let mut fresh = Self::default();
-        for slot in &self.all | &self.gone {
-            if let Some(labels) = self.labels(slot) {
-                fresh.insert(slot, &labels, labels.stable_hash());
+    /// The values that series have for a label.
+    fn values_of(&self, name: &str) -> Option<&Values> {
+        self.postings.get(&self.symbols.find(name)?)
+    }
+
+    /// The value that a series has for a label.
+    fn value_of(&self, slot: Slot, name: u32) -> Option<u32> {
+        let entity = self.entity(slot)?;
+        let shape = self.shapes.get(entity.shape as usize)?;
+        shape.pairs(entity.row).find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// Copies the series of `slots` from `old`, those that are gone too.
+    fn copy(&mut self, old: &Self, slots: impl IntoIterator<Item = Slot>) {
+        for slot in slots {
+            if let Some((labels, entity)) = old.labels(slot).zip(old.entity(slot)) {
+                self.insert(slot, &labels, u64::from(entity.hash) << 32);
+                if old.gone.contains(slot) {
+                    self.remove(slot);
+                }
             }
         }
-        for slot in &self.gone {
-            fresh.remove(slot);
-        }
-        fresh.removed = 0;
-        fresh
+        self.removed = 0;
     }
+}
+
+/// Puts an index without the strings and tables that nobody needs any more in place of one that is
+/// worn. Series may come meanwhile, but none may leave.
+pub(crate) fn rebuild(lock: &RwLock<Index>) {
+    let mut fresh = Index::default();
+    {
+        let mut index = lock.write();
+        index.since = Some(Vec::new());
+        fresh.generation = index.generation + 1;
+    }
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let index = lock.read();
+        let end = index.entities.len().min(from + select::AT_ONCE);
+        fresh.copy(&index, from as Slot..end as Slot);
+        next = (end < index.entities.len()).then_some(end);
+    }
+    let worn = {
+        let mut index = lock.write();
+        let since = index.since.take().unwrap_or_default();
+        let missing = since.into_iter().filter(|slot| !fresh.all.contains(*slot));
+        let missing: Vec<Slot> = missing.collect();
+        fresh.copy(&index, missing);
+        std::mem::replace(&mut *index, fresh)
+    };
+    // Not under the lock: it is much.
+    drop(worn);
 }
 
 impl Postings {
@@ -296,15 +352,6 @@ impl Postings {
             Self::Many(slots) => slots.min(),
         }
     }
-
-    fn add_to(&self, found: &mut RoaringBitmap) {
-        match self {
-            Self::One(slot) => {
-                found.insert(*slot);
-            }
-            Self::Many(slots) => *found |= &**slots,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -326,16 +373,16 @@ mod tests {
         index
     }
 
-    fn count(index: &Index, matchers: &[(MatchOp, &str, &str)]) -> u64 {
+    fn count(index: &RwLock<Index>, matchers: &[(MatchOp, &str, &str)]) -> u64 {
         let matchers =
             matchers.iter().map(|(op, name, value)| Matcher::new(*op, name, value).unwrap());
-        index.select(&Selector { matchers: matchers.collect() }).len()
+        select::select(index, &Selector { matchers: matchers.collect() }).len()
     }
 
     #[test]
     fn selectors_find_what_they_match() {
         use MatchOp::{Equal, NotEqual, NotRegex, Regex};
-        let index = index();
+        let index = RwLock::new(index());
         assert_eq!(count(&index, &[]), 100);
         assert_eq!(count(&index, &[(Equal, "__name__", "even")]), 50);
         assert_eq!(count(&index, &[(Equal, "__name__", "none")]), 0);
@@ -353,29 +400,54 @@ mod tests {
 
     #[test]
     fn removed_series_are_gone_and_their_slots_reusable() {
-        let mut index = index();
-        let labels = index.labels(4).unwrap();
-        assert_eq!(index.find(&labels, labels.stable_hash()), Some(4));
+        let lock = RwLock::new(index());
+        let labels = lock.read().labels(4).unwrap();
+        let find = || lock.read().find(&labels, labels.stable_hash());
+        assert_eq!(find(), Some(4));
         let keep = |name: &str| name != "n";
         let (mut text, mut want) = (String::new(), String::new());
-        index.encode_labels(4, &keep, &mut text);
+        lock.read().encode_labels(4, &keep, &mut text);
         labels.encode_retained(keep, &mut want);
         assert_eq!(text, want);
-        index.remove(4);
-        index.remove(4);
-        assert_eq!(index.find(&labels, labels.stable_hash()), None);
-        assert_eq!(index.labels(4), Some(labels.clone()), "a reader may still want them");
-        assert_eq!(index.rebuilt().labels(4), Some(labels.clone()));
-        assert_eq!(index.rebuilt().find(&labels, labels.stable_hash()), None);
-        assert_eq!(index.rebuilt().len(), 99);
-        assert_eq!(count(&index, &[(MatchOp::Equal, "n", "4")]), 0);
-        assert_eq!(count(&index, &[(MatchOp::Regex, "n", "4|5")]), 1);
-        index.release(4);
-        assert_eq!(index.labels(4), None);
-        index.insert(4, &labels, labels.stable_hash());
-        let rebuilt = index.rebuilt();
-        assert_eq!(rebuilt.find(&labels, labels.stable_hash()), Some(4));
-        assert_eq!(rebuilt.labels(4), Some(labels));
-        assert_eq!(rebuilt.len(), 100);
+        lock.write().remove(4);
+        lock.write().remove(4);
+        for _ in 0..2 {
+            assert_eq!(find(), None);
+            assert_eq!(lock.read().labels(4), Some(labels.clone()), "a reader may still want them");
+            assert_eq!(lock.read().len(), 99);
+            assert_eq!(count(&lock, &[(MatchOp::Equal, "n", "4")]), 0);
+            assert_eq!(count(&lock, &[(MatchOp::Regex, "n", "4|5")]), 1);
+            rebuild(&lock);
+        }
+        lock.write().release(4);
+        assert_eq!(lock.read().labels(4), None);
+        lock.write().insert(4, &labels, labels.stable_hash());
+        rebuild(&lock);
+        assert_eq!(find(), Some(4));
+        assert_eq!(lock.read().labels(4), Some(labels.clone()));
+        assert_eq!(lock.read().len(), 100);
+        for slot in 0..100 {
+            let labels = lock.read().labels(slot).unwrap();
+            assert_eq!(lock.read().find(&labels, labels.stable_hash()), Some(slot));
+        }
+    }
+
+    #[test]
+    fn series_that_come_while_it_is_rebuilt_are_there() {
+        let lock = RwLock::new(index());
+        let named = |n: u32| Labels::from_pairs([("n", format!("new-{n}"))]);
+        let mut fresh = Index::default();
+        lock.write().since = Some(Vec::new());
+        fresh.copy(&lock.read(), 0..50);
+        for n in 0..3 {
+            lock.write().insert(200 + n, &named(n), named(n).stable_hash());
+        }
+        assert_eq!(lock.read().since.as_deref(), Some(&[200, 201, 202][..]));
+        rebuild(&lock);
+        for n in 0..3 {
+            assert_eq!(lock.read().find(&named(n), named(n).stable_hash()), Some(200 + n));
+        }
+        assert_eq!(lock.read().len(), 103);
+        assert_eq!(lock.read().since, None);
     }
 }

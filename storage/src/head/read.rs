@@ -9,12 +9,13 @@ use stint_model::{
 };
 
 use super::Head;
-use super::index::texts::Groups;
-use super::index::{Index, Slot};
+use super::index::texts::{self, Groups};
+use super::index::{Index, Slot, select};
 use super::series::Snapshot;
 use super::store::Pin;
 use crate::index::order::sorted;
 use crate::query::querier::{Part, Stored};
+use crate::sync::RwLock;
 
 /// Series by which it is mostly found that a label name is in use.
 const PROBES: usize = 8;
@@ -113,7 +114,7 @@ impl HeadQuerier {
         if self.is_bare() {
             return Vec::new();
         }
-        let slots = matching(&self.head.index.read(), selectors);
+        let slots = matching(&self.head.index, selectors);
         self.visible(&slots)
     }
 
@@ -144,11 +145,14 @@ impl HeadQuerier {
 }
 
 /// The series that any of `selectors` selects; all where there are none.
-fn matching(index: &Index, selectors: &[Selector]) -> RoaringBitmap {
+fn matching(index: &RwLock<Index>, selectors: &[Selector]) -> RoaringBitmap {
     match selectors {
-        [] => index.select(&Selector::new(Vec::new())),
-        [only] => index.select(only),
-        several => several.iter().fold(RoaringBitmap::new(), |all, one| all | index.select(one)),
+        [] => select::select(index, &Selector::new(Vec::new())),
+        [only] => select::select(index, only),
+        several => {
+            let each = several.iter().map(|one| select::select(index, one));
+            each.fold(RoaringBitmap::new(), |all, one| all | one)
+        }
     }
 }
 
@@ -171,7 +175,7 @@ impl Part for HeadQuerier {
         let mut series = self.select_slots(std::slice::from_ref(selector));
         let sorted = !hints.unordered || hints.limit > 0;
         if sorted {
-            self.head.index.read().sort(&mut series);
+            texts::sort(&self.head.index, &mut series);
         }
         if hints.limit > 0 {
             series.truncate(hints.limit);
@@ -190,14 +194,12 @@ impl Querier for HeadQuerier {
         if self.is_bare() {
             return Ok(Vec::new());
         }
+        let index = &self.head.index;
         let names = if selectors.is_empty() {
-            let names = self.head.index.read().names(PROBES);
-            self.seen(names, |name, _| self.head.index.read().with_name(name)).collect()
+            let names = texts::names(index, PROBES);
+            self.seen(names, |name, _| texts::with_name(index, name)).collect()
         } else {
-            let sets = {
-                let index = self.head.index.read();
-                index.name_sets_among(&matching(&index, selectors))
-            };
+            let sets = texts::name_sets_among(index, &matching(index, selectors));
             let seen = self.seen(sets, |_, slots| bitmap(slots.iter().copied()));
             let names: BTreeSet<String> = seen.flatten().collect();
             names.into_iter().collect()
@@ -214,14 +216,12 @@ impl Querier for HeadQuerier {
         if self.is_bare() {
             return Ok(Vec::new());
         }
+        let index = &self.head.index;
         let values: Vec<String> = if selectors.is_empty() {
-            let values = self.head.index.read().values(name);
-            self.seen(values, |value, _| self.head.index.read().with_label(name, value)).collect()
+            let values = texts::values(index, name);
+            self.seen(values, |value, _| texts::with_label(index, name, value)).collect()
         } else {
-            let values = {
-                let index = self.head.index.read();
-                index.values_among(name, &matching(&index, selectors))
-            };
+            let values = texts::values_among(index, name, &matching(index, selectors));
             self.seen(values, |_, slots| bitmap(slots.iter().copied())).collect()
         };
         Ok(limited(sorted(values), limit))

@@ -87,6 +87,9 @@ pub(super) struct Store {
     pub(crate) commit: u64,
     /// First and last time of in-order samples.
     pub(crate) bounds: Option<(Timestamp, Timestamp)>,
+    /// While the head is truncated: the first time of what remains of the series that were looked at,
+    /// and of what came since.
+    pub(crate) remaining: Option<Timestamp>,
     /// Whether late samples ever came.
     late_came: bool,
     /// Earlier samples are in blocks, or on the way there, and no longer taken in order.
@@ -109,6 +112,7 @@ impl Store {
             next_id: 1,
             commit: 0,
             bounds: None,
+            remaining: None,
             late_came: false,
             flushed: Timestamp::MIN,
             position: WalPosition::default(),
@@ -148,6 +152,9 @@ impl Store {
         for (slot, series) in series {
             let Some(series) = series else { continue };
             series.truncate(before, commit, &mut self.sealing.arena);
+            if let Some((remaining, (first, _))) = self.remaining.as_mut().zip(series.bounds()) {
+                *remaining = first.min(*remaining);
+            }
             if series.is_empty() {
                 empty.push(slot as Slot);
             }
@@ -218,6 +225,9 @@ impl Store {
             self.undo.push(undo);
         }
         series.push(sample, self.rules, &mut self.sealing);
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = sample.at.min(*remaining);
+        }
         self.bounds = Some(match self.bounds {
             None => (sample.at, sample.at),
             Some((first, last)) => (first.min(sample.at), last.max(sample.at)),
@@ -320,11 +330,12 @@ impl Store {
         }
     }
 
-    /// Gives back slots that no pin looks at any more; returns them.
-    pub(crate) fn reclaim(&mut self, oldest_pin: Option<u64>) -> Vec<Slot> {
+    /// Gives back slots that no pin looks at any more, up to `most`; returns them.
+    pub(crate) fn reclaim(&mut self, oldest_pin: Option<u64>, most: usize) -> Vec<Slot> {
         let mut reclaimed = Vec::new();
         self.limbo.retain(|(pin, slot)| {
             let wanted = oldest_pin.is_some_and(|oldest| oldest <= *pin);
+            let wanted = wanted || reclaimed.len() == most;
             if !wanted {
                 reclaimed.push(*slot);
             }

@@ -1,6 +1,16 @@
 //! Texts that a regular expression requires: strings without them need not be tested.
 
+use memchr::memmem::Finder;
 use regex_syntax::hir::{Hir, HirKind};
+
+/// Strings by which it is judged how many have a piece of text.
+pub(crate) const SAMPLES: usize = 128;
+
+/// Few are no more than one in so many.
+const FEW: usize = 8;
+
+/// Pieces that are judged.
+const PIECES_MAX: usize = 4;
 
 /// The bytes of each piece of literal text that every string has that `expression` matches, the
 /// longest first. None where the expression is not understood.
@@ -11,6 +21,43 @@ pub(crate) fn required(expression: &str) -> Vec<Vec<u8>> {
     pieces.end();
     pieces.done.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
     pieces.done
+}
+
+/// Of pieces of text, all of which a string must have, the one that fewest of `samples` have, where that
+/// seem to be few.
+pub(crate) fn rarest<T: AsRef<[u8]>>(pieces: Vec<Vec<u8>>, samples: &[T]) -> Option<Vec<u8>> {
+    let having = |piece: &[u8]| {
+        let finder = Finder::new(piece);
+        samples.iter().filter(|text| finder.find(text.as_ref()).is_some()).count()
+    };
+    let counted = pieces.into_iter().take(PIECES_MAX).map(|piece| (having(&piece), piece));
+    let rarest = counted.min_by_key(|(count, _)| *count);
+    rarest.filter(|(count, _)| *count <= samples.len() / FEW).map(|(_, piece)| piece)
+}
+
+/// Calls `found` with the places, rising, of those strings that contain what `finder` finds, which is not
+/// empty. They lie one behind the other in `text`, and end at `ends`.
+pub(crate) fn containing(
+    text: &[u8],
+    ends: &[u32],
+    finder: &Finder<'_>,
+    mut found: impl FnMut(usize),
+) {
+    let length = finder.needle().len();
+    let (mut from, mut next) = (0, 0);
+    while let Some(at) = text.get(from..).and_then(|text| finder.find(text)) {
+        let at = from + at;
+        let later = ends.get(next..).unwrap_or_default();
+        next += later.partition_point(|end| *end as usize <= at);
+        let end = ends.get(next).map_or(text.len(), |end| *end as usize);
+        if at + length <= end {
+            found(next);
+            from = end;
+        } else {
+            // From one string into the next.
+            from = at + 1;
+        }
+    }
 }
 
 #[derive(Default)]

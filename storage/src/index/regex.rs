@@ -4,6 +4,7 @@
 //! what a string shares with the one before is not read again, and once no match is possible the
 //! rest is skipped.
 
+use memchr::memmem::Finder;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
@@ -11,10 +12,14 @@ use regex_automata::{Anchored, nfa::thompson, util::syntax};
 use stint_model::{MatchOp, Matcher};
 
 use super::dictionary::Dictionary;
+use super::groups::GROUP;
+use super::literal;
 use crate::codec::Corruption;
 
 /// Below this many strings, testing them one by one is faster than building an automaton.
 const STRINGS_MIN: u32 = 256;
+/// Bytes of strings that are searched at once.
+const SEARCHED_BYTES: usize = if cfg!(test) { 64 } else { 1 << 16 };
 /// Expressions whose automaton takes more memory than this are tested string by string.
 const AUTOMATON_BYTES_MAX: usize = 1 << 20;
 
@@ -38,12 +43,76 @@ pub fn named(dictionary: &Dictionary<'_>, matcher: &Matcher) -> Result<Vec<u32>,
         return Ok(range.collect());
     }
     if range.end - range.start >= STRINGS_MIN
+        && let Some(piece) = rare_piece(dictionary, matcher, &range)?
+    {
+        return test_containing(dictionary, matcher, range, &piece);
+    }
+    if range.end - range.start >= STRINGS_MIN
         && let Some(automaton) = matcher.expression().and_then(build)
         && let Some(numbers) = run(&automaton, dictionary, range.clone())?
     {
         return Ok(numbers);
     }
     test_each(dictionary, matcher, range)
+}
+
+/// A piece of text that few strings of the range seem to have, and all that the matcher names.
+fn rare_piece(
+    dictionary: &Dictionary<'_>,
+    matcher: &Matcher,
+    range: &std::ops::Range<u32>,
+) -> Result<Option<Vec<u8>>, Corruption> {
+    let pieces = matcher.expression().map(literal::required).unwrap_or_default();
+    if pieces.is_empty() {
+        return Ok(None);
+    }
+    let step = ((range.end - range.start) as usize / literal::SAMPLES).max(1);
+    let samples = range.clone().step_by(step).map(|number| dictionary.get(number));
+    let samples: Vec<String> = samples.collect::<Result<_, _>>()?;
+    Ok(literal::rarest(pieces, &samples))
+}
+
+/// Looks for `piece` in many strings at once, and tests those that have it.
+fn test_containing(
+    dictionary: &Dictionary<'_>,
+    matcher: &Matcher,
+    range: std::ops::Range<u32>,
+    piece: &[u8],
+) -> Result<Vec<u32>, Corruption> {
+    let negative = matcher.op().is_negative();
+    let finder = Finder::new(piece);
+    let mut numbers = Vec::new();
+    let begin = range.start;
+    let mut end_of = |text: &mut Vec<u8>, ends: &mut Vec<u32>, first: u32| {
+        literal::containing(text, ends, &finder, |at| {
+            let start = at.checked_sub(1).and_then(|before| ends.get(before)).copied();
+            let end = ends.get(at).copied().unwrap_or_default() as usize;
+            let text = text.get(start.unwrap_or_default() as usize..end).unwrap_or_default();
+            let number = first + at as u32;
+            let named =
+                std::str::from_utf8(text).is_ok_and(|text| matcher.matches(text) != negative);
+            if number >= begin && named {
+                numbers.push(number);
+            }
+        });
+        text.clear();
+        ends.clear();
+    };
+    let (mut text, mut ends, mut first) = (Vec::new(), Vec::new(), 0);
+    dictionary.walk(range, |number, next| {
+        if ends.is_empty() || (number % GROUP as u32 == 0 && text.len() >= SEARCHED_BYTES) {
+            end_of(&mut text, &mut ends, first);
+            first = number;
+        }
+        let before = ends.len().checked_sub(2).and_then(|at| ends.get(at)).copied();
+        let before = before.unwrap_or_default() as usize;
+        let shared = before..(before + next.shared).min(text.len());
+        text.extend_from_within(shared);
+        text.extend_from_slice(next.rest);
+        ends.push(text.len() as u32);
+    })?;
+    end_of(&mut text, &mut ends, first);
+    Ok(numbers)
 }
 
 fn test_each(
@@ -131,11 +200,17 @@ mod tests {
             .filter(|number| matcher.matches(texts[*number as usize]) != negative)
             .collect();
         assert_eq!(named(&dictionary, matcher).unwrap(), expected, "{matcher}");
+        let all = 0..dictionary.len();
+        for piece in matcher.expression().map(literal::required).unwrap_or_default() {
+            if matcher.set_of_values().is_none() {
+                let found = test_containing(&dictionary, matcher, all.clone(), &piece);
+                assert_eq!(found.unwrap(), expected, "{matcher}");
+            }
+        }
         if let Some(automaton) = matcher.expression().and_then(build)
             && matcher.set_of_values().is_none()
             && matcher.op() == MatchOp::Regex
         {
-            let all = 0..dictionary.len();
             assert_eq!(run(&automaton, &dictionary, all).unwrap(), Some(expected), "{matcher}");
         }
     }
@@ -159,7 +234,17 @@ mod tests {
     fn many_strings_take_the_automaton() {
         let texts: Vec<String> = (0..5000).map(|i| format!("pod-{i:05}-x")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        for pattern in ["pod-0.*[13]-x", ".*7.-x", "pod-(1|2)...0-x", "\\w+-00\\d+-x", ".+", ".*"] {
+        for pattern in [
+            ".*-012.*",
+            ".+4321-x",
+            ".*77-x",
+            "pod-0.*[13]-x",
+            ".*7.-x",
+            "pod-(1|2)...0-x",
+            "\\w+-00\\d+-x",
+            ".+",
+            ".*",
+        ] {
             check(&texts, &Matcher::new(MatchOp::Regex, "pod", pattern).unwrap());
         }
     }

@@ -33,8 +33,8 @@ pub(super) fn run(
     {
         let _writer = db.writer();
         db.head.cut_metadata();
-        db.head.rebuild_worn_index();
     }
+    db.head.rebuild_worn_index();
     checkpoint::run(db, Effort::Time, pace)?;
     trim_log(db, report)
 }

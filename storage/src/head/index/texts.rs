@@ -3,8 +3,10 @@
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
+use super::select::{AT_ONCE, Rebuilt, Search, Union, search};
 use super::{Index, Postings, Slot};
 use crate::index::order::{Rows, order_of_texts};
+use crate::sync::RwLock;
 
 /// Things, each with series that have it.
 #[derive(Debug)]
@@ -109,127 +111,168 @@ fn ranks(order: &[u32]) -> Vec<u32> {
     ranks
 }
 
-impl Index {
-    /// Puts series in order of their labels. Each value is compared as a text only once.
-    pub(crate) fn sort<T: Copy>(&self, series: &mut Vec<(Slot, T)>) {
-        let mut columns = Columns::default();
-        // Column and number of the value of each label.
-        let mut cells: Vec<(u32, u32)> = Vec::with_capacity(series.len() * 8);
-        let mut ends = Vec::with_capacity(series.len());
-        for (slot, _) in &*series {
-            if let Some(entity) = self.entity(*slot)
-                && let Some(shape) = self.shapes.get(entity.shape as usize)
-            {
-                columns.of_shape(entity.shape, &shape.names);
-                let Columns { all, by_shape, .. } = &mut columns;
-                let of_shape = by_shape.get(&entity.shape).map(Vec::as_slice).unwrap_or_default();
-                for (column, value) in of_shape.iter().zip(shape.row(entity.row)) {
-                    if let Some(place) = all.get_mut(*column as usize) {
-                        cells.push((*column, place.number(*value)));
+/// Puts series in order of their labels. Each value is compared as a text only once.
+pub(crate) fn sort<T: Copy>(lock: &RwLock<Index>, series: &mut Vec<(Slot, T)>) {
+    let order = search(lock, |search| order(search, series));
+    *series = order.iter().filter_map(|at| series.get(*at as usize).copied()).collect();
+}
+
+/// The places of series in order of their labels.
+fn order<T: Copy>(search: &Search<'_>, series: &[(Slot, T)]) -> Result<Vec<u32>, Rebuilt> {
+    let mut columns = Columns::default();
+    // Column and number of the value of each label.
+    let mut cells: Vec<(u32, u32)> = Vec::with_capacity(series.len() * 8);
+    let mut ends = Vec::with_capacity(series.len());
+    for part in series.chunks(AT_ONCE / 4) {
+        search.step(|index| {
+            for (slot, _) in part {
+                if let Some(entity) = index.entity(*slot)
+                    && let Some(shape) = index.shapes.get(entity.shape as usize)
+                {
+                    columns.of_shape(entity.shape, &shape.names);
+                    let Columns { all, by_shape, .. } = &mut columns;
+                    let of_shape = by_shape.get(&entity.shape).map(Vec::as_slice);
+                    let of_shape = of_shape.unwrap_or_default();
+                    for (column, value) in of_shape.iter().zip(shape.row(entity.row)) {
+                        if let Some(place) = all.get_mut(*column as usize) {
+                            cells.push((*column, place.number(*value)));
+                        }
                     }
                 }
+                ends.push(cells.len());
             }
-            ends.push(cells.len());
-        }
-        let names: Vec<u32> = columns.all.iter().map(|column| column.name).collect();
-        let name_ranks = self.ranks(&names);
-        let value_ranks: Vec<Vec<u32>> =
-            columns.all.iter().map(|column| self.ranks(&column.values)).collect();
-        let has_one_shape = columns.by_shape.len() == 1;
-        let mut rows = Rows::default();
-        let mut start = 0;
-        for end in ends {
-            let row = cells.get(start..end).unwrap_or_default().iter();
-            start = end;
-            let value = |(column, number): (u32, u32)| {
-                let ranks = value_ranks.get(column as usize);
-                ranks.and_then(|ranks| ranks.get(number as usize)).copied().unwrap_or_default()
-            };
-            let name = |column: u32| name_ranks.get(column as usize).copied().unwrap_or_default();
-            if has_one_shape {
-                rows.push(row.map(|cell| value(*cell)));
-            } else {
-                rows.push(row.flat_map(|cell| [name(cell.0), value(*cell)]));
-            }
-        }
-        let order = rows.order();
-        *series = order.iter().filter_map(|at| series.get(*at as usize).copied()).collect();
+        })?;
     }
-
-    fn ranks(&self, symbols: &[u32]) -> Vec<u32> {
-        let text = |at: u32| symbols.get(at as usize).map(|s| self.symbols.get(*s));
+    let texts = search.texts()?;
+    let ranks = |symbols: &[u32]| {
+        let text = |at: u32| symbols.get(at as usize).map(|symbol| texts.get(*symbol));
         ranks(&order_of_texts(symbols.len() as u32, |at| text(at).unwrap_or_default()))
+    };
+    let names: Vec<u32> = columns.all.iter().map(|column| column.name).collect();
+    let name_ranks = ranks(&names);
+    let value_ranks: Vec<Vec<u32>> =
+        columns.all.iter().map(|column| ranks(&column.values)).collect();
+    let has_one_shape = columns.by_shape.len() == 1;
+    let mut rows = Rows::default();
+    let mut start = 0;
+    for end in ends {
+        let row = cells.get(start..end).unwrap_or_default().iter();
+        start = end;
+        let value = |(column, number): (u32, u32)| {
+            let ranks = value_ranks.get(column as usize);
+            ranks.and_then(|ranks| ranks.get(number as usize)).copied().unwrap_or_default()
+        };
+        let name = |column: u32| name_ranks.get(column as usize).copied().unwrap_or_default();
+        if has_one_shape {
+            rows.push(row.map(|cell| value(*cell)));
+        } else {
+            rows.push(row.flat_map(|cell| [name(cell.0), value(*cell)]));
+        }
     }
+    Ok(rows.order())
+}
 
-    /// The sets of label names that `slots` have.
-    pub(crate) fn name_sets_among(&self, slots: &RoaringBitmap) -> Groups<Vec<String>> {
+/// The sets of label names that `slots` have.
+pub(crate) fn name_sets_among(lock: &RwLock<Index>, slots: &RoaringBitmap) -> Groups<Vec<String>> {
+    search(lock, |search| {
         let mut by_shape: HashMap<u32, Vec<Slot>> = HashMap::new();
-        for slot in slots {
-            if let Some(entity) = self.entity(slot) {
-                by_shape.entry(entity.shape).or_default().push(slot);
+        let mut left = slots.iter();
+        loop {
+            let mut passed = 0;
+            search.step(|index| {
+                for slot in left.by_ref().take(AT_ONCE) {
+                    passed += 1;
+                    if let Some(entity) = index.entity(slot) {
+                        by_shape.entry(entity.shape).or_default().push(slot);
+                    }
+                }
+            })?;
+            if passed < AT_ONCE {
+                break;
             }
         }
         let mut groups = Groups::new();
-        for (shape, slots) in by_shape {
-            let Some(shape) = self.shapes.get(shape as usize) else { continue };
-            let names = shape.names.iter().map(|name| self.symbols.get(*name).to_owned());
-            groups.push(names.collect(), slots);
-        }
-        groups
-    }
+        search.step(|index| {
+            for (shape, slots) in by_shape {
+                let Some(shape) = index.shapes.get(shape as usize) else { continue };
+                let names = shape.names.iter().map(|name| index.symbols.get(*name).to_owned());
+                groups.push(names.collect(), slots);
+            }
+        })?;
+        Ok(groups)
+    })
+}
 
-    /// The values that `slots` have for a label.
-    pub(crate) fn values_among(&self, name: &str, slots: &RoaringBitmap) -> Groups<String> {
+/// The values that `slots` have for a label.
+pub(crate) fn values_among(
+    lock: &RwLock<Index>,
+    name: &str,
+    slots: &RoaringBitmap,
+) -> Groups<String> {
+    search(lock, |search| {
         let mut groups = Groups::new();
-        let Some(name) = self.symbols.find(name) else { return groups };
-        let value = |slot| self.value_of(slot, name).map(|value| (value, slot));
-        let mut pairs: Vec<(u32, Slot)> = slots.iter().filter_map(value).collect();
+        let Some(name) = search.step(|index| index.symbols.find(name))? else { return Ok(groups) };
+        let values = search.values_of_slots(slots, name)?;
+        let pairs = values.into_iter().filter_map(|(slot, value)| value.map(|value| (value, slot)));
+        let mut pairs: Vec<(u32, Slot)> = pairs.collect();
         pairs.sort_unstable();
+        let texts = search.texts()?;
         for same in pairs.chunk_by(|a, b| a.0 == b.0) {
             if let Some((value, _)) = same.first() {
-                let text = self.symbols.get(*value).to_owned();
+                let text = texts.get(*value).to_owned();
                 groups.push(text, same.iter().map(|(_, slot)| *slot));
             }
         }
-        groups
-    }
+        Ok(groups)
+    })
+}
 
-    /// The names of labels, each with a few of the series that have it.
-    pub(crate) fn names(&self, few: usize) -> Groups<String> {
+/// The names of labels, each with a few of the series that have it.
+pub(crate) fn names(lock: &RwLock<Index>, few: usize) -> Groups<String> {
+    let mut groups = Groups::new();
+    let index = lock.read();
+    for (name, values) in &index.postings {
+        let shards = (0..).map_while(|number| values.shard(number));
+        let some = shards.flat_map(HashMap::values).take(few).filter_map(Postings::first);
+        groups.push(index.symbols.get(*name).to_owned(), some);
+    }
+    groups
+}
+
+/// The values of a label, each with one of the series that have it.
+pub(crate) fn values(lock: &RwLock<Index>, name: &str) -> Groups<String> {
+    search(lock, |search| {
+        let mut found: Vec<(u32, Option<Slot>)> = Vec::new();
+        search.each_shard(name, |shard| {
+            found.extend(shard.iter().map(|(value, postings)| (*value, postings.first())));
+        })?;
+        found.sort_unstable();
+        found.dedup_by_key(|(value, _)| *value);
+        let texts = search.texts()?;
         let mut groups = Groups::new();
-        for (name, values) in &self.postings {
-            let some = values.values().take(few).filter_map(Postings::first);
-            groups.push(self.symbols.get(*name).to_owned(), some);
+        for (value, first) in found {
+            groups.push(texts.get(value).to_owned(), first);
         }
-        groups
-    }
+        Ok(groups)
+    })
+}
 
-    /// The values of a label, each with one of the series that have it.
-    pub(crate) fn values(&self, name: &str) -> Groups<String> {
-        let mut groups = Groups::new();
-        for (value, postings) in self.values_of(name).into_iter().flatten() {
-            groups.push(self.symbols.get(*value).to_owned(), postings.first());
-        }
-        groups
-    }
+/// The series that have a label of this name.
+pub(crate) fn with_name(lock: &RwLock<Index>, name: &str) -> RoaringBitmap {
+    search(lock, |search| {
+        let mut union = Union::default();
+        search.each_shard(name, |shard| shard.values().for_each(|postings| union.add(postings)))?;
+        Ok(union.finish())
+    })
+}
 
-    /// The series that have a label of this name.
-    pub(crate) fn with_name(&self, name: &str) -> RoaringBitmap {
-        let mut slots = RoaringBitmap::new();
-        for postings in self.values_of(name).into_iter().flat_map(HashMap::values) {
-            postings.add_to(&mut slots);
-        }
-        slots
+/// The series that have this label.
+pub(crate) fn with_label(lock: &RwLock<Index>, name: &str, value: &str) -> RoaringBitmap {
+    let mut union = Union::default();
+    if let Some(postings) = lock.read().postings_of(name, value) {
+        union.add(postings);
     }
-
-    /// The series that have this label.
-    pub(crate) fn with_label(&self, name: &str, value: &str) -> RoaringBitmap {
-        let mut slots = RoaringBitmap::new();
-        if let Some(postings) = self.postings_of(name, value) {
-            postings.add_to(&mut slots);
-        }
-        slots
-    }
+    union.finish()
 }
 
 #[cfg(test)]
@@ -254,7 +297,9 @@ mod tests {
                 index.insert(slot, labels, labels.stable_hash());
             }
             let mut series: Vec<(Slot, u32)> = (0..sets.len() as u32).map(|slot| (slot, !slot)).collect();
-            index.sort(&mut series);
+            let lock = RwLock::new(index);
+            sort(&lock, &mut series);
+            let index = lock.read();
             let sorted: Vec<Labels> = series.iter().filter_map(|(slot, _)| index.labels(*slot)).collect();
             let mut want = sets;
             want.sort();
