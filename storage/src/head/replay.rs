@@ -9,7 +9,7 @@
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use stint_model::{Labels, STALE_NAN_BITS, Sample, SeriesRef, Timestamp, Value};
+use stint_model::{Columns, Labels, STALE_NAN_BITS, Sample, SeriesRef, Timestamp, Value};
 
 use super::index::Slot;
 use super::state::State;
@@ -35,6 +35,7 @@ pub(crate) struct Replay<'a> {
     window: Window,
     scratch: Scratch,
     items: Vec<Item>,
+    columns: Columns,
     /// Files of sealed chunks that were looked at, and whether they are whole.
     files: HashMap<u32, bool>,
     /// Samples whose series is not known.
@@ -168,6 +169,7 @@ impl<'a> Replay<'a> {
             orphans: 0,
             samples: 0,
             damage: Vec::new(),
+            columns: Columns::default(),
             lost_chunks: 0,
         }
     }
@@ -399,7 +401,9 @@ impl<'a> Replay<'a> {
         state: &[u8],
         at: WalPosition,
     ) -> DiskResult<Result<(), &'static str>> {
-        let Ok(state) = State::of(state) else { return Ok(Err("malformed state of a series")) };
+        let Ok(state) = State::of(state, &mut self.columns) else {
+            return Ok(Err("malformed state of a series"));
+        };
         for place in state.places() {
             self.open_file(place.piece)?;
         }

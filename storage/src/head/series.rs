@@ -496,9 +496,11 @@ mod tests {
             series.put_state(&sealing.arena, Effort::Time, &mut bytes);
             let mut arena = Arena::new(1 << 20);
             let mut restored = MemSeries::new(1);
-            restored.restore(State::of(&bytes).unwrap(), 1, |from| match from {
-                From::Here(chunk) if is_whole_chunk(chunk) => Some(arena.put(chunk)),
-                _ => None,
+            restored.restore(State::of(&bytes, &mut Columns::default()).unwrap(), 1, |from| {
+                match from {
+                    From::Here(chunk) if is_whole_chunk(chunk) => Some(arena.put(chunk)),
+                    _ => None,
+                }
             });
             assert_eq!(values_of(&restored, &arena), columns);
         }

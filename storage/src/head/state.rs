@@ -151,13 +151,13 @@ impl MemSeries {
 }
 
 impl<'a> State<'a> {
-    /// Reads what [`MemSeries::put_state`] wrote.
-    pub(super) fn of(bytes: &'a [u8]) -> Result<Self, Corruption> {
+    /// Reads what [`MemSeries::put_state`] wrote; `scratch` is memory to work in.
+    pub(super) fn of(bytes: &'a [u8], scratch: &mut Columns) -> Result<Self, Corruption> {
         let mut reader = Reader::new(bytes);
         let mut state = Self::default();
         let flags = reader.byte()?;
         if flags & OPEN != 0 {
-            state.open = OpenChunk::take(&mut reader)?;
+            state.open = OpenChunk::take(&mut reader, scratch)?;
         }
         if flags & SEALED != 0 {
             state.take_sealed(&mut reader)?;
@@ -231,9 +231,9 @@ pub(crate) fn verify(
     state: &[u8],
     mut bytes_of: impl FnMut(Place) -> Result<Bytes, String>,
 ) -> Result<u64, String> {
-    let State { open, sealed, late, deleted } =
-        State::of(state).map_err(|corruption| corruption.to_string())?;
     let mut columns = Columns::default();
+    let State { open, sealed, late, deleted } =
+        State::of(state, &mut columns).map_err(|corruption| corruption.to_string())?;
     let mut samples = late.len() as u64;
     let mut before = None;
     let mut follow = |columns: &Columns, said: (Timestamp, Timestamp, u16), what: &str| {
@@ -304,12 +304,12 @@ mod tests {
         #[test]
         fn damaged_states_do_no_harm(at in 0..400_usize, byte: u8, cut in 0..400_usize) {
             let mut bytes = state(25);
-            prop_assert!(State::of(&bytes).is_ok());
+            prop_assert!(State::of(&bytes, &mut Columns::default()).is_ok());
             let short = &bytes[..cut.min(bytes.len() - 1)];
-            prop_assert!(State::of(short).is_err());
+            prop_assert!(State::of(short, &mut Columns::default()).is_err());
             let length = bytes.len();
             bytes[at % length] = byte;
-            if let Ok(state) = State::of(&bytes) {
+            if let Ok(state) = State::of(&bytes, &mut Columns::default()) {
                 let mut series = MemSeries::new(1);
                 let mut arena = Arena::new(1 << 20);
                 series.restore(state, 1, |from| match from {

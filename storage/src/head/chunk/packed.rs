@@ -14,6 +14,9 @@ pub(super) const PACKED: u8 = u8::MAX;
 /// Fewer samples are not worth it.
 const SAMPLES_MIN: u16 = 8;
 
+/// Bytes that it saves at least: a start reads all of what is packed.
+const SAVES_MIN: u32 = 24;
+
 impl OpenChunk {
     pub(super) fn is_packed(&self) -> bool {
         self.run == PACKED
@@ -31,7 +34,7 @@ impl OpenChunk {
         put_rows(&Rows::of(&columns), &mut bytes);
         let used = bytes.len() as u32;
         let packed = Self { room: bytes.into(), extras: None, used, run: PACKED, ..*self };
-        (used < self.used).then_some(packed)
+        (used + SAVES_MIN <= self.used).then_some(packed)
     }
 
     /// Appends all samples of a packed chunk.
@@ -49,9 +52,13 @@ impl OpenChunk {
     }
 
     /// Whether a packed chunk holds what the rest of it says.
-    pub(super) fn check_packed(&self, reader: &Reader<'_>) -> Result<(), Corruption> {
-        let mut columns = Columns::default();
-        self.unpack(&mut columns)?;
+    pub(super) fn check_packed(
+        &self,
+        reader: &Reader<'_>,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        columns.clear();
+        self.unpack(columns)?;
         let ends = (columns.times.first().copied(), columns.times.last().copied());
         let last = columns.values.last().map(|value| value.to_bits());
         let fits = ends == (Some(self.first()), Some(self.last()))
