@@ -304,6 +304,11 @@ pub struct Encoder {
     references: Vec<u8>,
     /// Symbols of the last labels: those of one target have many in common.
     last: Vec<u32>,
+    /// One more than the symbol of each text that the caller has numbers for; 0 where it has none
+    /// yet.
+    numbered: Vec<u32>,
+    /// The caller's numbers that have a symbol.
+    taken: Vec<u32>,
 }
 
 impl Default for Encoder {
@@ -322,6 +327,8 @@ impl Encoder {
             nested: Vec::new(),
             references: Vec::new(),
             last: Vec::new(),
+            numbered: Vec::new(),
+            taken: Vec::new(),
         };
         encoder.clear();
         encoder
@@ -332,6 +339,11 @@ impl Encoder {
         self.symbols.clear();
         self.last.clear();
         self.body.clear();
+        for number in self.taken.drain(..) {
+            if let Some(symbol) = self.numbered.get_mut(number as usize) {
+                *symbol = 0;
+            }
+        }
     }
 
     /// Whether no series was added yet.
@@ -375,8 +387,46 @@ impl Encoder {
         labels: impl IntoIterator<Item = (&'l str, &'l str)>,
         metadata: Option<&Metadata>,
     ) -> SeriesEncoder<'_> {
-        self.series.clear();
         self.label_references(labels);
+        self.begin(metadata)
+    }
+
+    /// As [`Encoder::series`], with labels as the caller's own numbers of names and values in turns:
+    /// in one request a number always has the same `text`, which is asked for once. Numbers are
+    /// places in a table: they should not be sparse.
+    pub fn numbered_series<'l>(
+        &mut self,
+        labels: impl IntoIterator<Item = u32>,
+        text: impl Fn(u32) -> &'l str,
+        metadata: Option<&Metadata>,
+    ) -> SeriesEncoder<'_> {
+        self.references.clear();
+        for number in labels {
+            let at = number as usize;
+            let symbol = match self.numbered.get(at).and_then(|symbol| symbol.checked_sub(1)) {
+                Some(symbol) => symbol,
+                None => self.take_number(number, text(number)),
+            };
+            proto::put_varint(&mut self.references, symbol.into());
+        }
+        self.begin(metadata)
+    }
+
+    fn take_number(&mut self, number: u32, text: &str) -> u32 {
+        let (at, symbol) = (number as usize, self.symbols.number(text));
+        if at >= self.numbered.len() {
+            self.numbered.resize(at + 1, 0);
+        }
+        if let Some(place) = self.numbered.get_mut(at) {
+            *place = symbol + 1;
+            self.taken.push(number);
+        }
+        symbol
+    }
+
+    /// Begins a series whose references are at hand.
+    fn begin(&mut self, metadata: Option<&Metadata>) -> SeriesEncoder<'_> {
+        self.series.clear();
         proto::put_bytes(&mut self.series, 1, &self.references);
         if let Some(Metadata { kind, help, unit }) = metadata
             && (*kind != MetricType::Unknown || !help.is_empty() || !unit.is_empty())

@@ -10,6 +10,31 @@ fn read(series: &TimeSeries<'_, '_>) -> (Labels, Vec<Sample>, Vec<Exemplar>, Met
 }
 
 #[test]
+fn numbers_of_the_caller_make_the_same_request() {
+    let texts = ["__name__", "up", "job", "node", "down", "other"];
+    let sets = [[0, 1, 2, 3], [0, 4, 2, 3], [0, 1, 2, 5]];
+    let (mut plain, mut numbered) = (Encoder::new(), Encoder::new());
+    // The second request has other symbols for the same numbers.
+    for sets in [&sets[..], &sets[1..]] {
+        plain.clear();
+        numbered.clear();
+        for (at, set) in sets.iter().enumerate() {
+            let sample = Sample::float(Timestamp(at as i64 + 1), 1.0);
+            let pairs = set.chunks(2).map(|pair| (texts[pair[0]], texts[pair[1]]));
+            plain.series(pairs, None).sample(&sample);
+            let numbers = set.iter().map(|number| *number as u32);
+            numbered
+                .numbered_series(numbers, |number| texts[number as usize], None)
+                .sample(&sample);
+        }
+        let (mut want, mut got) = (Vec::new(), Vec::new());
+        plain.finish_into(&mut want);
+        numbered.finish_into(&mut got);
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
 fn a_request_comes_back() {
     let labels = Labels::from_pairs([("__name__", "up"), ("job", "node")]);
     let metadata =
