@@ -158,9 +158,14 @@ impl Groups {
             is_listed: false,
         };
         let number = self.vacant.pop().unwrap_or(self.all.len() as u32);
-        match self.all.get_mut(number as usize) {
-            Some(slot) => *slot = Some(new),
-            None => self.all.push(Some(new)),
+        if let Some(slot) = self.all.get_mut(number as usize) {
+            *slot = Some(new);
+        } else {
+            if self.all.len() == self.all.capacity() {
+                // There are many of them: an eighth more, not as much again.
+                self.all.reserve_exact((self.all.len() / 8).max(64));
+            }
+            self.all.push(Some(new));
         }
         self.index.insert((group, class), number);
         GroupIndex(number)

@@ -170,6 +170,11 @@ impl Store {
         };
         let at = slot as usize;
         if at >= self.series.len() {
+            if at >= self.series.capacity() {
+                // There are many of them: an eighth more, not as much again.
+                let more = (self.series.len() / 8).max(64);
+                self.series.reserve_exact(more.max(at + 1 - self.series.len()));
+            }
             self.series.resize_with(at + 1, || None);
         }
         if let Some(place) = self.series.get_mut(at) {
