@@ -6,6 +6,7 @@
 
 mod cache;
 mod failure_log;
+mod families;
 pub mod fetch;
 pub mod manager;
 pub mod metrics;

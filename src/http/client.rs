@@ -52,7 +52,7 @@ pub struct Client {
 struct Shared {
     config: HttpConfig,
     user_agent: String,
-    redirects: Redirects,
+    kind: Kind,
     /// With OAuth 2.
     tokens: Option<Tokens>,
     /// A socket file that everything goes through.
@@ -76,7 +76,15 @@ impl Client {
     /// # Errors
     /// A certificate or key cannot be read or is none, or a proxy is not usable.
     pub fn new(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
-        Self::with(config, user_agent, Redirects::All, None)
+        Self::with(config, user_agent, Kind::GETTING, None)
+    }
+
+    /// The same without decompression: answers come as they are sent, with the header that says how.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn as_sent(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
+        Self::with(config, user_agent, Kind { decompresses: false, ..Kind::GETTING }, None)
     }
 
     /// The same for a server that listens on a socket file, whatever the URLs say.
@@ -88,7 +96,7 @@ impl Client {
         user_agent: &str,
         socket: &Path,
     ) -> Result<Self, ClientError> {
-        Self::with(config, user_agent, Redirects::All, Some(socket.to_owned()))
+        Self::with(config, user_agent, Kind::GETTING, Some(socket.to_owned()))
     }
 
     /// The same for requests with a body: only redirects that repeat the request are followed.
@@ -97,24 +105,25 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn posting(config: &HttpConfig, user_agent: &str) -> Result<Self, ClientError> {
-        Self::with(config, user_agent, Redirects::Repeating, None)
+        let kind = Kind { redirects: Redirects::Repeating, ..Kind::GETTING };
+        Self::with(config, user_agent, kind, None)
     }
 
     fn with(
         config: &HttpConfig,
         user_agent: &str,
-        redirects: Redirects,
+        kind: Kind,
         socket: Option<PathBuf>,
     ) -> Result<Self, ClientError> {
         let stamps = stamps(config);
-        let client = build(config, user_agent, redirects, socket.as_deref())?;
+        let client = build(config, user_agent, kind, socket.as_deref())?;
         let (config, user_agent) = (config.clone(), user_agent.to_owned());
         let tokens = match &config.auth {
             Auth::OAuth2(oauth) => Some(Tokens::new(oauth, &user_agent)?),
             Auth::None | Auth::Basic { .. } | Auth::Scheme { .. } => None,
         };
         let built = Mutex::new(Built { client, stamps });
-        let shared = Shared { config, user_agent, redirects, tokens, socket, built };
+        let shared = Shared { config, user_agent, kind, tokens, socket, built };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -174,7 +183,7 @@ impl Shared {
         let mut built = self.built.lock();
         if built.stamps != stamps {
             let socket = self.socket.as_deref();
-            built.client = build(&self.config, &self.user_agent, self.redirects, socket)?;
+            built.client = build(&self.config, &self.user_agent, self.kind, socket)?;
             built.stamps = stamps;
         }
         Ok(built.client.clone())
@@ -231,6 +240,17 @@ enum Redirects {
     Repeating,
 }
 
+/// How a client deals with answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    redirects: Redirects,
+    decompresses: bool,
+}
+
+impl Kind {
+    const GETTING: Self = Self { redirects: Redirects::All, decompresses: true };
+}
+
 /// The most redirects followed for one request.
 const REDIRECTS_MAX: usize = 10;
 
@@ -252,15 +272,16 @@ fn redirect_policy(redirects: Redirects) -> reqwest::redirect::Policy {
 fn build(
     config: &HttpConfig,
     user_agent: &str,
-    redirects: Redirects,
+    kind: Kind,
     socket: Option<&Path>,
 ) -> Result<reqwest::Client, ClientError> {
     let redirects = if config.follow_redirects {
-        redirect_policy(redirects)
+        redirect_policy(kind.redirects)
     } else {
         reqwest::redirect::Policy::none()
     };
     let mut builder = reqwest::Client::builder().user_agent(user_agent).redirect(redirects);
+    builder = builder.gzip(kind.decompresses);
     if !config.enable_http2 {
         builder = builder.http1_only();
     }

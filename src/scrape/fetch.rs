@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use stint_wire::exposition::{Protocol, accept_header};
 
 use super::target::Target;
@@ -94,7 +95,7 @@ impl Clients {
             return Ok(client.clone());
         }
         clients.retain(|_, client| client.is_shared());
-        let client = Client::new(config, &format!("Prometheus/{PROMETHEUS_VERSION}"))?;
+        let client = Client::as_sent(config, &format!("Prometheus/{PROMETHEUS_VERSION}"))?;
         clients.insert(config.clone(), client.clone());
         Ok(client)
     }
@@ -163,7 +164,12 @@ impl HttpFetcher {
         let header = response.headers().get(CONTENT_TYPE);
         let content_type =
             header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let mut body = self.spare.take(size_hint.min(64 << 20));
+        let encoding =
+            response.headers().get(CONTENT_ENCODING).map(reqwest::header::HeaderValue::as_bytes);
+        let is_gzip = encoding.is_some_and(|value| {
+            [&b"gzip"[..], b"x-gzip"].iter().any(|name| value.eq_ignore_ascii_case(name))
+        });
+        let mut body = self.spare.take(if is_gzip { 0 } else { size_hint.min(64 << 20) });
         while let Some(chunk) =
             response.chunk().await.map_err(|error| failed(&error.without_url()))?
         {
@@ -172,8 +178,24 @@ impl HttpFetcher {
                 return Err(FetchError::BodyTooLarge);
             }
         }
+        if is_gzip {
+            let mut plain = self.spare.take(size_hint.min(64 << 20));
+            let limit = self.body_size_limit;
+            let inflated = inflate(&body, limit, &mut plain);
+            self.spare.keep(std::mem::replace(&mut body, plain));
+            inflated.map_err(|error| failed(&error))?;
+            if body.len() >= limit {
+                return Err(FetchError::BodyTooLarge);
+            }
+        }
         Ok(Fetched { content_type, body })
     }
+}
+
+/// Uncompresses a whole body at once, but no more than `limit` bytes of it.
+fn inflate(body: &[u8], limit: usize, plain: &mut Vec<u8>) -> std::io::Result<()> {
+    let decoder = flate2::bufread::MultiGzDecoder::new(body);
+    decoder.take(limit as u64).read_to_end(plain).map(drop)
 }
 
 impl Fetcher for HttpFetcher {
@@ -211,6 +233,28 @@ mod tests {
         for unlimited in [0, u64::MAX] {
             assert_eq!(body_bytes_max(unlimited), BODY_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn compressed_bodies_are_uncompressed_up_to_the_limit() {
+        use std::io::Write as _;
+        let gzip = |text: &[u8]| {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut plain = Vec::new();
+        // Of two members, as some servers send it.
+        inflate(&[gzip(b"up 1\n"), gzip(b"down 0\n")].concat(), 100, &mut plain).unwrap();
+        assert_eq!(plain, b"up 1\ndown 0\n");
+        plain.clear();
+        inflate(&gzip(&vec![0; 1 << 20]), 1000, &mut plain).unwrap();
+        assert_eq!(plain.len(), 1000);
+        plain.clear();
+        let cut = gzip(b"up 1\n");
+        assert!(inflate(&cut[..cut.len() - 5], 100, &mut plain).is_err());
+        assert!(inflate(b"up 1\n", 100, &mut Vec::new()).is_err());
     }
 
     #[test]

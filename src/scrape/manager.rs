@@ -14,7 +14,7 @@ use super::failure_log::FailureLogs;
 use super::fetch::{Clients, Fetcher, HttpFetcher, SpareBodies};
 use super::metrics::ScrapeMetrics;
 use super::pool::{Pool, Setup, View};
-use super::record::SpareRows;
+use super::record::Shared;
 use super::status::{DroppedTarget, Status, TargetMetadata};
 use crate::config::{Config, ScrapeConfig};
 use crate::discovery::{Hub, Sources};
@@ -44,8 +44,8 @@ pub struct Parts {
     /// Tells this server from others that scrape the same targets, so that they scrape at other
     /// moments; usually the host's name.
     pub server_name: String,
-    /// Memory that the recorders of all targets share.
-    pub(super) spare_rows: Arc<SpareRows>,
+    /// What the recorders of all targets share.
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Parts {
@@ -62,8 +62,8 @@ impl Parts {
             let fetcher = HttpFetcher::new(job, clients.get(&job.http)?, Arc::clone(&spare));
             Ok(Arc::new(fetcher) as Arc<dyn Fetcher>)
         });
-        let spare_rows = Arc::default();
-        Self { appender, clock, make_fetcher, metrics, discovery, server_name, spare_rows }
+        let shared = Arc::default();
+        Self { appender, clock, make_fetcher, metrics, discovery, server_name, shared }
     }
 }
 

@@ -171,7 +171,7 @@ impl Pool {
                     Arc::clone(&self.parts.appender),
                     Arc::clone(&self.parts.clock),
                     self.parts.metrics.clone(),
-                    Arc::clone(&self.parts.spare_rows),
+                    Arc::clone(&self.parts.shared),
                 )),
                 None,
             ),

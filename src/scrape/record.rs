@@ -15,9 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::{Cache, Ended};
 use super::failure_log::FailureLog;
+use super::families::{Descriptions, Families};
 use super::fetch::{FetchError, Fetched};
 use super::metrics::ScrapeMetrics;
-use super::status::Families;
 use super::target::Target;
 use crate::config::ScrapeConfig;
 use read::{Counts, Pass};
@@ -29,7 +29,7 @@ pub(super) struct Recorder {
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
     metrics: ScrapeMetrics,
-    spare: Arc<SpareRows>,
+    shared: Arc<Shared>,
     families: Arc<Families>,
     cache: Cache,
     report: Report,
@@ -41,10 +41,17 @@ pub(super) struct Recorder {
     timeless: Timeless,
 }
 
+/// What the recorders of all targets share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    rows: SpareRows,
+    descriptions: Arc<Descriptions>,
+}
+
 /// Memory for the rows of batches, of as many as are made at once: targets that wait for their next
 /// scrape hold none.
 #[derive(Debug, Default)]
-pub(super) struct SpareRows(Mutex<Vec<Vec<Row>>>);
+struct SpareRows(Mutex<Vec<Vec<Row>>>);
 
 impl SpareRows {
     /// Buffers that are kept.
@@ -125,7 +132,7 @@ impl Recorder {
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
         metrics: ScrapeMetrics,
-        spare: Arc<SpareRows>,
+        shared: Arc<Shared>,
     ) -> Self {
         let out_of_order_window = task.out_of_order_window;
         let classic = task.target.convert_classic.then(ClassicHistograms::default);
@@ -135,8 +142,8 @@ impl Recorder {
             appender,
             clock,
             metrics,
-            spare,
-            families: Arc::default(),
+            families: Arc::new(Families::new(Arc::clone(&shared.descriptions))),
+            shared,
             cache: Cache::default(),
             report: Report::default(),
             batch: Batch { out_of_order_window, ..Batch::default() },
@@ -180,7 +187,7 @@ impl Recorder {
     /// Stores one scrape: its samples, the markers of what has ended, and the report.
     pub(super) fn record(&mut self, scrape: &Scrape) -> Recorded {
         self.batch.clear();
-        self.batch.rows = self.spare.take();
+        self.batch.rows = self.shared.rows.take();
         self.cache.begin();
         self.timeless.now.clear();
         let (counts, read) = match &scrape.outcome {
@@ -246,7 +253,7 @@ impl Recorder {
             let (job, target) = (&self.task.job, &self.task.target);
             log.write(scrape.at, &job.job_name, &target.url, error);
         }
-        self.spare.keep(std::mem::take(&mut self.batch.rows));
+        self.shared.rows.keep(std::mem::take(&mut self.batch.rows));
         Recorded { error, duration }
     }
 

@@ -30,9 +30,12 @@ fn series_are_expected_where_they_were() {
     assert_eq!(text(&["a", "c", "d"]), [true, false, true]);
     assert_eq!(text(&["a", "new", "c", "d"]), [true, false, true, true]);
     assert_eq!(text(&["a", "new", "c", "d"]), [true; 4]);
-    // A series that comes twice has two places.
+    // One that comes twice has the place where it came first.
     assert_eq!(text(&["a", "a", "new"]), [true, false, true]);
-    assert_eq!(text(&["a", "a", "new"]), [true; 3]);
+    assert_eq!(text(&["a", "a", "new"]), [true, false, true]);
+    // Another order is the one that is expected next.
+    assert_eq!(text(&["new", "x", "a"]), [false, false, false]);
+    assert_eq!(text(&["new", "x", "a"]), [true; 3]);
     assert_eq!(text(&[]), Vec::<bool>::new());
     assert_eq!(text(&["a"]), [false]);
 }
@@ -51,45 +54,131 @@ fn a_scrape_that_was_not_stored_changes_no_expectation() {
     scrape(&mut cache, Format::PrometheusText, &["a", "b"]);
     cache.begin();
     cache.begin_body(Format::PrometheusText);
-    assert_eq!(cache.find("x", None, false).map(|entry| entry.handle), None);
+    assert_eq!(cache.find("x", None, false).map(|entry| entry.handle()), None);
     cache.insert("x", Handle::Pending(0), None, true);
     cache.abandon();
     assert_eq!(scrape(&mut cache, Format::PrometheusText, &["a", "b"]), [true, true]);
-    assert_eq!(cache.entries().count(), 2, "x is forgotten");
+    assert_eq!(cache.len(), 2, "x is forgotten");
 }
 
 #[test]
-fn slots_are_used_again() {
+fn what_is_over_takes_no_room() {
     let mut cache = Cache::default();
     for round in 0..100 {
         let (a, b) = (format!("a{round}"), format!("b{round}"));
         scrape(&mut cache, Format::PrometheusText, &[&a, "x", &b]);
-    }
-    assert!(cache.slots.len() <= 5, "{}", cache.slots.len());
-    assert_eq!(cache.index.len(), 3);
-}
-
-#[test]
-fn texts_lie_in_the_order_of_the_body_and_leave_no_rubbish() {
-    let mut cache = Cache::default();
-    let mut text = |body: &[&str]| {
-        scrape(&mut cache, Format::PrometheusText, body);
-        cache.texts.all.clone()
-    };
-    assert_eq!(text(&["a", "b", "c"]), "abc");
-    assert_eq!(text(&["c", "new", "a", "a"]), "cnewa");
-    for round in 0..100 {
-        let name = format!("name{round}");
-        assert_eq!(text(&[&name, "a"]), format!("{name}a"));
+        assert_eq!((cache.entries.capacity(), cache.index.capacity()), (3, 0));
     }
     // Scrapes that fail show ever new series, too.
+    let before = cache.texts.heap_bytes();
     for round in 0..100 {
         cache.begin();
         cache.begin_body(Format::PrometheusText);
         cache.insert(&format!("failed{round}"), Handle::Pending(0), None, true);
+        cache.insert(&format!("dropped{round}"), Handle::Dropped, None, true);
         cache.finish(Ended::Failed, &[]);
-        assert!(cache.texts.all.len() < 40, "{}", cache.texts.all);
+        assert_eq!((cache.len(), cache.texts.heap_bytes()), (3, before));
     }
-    let known = cache.find("a", None, false).map(|entry| entry.handle);
-    assert_eq!(known, Some(Handle::Known(SeriesRef(97))));
+    let known = cache.find("x", None, false).map(|entry| entry.handle());
+    assert_eq!(known, Some(Handle::Known(SeriesRef(120))));
+}
+
+#[test]
+fn what_failing_scrapes_showed_and_whole_ones_too_outlives_them() {
+    let mut cache = Cache::default();
+    let fail = |cache: &mut Cache| {
+        cache.begin();
+        cache.finish(Ended::Failed, &[]);
+    };
+    cache.begin();
+    cache.begin_body(Format::PrometheusText);
+    cache.insert("a", Handle::Dropped, None, false);
+    cache.finish(Ended::Whole, &[]);
+    fail(&mut cache);
+    assert_eq!(cache.find("a", None, false).map(|entry| entry.handle()), Some(Handle::Dropped));
+}
+
+#[test]
+fn a_series_costs_few_bytes() {
+    let body: Vec<String> = (0..1000)
+        .map(|number| format!("node_cpu_seconds_total{{cpu=\"{}\",mode=\"{number}\"}}", number / 8))
+        .collect();
+    let mut cache = Cache::default();
+    let texts: Vec<&str> = body.iter().map(String::as_str).collect();
+    scrape(&mut cache, Format::PrometheusText, &texts);
+    let bytes = cache.entries.capacity() * size_of::<Entry>() + cache.texts.heap_bytes();
+    assert!(bytes < 1000 * 40, "{bytes}");
+}
+
+mod model {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever bodies come in whatever order, with scrapes that fail between them: each text has
+        /// the handle that it got when it came first since it was last there.
+        #[test]
+        fn texts_keep_their_handles(
+            bodies in proptest::collection::vec(
+                (proptest::collection::vec(0u8..24, 0..30), 0u8..6),
+                1..20,
+            ),
+        ) {
+            let mut cache = Cache::default();
+            let mut known: HashMap<u8, u64> = HashMap::new();
+            let mut next = 0;
+            for (body, fate) in bodies {
+                cache.begin();
+                cache.begin_body(Format::PrometheusText);
+                let mut refs = Vec::new();
+                let mut shown = known.clone();
+                for number in &body {
+                    let raw = format!("metric{{n=\"{number}\"}}");
+                    let is_expected = cache.expected() == raw;
+                    let scrape = cache.scrape();
+                    if let Some(entry) = cache.find(&raw, None, is_expected) {
+                        entry.seen = scrape;
+                        let handle = entry.handle();
+                        let is_right = match handle {
+                            Handle::Known(series) => known.get(number) == Some(&series.0),
+                            Handle::Pending(row) => shown.get(number).map(|series| SeriesRef(*series)) == refs[row],
+                            _ => false,
+                        };
+                        prop_assert!(is_right, "{number} is {handle:?}");
+                    } else {
+                        prop_assert!(!shown.contains_key(number), "{number} was known");
+                        cache.insert(&raw, Handle::Pending(refs.len()), None, true);
+                        next += 1;
+                        refs.push(Some(SeriesRef(next)));
+                        shown.insert(*number, next);
+                    }
+                }
+                match fate {
+                    0 => cache.finish(Ended::Failed, &refs),
+                    1 => cache.abandon(),
+                    _ => {
+                        cache.finish(Ended::Whole, &refs);
+                        known = shown;
+                        known.retain(|number, _| body.contains(number));
+                        // The same body comes as expected.
+                        let mut first: Vec<u8> = Vec::new();
+                        for number in body {
+                            if !first.contains(&number) {
+                                first.push(number);
+                            }
+                        }
+                        let mut text = String::new();
+                        prop_assert_eq!(cache.len(), first.len());
+                        for (place, number) in first.iter().enumerate() {
+                            cache.texts.step(place, &mut text);
+                            prop_assert_eq!(&text, &format!("metric{{n=\"{number}\"}}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

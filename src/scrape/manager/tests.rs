@@ -34,7 +34,7 @@ fn house() -> House {
         discovery,
         make_fetcher: always(&script),
         server_name: "here".to_owned(),
-        spare_rows: Arc::default(),
+        shared: Arc::default(),
     };
     House { store, script, manager: Manager::new(parts) }
 }
@@ -223,7 +223,7 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
         discovery,
         make_fetcher: make,
         server_name: String::new(),
-        spare_rows: Arc::default(),
+        shared: Arc::default(),
     };
     house.manager = Manager::new(parts);
     house.apply(&jobs("'a:1'")).await;
@@ -245,7 +245,7 @@ async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
         metrics: ScrapeMetrics::new(&registry, &clock),
         discovery: hub(&registry, &clock),
         server_name: String::new(),
-        spare_rows: Arc::default(),
+        shared: Arc::default(),
     };
     let house = House { store, script, manager: Manager::new(parts) };
     house.script.answer("http://a:1/metrics", "# TYPE x gauge\nx 1\n");

@@ -14,8 +14,8 @@ use stint_wire::exposition::{
 };
 
 use super::super::cache::Handle;
+use super::super::families::FamilyMap;
 use super::super::fetch::Fetched;
-use super::super::status::FamilyMap;
 use super::Recorder;
 use super::labels::Attach;
 
@@ -296,7 +296,7 @@ impl Recorder {
         if let Some(entry) = self.cache.find(exposed.raw, bounds, exposed.is_expected) {
             let again = entry.seen == scrape;
             entry.seen = scrape;
-            let handle = entry.handle;
+            let handle = entry.handle();
             if handle == Handle::Dropped {
                 return Ok(());
             }
