@@ -23,7 +23,9 @@ pub mod plan;
 mod reading;
 pub mod report;
 pub mod retry;
+pub mod round;
 pub mod route;
+pub mod rules;
 pub mod send;
 pub mod setup;
 mod shards;
@@ -33,6 +35,7 @@ pub mod source;
 pub mod status;
 pub mod stored;
 pub mod supervise;
+mod symbols;
 pub mod transport;
 
 pub use manager::Manager;

@@ -53,6 +53,8 @@ pub struct Registered {
     pub class: u16,
     /// The finest resolution of its native histograms.
     pub resolution: Option<i32>,
+    /// Whether another series was registered that is the same one at the endpoint.
+    pub is_shared: bool,
 }
 
 /// How a series stands.
@@ -243,14 +245,15 @@ impl Admission {
             self.groups.add(class, &names.family, &names.job, names.group, place)
         });
         let rule = self.groups.get(index).and_then(|group| group.rule);
-        if self.groups.add_member(index, labels, key) && rule.is_some() {
+        let is_new = self.groups.add_member(index, labels, key);
+        if is_new && rule.is_some() {
             self.thin(index);
         }
         if self.groups.get(index).is_some_and(|group| group.quotas > 0) {
             self.quota_keys.insert(key, index);
         }
         let resolution = rule.and_then(|rule| self.policy.histogram(rule)?.resolution);
-        Registered { group: index, class, resolution }
+        Registered { group: index, class, resolution, is_shared: !is_new }
     }
 
     /// How a new group begins.

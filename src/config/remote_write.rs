@@ -91,7 +91,7 @@ impl Default for QueueConfig {
             max_shards: 50,
             min_shards: 1,
             max_samples_per_send: 2000,
-            batch_send_deadline: Span::from_secs(5),
+            batch_send_deadline: Span(750),
             min_backoff: Span(30),
             max_backoff: Span::from_secs(5),
             retry_on_http_429: false,

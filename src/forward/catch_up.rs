@@ -29,7 +29,7 @@ const WINDOW_MAX: Span = Span(Span::HOUR.0);
 const REFERENCES: u64 = 1 << 63;
 const REFERENCES_SHIFT: u32 = 40;
 
-type Row = (SeriesRef, Labels, Sample);
+type Row = (SeriesRef, Option<Labels>, Sample);
 
 /// A hole that is being filled.
 pub(super) struct CatchUp {
@@ -104,7 +104,7 @@ impl CatchUp {
             let reference = SeriesRef(self.first_reference | index as u64);
             let labels = self.set.labels(index);
             let samples = samples_of(&self.columns);
-            rows.extend(samples.map(|sample| (reference, labels.clone(), sample)));
+            rows.extend(samples.map(|sample| (reference, Some(labels.clone()), sample)));
         }
         rows.sort_by_key(|(_, _, sample)| sample.at);
         self.at = end;

@@ -14,13 +14,16 @@ use tokio::time::Instant;
 use super::handle::Handle;
 use super::reading::{Before, Core, Filled};
 use super::retry::Jitter;
-use super::route::Round;
+use super::round::Round;
 use super::send::{Delivered, Sender, is_stopping};
-use super::shards::Shards;
+use super::shards::{Sent, Shards};
 use crate::config::{MetadataConfig, QueueConfig};
 
 /// After reading failed.
 const READ_AGAIN: Duration = Duration::from_secs(5);
+/// Scrapes of many targets come one after the other: what is stored within so short a time is read
+/// at once.
+const GATHER: Duration = Duration::from_millis(100);
 /// The cursor is written at most this often, unless everything was dealt with.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -60,23 +63,26 @@ impl Forwarder {
         let mut was_full = false;
         let mut saved_at = Instant::now();
         let mut metadata_at = Instant::now();
+        let mut began = Instant::now();
         // What is stored from now on is not missed, even if nothing can be sent before a restart.
         self.save(&shards).await?;
         loop {
             let stopping = is_stopping(&stop);
             let full = shards.count * self.queue.max_samples_per_send.max(1);
             let filled;
+            if round.items == 0 {
+                began = Instant::now();
+            }
             (round, filled) = self.fill(round, full).await?;
             if round.items > 0 && since.is_none() {
                 since = Some(Instant::now());
             }
             let deadline = since.map(|since| since + self.queue.batch_send_deadline.to_std());
-            let is_full = round.items >= full - full / 8;
+            let is_full = round.items >= full - full / 8 || filled.held;
             if is_full
                 || round.items > 0 && (stopping || deadline.is_some_and(|at| at <= Instant::now()))
             {
-                let started = Instant::now();
-                let items = round.items;
+                let (items, started) = (round.items, Instant::now());
                 self.reach(&shards).await?;
                 let delivered = self.deliver(round, &mut shards, &stop).await;
                 if delivered == Delivered::Stopped {
@@ -86,9 +92,10 @@ impl Forwarder {
                 let more = !filled.caught_up && (!filled.held || was_full);
                 let behind = is_full && (more || items >= 2 * full);
                 was_full = is_full;
-                let took = started.elapsed();
+                let sent = Sent { items, took: began.elapsed(), sending: started.elapsed() };
                 if !self.was_maybe_sent() {
-                    shards.adapt(behind, took, self.queue.batch_send_deadline.to_std());
+                    let deadline = self.queue.batch_send_deadline.to_std();
+                    shards.adapt(behind, &sent, deadline);
                 }
                 self.note_done(&shards);
                 self.note_lateness();
@@ -129,9 +136,14 @@ impl Forwarder {
     ) {
         let end = Instant::now() + pause;
         let end = until.map_or(end, |until| until.min(end));
+        let gathered = (Instant::now() + GATHER).min(end);
+        let woken = async {
+            self.wake.notified().await;
+            tokio::time::sleep_until(gathered).await;
+        };
         tokio::select! {
             () = tokio::time::sleep_until(end) => {}
-            () = self.wake.notified() => {}
+            () = woken => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use stint_model::Timestamp;
 
 use super::encode;
-use super::route::Item;
+use super::round::Item;
 use crate::budget::group::Key;
 
 /// Items that are sent as one request.
@@ -67,7 +67,14 @@ impl Piece {
     /// are sent. It need not be known better there.
     pub(super) fn keys_to_note(&self, now: Duration) -> Vec<Key> {
         let minute = (now.as_secs() / 60) as u32;
-        let is_new = |item: &&Item| item.series.noted.swap(minute, Ordering::Relaxed) != minute;
+        // Nobody else notes the same series: it is in one request at a time.
+        let is_new = |item: &&Item| {
+            let is_new = item.series.noted.load(Ordering::Relaxed) != minute;
+            if is_new {
+                item.series.noted.store(minute, Ordering::Relaxed);
+            }
+            is_new
+        };
         self.items.iter().filter(is_new).map(|item| item.series.key).collect()
     }
 

@@ -8,7 +8,8 @@ use stint_model::{Clock, Metadata, Span, Timestamp};
 
 use super::cursor::{Cursor, Place, Saved};
 use super::encode::Families;
-use super::route::{Round, Router};
+use super::round::Round;
+use super::route::Router;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
 use super::status::{Failure, Status};
 
@@ -64,6 +65,27 @@ pub(super) struct Core {
     pub(super) look_at: Duration,
 }
 
+/// What a round has room for.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Items in it.
+    items: usize,
+    /// With so many it is full.
+    full: usize,
+    /// The most that one request takes.
+    request: usize,
+}
+
+impl Room {
+    /// Whether `more` rows are taken when `rows` were read already: not where a request for the few that
+    /// are too many would come beside the others.
+    fn takes(self, rows: usize, more: usize) -> bool {
+        let size = |items: usize| items / items.div_ceil(self.request.max(1)).max(1);
+        let items = self.items + rows;
+        items + more <= self.full || size(items + more) >= size(items)
+    }
+}
+
 /// How a look at the store ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Filled {
@@ -80,7 +102,8 @@ impl Core {
         let enough = full - full / 8;
         while round.items < enough && !filled.caught_up && !filled.failed {
             let mut batches = Vec::new();
-            match self.read(&mut batches, full - round.items) {
+            let room = Room { items: round.items, full, request: full / round.shards.len().max(1) };
+            match self.read(&mut batches, room) {
                 Ok(caught_up) => filled.caught_up = caught_up,
                 Err(error) => {
                     tracing::warn!("{error}");
@@ -91,10 +114,16 @@ impl Core {
                 }
             }
             filled.held = self.held.is_some();
+            if filled.held && batches.is_empty() {
+                break;
+            }
             let (now, wall) = (self.clock.monotonic(), self.clock.now());
             self.look_ahead(&batches, now, wall);
             let mut status = self.status.lock();
             self.router.route(batches, now, wall, round, &mut status);
+            if self.held.is_none() {
+                self.router.forget(now);
+            }
             status.caught_up = filled.caught_up;
             status.lag_bytes = self.source.lag_bytes();
             status.segment = self.cursor.saved().map(|place| place.done.segment);
@@ -117,18 +146,21 @@ impl Core {
         }
     }
 
-    /// Reads a burst, for which there is room for so many items; says whether that was all.
-    fn read(&mut self, batches: &mut Vec<StoredBatch>, full: usize) -> Result<bool, SourceError> {
-        let burst = full.clamp(BURST_ROWS / 10, BURST_ROWS);
+    /// Reads a burst; says whether that was all. What would make requests smaller is held for the
+    /// next round.
+    fn read(&mut self, batches: &mut Vec<StoredBatch>, room: Room) -> Result<bool, SourceError> {
+        let burst = room.full.saturating_sub(room.items).clamp(BURST_ROWS / 10, BURST_ROWS);
         let mut rows = 0;
         while rows < burst {
             let event = match self.held.take() {
                 Some(batch) => Event::Batch(batch),
-                None => self.source.next()?,
+                None => self.source.next(&|series| self.router.knows(series))?,
             };
             match event {
-                // A request is rather a little smaller than made of two.
-                Event::Batch(batch) if rows > 0 && rows + batch.rows.len() > burst => {
+                Event::Batch(batch)
+                    if rows > 0 && rows + batch.rows.len() > burst
+                        || !room.takes(rows, batch.rows.len()) =>
+                {
                     self.held = Some(batch);
                     return Ok(false);
                 }
@@ -183,5 +215,23 @@ impl Core {
     pub(super) fn is_reached(&self, shards: usize) -> bool {
         let saved = self.cursor.saved();
         saved.is_some_and(|saved| saved.reached >= self.read && saved.shards == shards)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_takes_what_does_not_make_its_requests_smaller() {
+        let room = |items| Room { items, full: 2000, request: 2000 };
+        assert!(room(0).takes(0, 505) && room(0).takes(0, 10_000));
+        assert!(room(1000).takes(495, 505));
+        assert!(!room(1515).takes(0, 505), "1010 each instead of 1515");
+        assert!(room(1005).takes(0, 1005), "1005 either way");
+        assert!(!room(1800).takes(0, 1000));
+        assert!(room(0).takes(1000, 3000), "2000 each instead of 1000");
+        let two = Room { items: 3515, full: 4000, request: 2000 };
+        assert!(!two.takes(0, 505));
     }
 }

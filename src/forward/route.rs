@@ -1,132 +1,26 @@
 //! From stored rows to what is sent: labels, downsampling, budget.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stint_model::labels::LabelsBuilder;
-use stint_model::relabel::{self, Rule, Verdict};
-use stint_model::{Exemplar, Histogram, Labels, Sample, SeriesRef, Span, Timestamp, Value};
+use stint_model::{Exemplar, Labels, Sample, SeriesRef, Span, Timestamp, Value};
 use stint_wire::remote_write::Version;
 use stint_wire::remote_write::v1::encode_labels;
 
 use super::aggregate::{Aggregator, Output};
 use super::downsample::{Phases, Thinner};
-use super::source::{Position, StoredBatch};
+use super::round::{EncodedLabels, Item, Outgoing, Payload, Round};
+use super::rules::Rules;
+use super::source::StoredBatch;
 use super::status::Status;
-use crate::budget::admission::{Admission, GroupIndex, Standing};
-use crate::budget::group::{Key, KeyHasher, shard_of, target_of};
+use super::symbols::Symbols;
+use crate::budget::admission::{Admission, Standing};
+use crate::budget::group::{Key, KeyHasher, target_of};
 use crate::budget::policy::Reason;
-use crate::config::Aggregate;
 
-/// A series as it is sent.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Its identity at the endpoint.
-    pub key: Key,
-    /// Its group in the budget.
-    pub group: GroupIndex,
-    /// The final labels.
-    pub labels: Labels,
-    /// The labels as the 1.0 message has them; empty with 2.0.
-    pub label_bytes: Vec<u8>,
-    /// Without a budget: the minute in which it was last noted that it is sent.
-    pub noted: AtomicU32,
-}
-
-/// What is sent of a series.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// A sample.
-    Sample(Sample),
-    /// A stale marker for a series that is forwarded no more; not a stored sample.
-    Marker(Timestamp),
-    /// A sample of an aggregate; not a stored sample.
-    Made(Sample),
-    /// An exemplar.
-    Exemplar(Exemplar),
-}
-
-/// One thing to send.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// Whose it is.
-    pub series: Arc<Outgoing>,
-    /// What it is.
-    pub payload: Payload,
-    /// An earlier run may have delivered it.
-    pub maybe_sent: bool,
-}
-
-impl Item {
-    /// Whether it is a stored sample, of which every one is counted.
-    pub fn is_sample(&self) -> bool {
-        matches!(self.payload, Payload::Sample(_))
-    }
-
-    /// The time it is about.
-    pub fn at(&self) -> Timestamp {
-        match &self.payload {
-            Payload::Sample(sample) | Payload::Made(sample) => sample.at,
-            Payload::Marker(at) => *at,
-            Payload::Exemplar(exemplar) => exemplar.at,
-        }
-    }
-}
-
-/// What is sent at once: the items of each shard in order.
-#[derive(Debug, Default)]
-pub struct Round {
-    /// By shard.
-    pub shards: Vec<VecDeque<Item>>,
-    /// How many items there are.
-    pub items: usize,
-    /// How many leases had ended when the first of them was added; each held its own then.
-    pub ended: Option<u64>,
-}
-
-impl Round {
-    /// An empty round for `shards` requests in flight.
-    pub fn new(shards: usize) -> Self {
-        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0, ended: None }
-    }
-
-    fn push(&mut self, item: Item) {
-        let shard = shard_of(item.series.key, self.shards.len());
-        if let Some(queue) = self.shards.get_mut(shard) {
-            queue.push_back(item);
-            self.items += 1;
-        }
-    }
-}
-
-/// What an endpoint wants of the samples.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Attached where the series has none of that name.
-    pub external_labels: Labels,
-    /// Run over each series afterwards.
-    pub relabel: Vec<Rule>,
-    /// Distance between forwarded samples; zero for all.
-    pub interval: Span,
-    /// Which message is sent.
-    pub version: Version,
-    /// Whether native histograms are sent.
-    pub histograms: bool,
-    /// Whether exemplars are sent.
-    pub exemplars: bool,
-    /// Whether label values are shortened here, so that the endpoint does not do it.
-    pub shorten: bool,
-    /// Labels that are not sent.
-    pub aggregates: Vec<Aggregate>,
-    /// What is stored before it may have been sent by an earlier run.
-    pub maybe_sent_until: Position,
-}
-
-/// Label values that Grafana Cloud does not shorten have at most this many bytes.
-const VALUE_BYTES_MAX: usize = 2048;
 /// Behind by more, an endpoint is to catch up.
 const BEHIND: Span = Span(5 * Span::MINUTE.0);
 /// Samples from further ahead say nothing of what time it is.
@@ -155,6 +49,8 @@ struct Route {
     /// The finest resolution of its native histograms.
     resolution: Option<i32>,
     seen: Duration,
+    /// The hash of the labels that are stored.
+    stored: u64,
 }
 
 impl Route {
@@ -173,6 +69,7 @@ impl Route {
             is_sampled: false,
             resolution: None,
             seen: now,
+            stored: 0,
         }
     }
 }
@@ -191,11 +88,71 @@ impl Route {
     }
 }
 
+/// Routes by series. Each row is looked up once; after that its route is at hand by its place.
+#[derive(Default)]
+struct Routes {
+    all: Vec<Option<Route>>,
+    vacant: Vec<u32>,
+    index: HashMap<SeriesRef, u32, KeyHasher>,
+}
+
+/// The place of no route.
+const NOWHERE: u32 = u32::MAX;
+
+impl Routes {
+    fn place(&self, series: SeriesRef) -> Option<u32> {
+        self.index.get(&series).copied()
+    }
+
+    fn get(&self, place: u32) -> Option<&Route> {
+        self.all.get(place as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, place: u32) -> Option<&mut Route> {
+        self.all.get_mut(place as usize)?.as_mut()
+    }
+
+    fn insert(&mut self, series: SeriesRef, route: Route) -> u32 {
+        let place = self.vacant.pop().unwrap_or(self.all.len() as u32);
+        if let Some(vacant) = self.all.get_mut(place as usize) {
+            *vacant = Some(route);
+        } else {
+            reserve_some(&mut self.all);
+            self.all.push(Some(route));
+        }
+        self.index.insert(series, place);
+        place
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Route) -> bool) {
+        let (all, vacant) = (&mut self.all, &mut self.vacant);
+        self.index.retain(|_, place| {
+            let Some(route) = all.get_mut(*place as usize) else { return false };
+            let keeps = route.as_ref().is_some_and(&mut keep);
+            if !keeps {
+                *route = None;
+                vacant.push(*place);
+            }
+            keeps
+        });
+    }
+}
+
+/// Makes room in what grows for long and is never small: an eighth more, not as much again.
+fn reserve_some<T>(items: &mut Vec<T>) {
+    if items.len() == items.capacity() {
+        items.reserve_exact((items.len() / 8).max(64));
+    }
+}
+
 /// Turns stored batches into rounds.
 pub struct Router {
     rules: Rules,
     admission: Arc<Mutex<Admission>>,
-    routes: HashMap<SeriesRef, Route, KeyHasher>,
+    symbols: Arc<Symbols>,
+    routes: Routes,
+    /// The place of the route of each row that is being routed.
+    places: Vec<u32>,
     phases: Phases,
     aggregator: Aggregator,
     /// The aggregates as they are sent.
@@ -210,7 +167,7 @@ pub struct Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Router({} series)", self.routes.len())
+        write!(f, "Router({} series)", self.routes.index.len())
     }
 }
 
@@ -221,7 +178,9 @@ impl Router {
         Self {
             rules,
             admission,
-            routes: HashMap::default(),
+            symbols: Arc::default(),
+            routes: Routes::default(),
+            places: Vec::new(),
             phases: Phases::default(),
             aggregator,
             made: HashMap::new(),
@@ -254,26 +213,30 @@ impl Router {
         admission.advance(now, wall);
         let there = self.present.as_ref().map_or(0, |present| present.len() as u64);
         self.room_for_gone = admission.room(now).saturating_sub(there);
-        for batch in &batches {
-            for (series, labels, sample) in &batch.rows {
-                self.announce(*series, labels, sample, now, &mut admission);
-            }
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        for (series, labels, sample) in batches.iter().flat_map(|batch| &batch.rows) {
+            let place = self.place(*series, labels.as_ref(), sample.at, now, &mut admission);
+            self.announce(place, sample, now, &mut admission);
+            places.push(place);
         }
         admission.plan(now, wall);
         round.ended.get_or_insert(admission.ended());
         self.plan_points(status, &mut admission);
+        let mut rows = places.iter().copied();
         for batch in batches {
             status.counters.lost += batch.orphans;
             let maybe_sent =
                 batch.maybe_sent || batch.position_after <= self.rules.maybe_sent_until;
-            for (series, _, sample) in batch.rows {
+            for (_, _, sample) in batch.rows {
+                let place = rows.next().unwrap_or(NOWHERE);
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));
                 // A clock that is wrong does not take everybody's boundaries along.
                 if !self.made.is_empty() && sample.at.since(wall) < AHEAD_MAX {
                     self.make(sample.at, maybe_sent, &mut admission, round, status);
                 }
-                match self.decide(series, sample, maybe_sent, &mut admission) {
+                match self.decide(place, sample, maybe_sent, &mut admission) {
                     Decision::Send(item) => {
                         status.counters.pending += 1;
                         round.push(item);
@@ -284,16 +247,22 @@ impl Router {
                             round.push(marker);
                         }
                     }
+                    Decision::Lost => status.counters.lost += 1,
                 }
             }
-            for (series, _, exemplar) in batch.exemplars {
+            for (series, exemplar) in batch.exemplars {
                 match self.exemplar(series, exemplar, &admission) {
                     Some(item) => round.push(Item { maybe_sent, ..item }),
                     None => status.counters.exemplars_withheld += 1,
                 }
             }
         }
-        self.forget(now, &mut admission);
+        self.places = places;
+    }
+
+    /// Whether the labels of a series need not be told again.
+    pub(super) fn knows(&self, series: SeriesRef) -> bool {
+        self.routes.place(series).is_some()
     }
 
     /// Thins the classes as far as points per minute are scarce.
@@ -305,21 +274,30 @@ impl Router {
         admission.plan_points(newest, status.lateness > BEHIND, &configured);
     }
 
-    /// Makes the series known and asks for slots where it has none.
-    fn announce(
+    /// The place of the series' route, which is made where there is none; nowhere where nobody
+    /// knows its labels.
+    fn place(
         &mut self,
         series: SeriesRef,
-        labels: &Labels,
-        sample: &Sample,
+        labels: Option<&Labels>,
+        at: Timestamp,
         now: Duration,
         admission: &mut Admission,
-    ) {
-        if !self.routes.contains_key(&series) {
-            let route = self.new_route(labels, sample.at, now, admission);
-            self.routes.insert(series, route);
+    ) -> u32 {
+        if let Some(place) = self.routes.place(series) {
+            return place;
         }
-        let Some(route) = self.routes.get_mut(&series) else { return };
+        let Some(labels) = labels else { return NOWHERE };
+        let route =
+            Route { stored: labels.stable_hash(), ..self.new_route(labels, at, now, admission) };
+        self.routes.insert(series, route)
+    }
+
+    /// Asks for slots where the series at `place` has none.
+    fn announce(&mut self, place: u32, sample: &Sample, now: Duration, admission: &mut Admission) {
+        let Some(route) = self.routes.get_mut(place) else { return };
         route.seen = now;
+        let stored = route.stored;
         // Who asks for slots is the aggregate.
         let route = match &route.part_of {
             Some(part) => self.made.get_mut(&part.0),
@@ -334,8 +312,7 @@ impl Router {
         }
         // A stale marker alone never makes a series active at the endpoint.
         if !matches!(sample.value, Value::Stale) && self.rules.takes(&sample.value) && !is_settled {
-            let is_gone =
-                self.present.as_ref().is_some_and(|it| !it.contains(&labels.stable_hash()));
+            let is_gone = self.present.as_ref().is_some_and(|it| !it.contains(&stored));
             if is_gone && !admission.is_live(outgoing.key) {
                 if self.room_for_gone == 0 {
                     return;
@@ -376,30 +353,30 @@ impl Router {
     fn sent_as(&self, labels: &Labels, mut route: Route, admission: &mut Admission) -> Route {
         let key = Key::of(labels);
         let place = admission.register(labels, key);
-        let label_bytes = match self.rules.version {
-            Version::V1 => encode_labels(labels),
-            Version::V2 => Vec::new(),
+        let encoded = match self.rules.version {
+            Version::V1 => EncodedLabels::Bytes(encode_labels(labels).into_boxed_slice()),
+            Version::V2 => EncodedLabels::Numbers(self.symbols.numbers(labels)),
         };
         let labels = labels.clone();
         route.class = place.class;
         route.interval = self.rules.interval_of(admission, place.class);
         route.is_sampled = admission.samples_targets(place.class);
         route.resolution = place.resolution;
-        let (group, noted) = (place.group, AtomicU32::new(u32::MAX));
-        route.to = Ok(Arc::new(Outgoing { key, group, labels, label_bytes, noted }));
+        let (group, is_shared) = (place.group, place.is_shared);
+        let (noted, request) = (AtomicU32::new(u32::MAX), AtomicU32::new(0));
+        let outgoing = Outgoing { key, group, labels, encoded, noted, is_shared, request };
+        route.to = Ok(Arc::new(outgoing));
         route
     }
 
     fn decide(
         &mut self,
-        series: SeriesRef,
+        place: u32,
         sample: Sample,
         maybe_sent: bool,
         admission: &mut Admission,
     ) -> Decision {
-        let Some(route) = self.routes.get_mut(&series) else {
-            return Decision::Withhold(Reason::Relabel, None);
-        };
+        let Some(route) = self.routes.get_mut(place) else { return Decision::Lost };
         if let Some(part) = &route.part_of {
             let takes = self.rules.takes(&sample.value) && self.aggregator.feed(part.1, &sample);
             let reason = if takes { Reason::Aggregated } else { Reason::Histogram };
@@ -426,7 +403,7 @@ impl Router {
                     round.push(Item { series, payload: Payload::Made(sample), maybe_sent });
                 }
                 Decision::Send(item) | Decision::Withhold(_, Some(item)) => round.push(item),
-                Decision::Withhold(_, None) => {}
+                Decision::Withhold(_, None) | Decision::Lost => {}
             }
         }
     }
@@ -486,7 +463,8 @@ impl Router {
         exemplar: Exemplar,
         admission: &Admission,
     ) -> Option<Item> {
-        let outgoing = self.routes.get(&series)?.to.as_ref().ok()?;
+        let place = self.routes.place(series)?;
+        let outgoing = self.routes.get(place)?.to.as_ref().ok()?;
         let is_sent = admission.is_settled(outgoing.group, outgoing.key);
         (self.rules.exemplars && is_sent).then(|| Item {
             series: Arc::clone(outgoing),
@@ -495,13 +473,17 @@ impl Router {
         })
     }
 
-    fn forget(&mut self, now: Duration, admission: &mut Admission) {
+    /// Forgets series that were not seen for long. What was read and is not routed yet must be of none
+    /// of them.
+    pub(super) fn forget(&mut self, now: Duration) {
         if now < self.forget_at {
             return;
         }
+        let admission = Arc::clone(&self.admission);
+        let admission = &mut *admission.lock();
         self.forget_at = now + FORGET_EVERY;
         let mut targets = HashSet::new();
-        self.routes.retain(|_, route| {
+        self.routes.retain(|route| {
             let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
             if keep {
                 targets.insert(route.target);
@@ -542,68 +524,6 @@ fn coarse(mut sample: Sample, resolution: Option<i32>) -> Sample {
 enum Decision {
     Send(Item),
     Withhold(Reason, Option<Item>),
-}
-
-impl Rules {
-    /// The configured distance between samples of a class.
-    fn interval_of(&self, admission: &Admission, class: u16) -> Span {
-        let own = admission.policy().class(class).and_then(|class| class.interval);
-        own.unwrap_or(self.interval)
-    }
-
-    /// The labels that are sent for a series, or nothing when a rule drops it.
-    pub(super) fn apply(&self, labels: &Labels) -> Option<Labels> {
-        let is_there = |(name, _): (&str, &str)| labels.get(name).is_some();
-        let is_long = |(_, value): (&str, &str)| self.shorten && value.len() > VALUE_BYTES_MAX;
-        let stays = self.relabel.is_empty()
-            && self.external_labels.iter().all(is_there)
-            && !labels.iter().any(is_long);
-        if stays {
-            // They share the memory of those in the store.
-            return (!labels.is_empty()).then(|| labels.clone());
-        }
-        let mut builder = labels.to_builder();
-        for (name, value) in &self.external_labels {
-            if builder.get(name).is_none() {
-                builder.set(name, value);
-            }
-        }
-        if relabel::apply(&self.relabel, &mut builder) == Verdict::Drop {
-            return None;
-        }
-        if self.shorten {
-            shorten(&mut builder);
-        }
-        let labels = builder.build();
-        (!labels.is_empty()).then_some(labels)
-    }
-
-    /// Whether the endpoint is sent values of this kind. The 1.0 message has no custom buckets.
-    fn takes(&self, value: &Value) -> bool {
-        let Value::Histogram(histogram) = value else { return true };
-        let schema = match &**histogram {
-            Histogram::Integer(histogram) => histogram.schema,
-            Histogram::Float(histogram) => histogram.schema,
-        };
-        let custom = schema == stint_model::histogram::CUSTOM_BUCKETS_SCHEMA;
-        self.histograms && !(custom && self.version == Version::V1)
-    }
-}
-
-/// Replaces the end of values that are too long by a hash, as the server would, so that the series
-/// counted here is the series counted there.
-fn shorten(builder: &mut LabelsBuilder) {
-    let too_long: Vec<(String, String)> = builder
-        .iter()
-        .filter(|(_, value)| value.len() > VALUE_BYTES_MAX)
-        .map(|(name, value)| {
-            let hash = Labels::from_pairs([("v", value)]).stable_hash();
-            let mut kept = value.to_owned();
-            kept.truncate(kept.floor_char_boundary(VALUE_BYTES_MAX - 17));
-            (name.to_owned(), format!("{kept}-{hash:016x}"))
-        })
-        .collect();
-    for (name, value) in too_long {
-        builder.set(&name, &value);
-    }
+    /// Nobody knows what series it is of; only after damage to the log.
+    Lost,
 }

@@ -10,10 +10,10 @@ use stint_model::{Clock, Span};
 use stint_wire::remote_write::Version;
 use tokio::sync::watch;
 
-use super::encode::{self, Families};
+use super::encode::{Encoders, Families};
 use super::piece::{Piece, Refused};
 use super::retry::{Backoff, Response, Verdict, classify, retry_after};
-use super::route::{Item, Payload};
+use super::round::{Item, Payload};
 use super::status::{Counters, Failure, Status};
 use super::transport::{Request, Transport, TransportError};
 use crate::budget::admission::{Admission, GroupIndex};
@@ -49,6 +49,8 @@ pub struct Sender {
     pub status: Arc<Mutex<Status>>,
     /// Metadata for the 2.0 message.
     pub families: Arc<Mutex<Families>>,
+    /// What requests are encoded with.
+    pub encoders: Encoders,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Monotonic milliseconds of the last accepted request.
@@ -114,7 +116,9 @@ impl Sender {
                 Some(piece) => piece,
                 None if queue.is_empty() => return Delivered::All,
                 None => {
-                    let count = queue.len().min(self.settings.samples_max.max(1));
+                    // Parts of the same size, rather than a last one of which the head is most.
+                    let requests = queue.len().div_ceil(self.settings.samples_max.max(1));
+                    let count = queue.len().div_ceil(requests.max(1));
                     Piece::new(queue.drain(..count).collect())
                 }
             };
@@ -154,7 +158,7 @@ impl Sender {
             body.clone()
         } else {
             let families = self.families.lock();
-            let encoded = encode::samples(&piece.items, self.settings.version, &families);
+            let encoded = self.encoders.samples(&piece.items, self.settings.version, &families);
             drop(families);
             let Some(encoded) = encoded else { return self.split(piece, "too_large") };
             piece.exemplars = encoded.exemplars;

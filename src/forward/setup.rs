@@ -12,12 +12,13 @@ use tokio::sync::Notify;
 
 use super::account::{Past, ledger_in};
 use super::cursor::{Cursor, Saved, directory};
-use super::encode::Families;
+use super::encode::{Encoders, Families};
 use super::forwarder::Forwarder;
 use super::handle::Handle;
 use super::reading::{Before, Core};
 use super::retry::Jitter;
-use super::route::{Router, Rules};
+use super::route::Router;
+use super::rules::Rules;
 use super::send::{Sender, Settings};
 use super::source::{Position, Source};
 use super::status::Status;
@@ -150,6 +151,7 @@ impl Begun {
             admission: Arc::clone(&handle.admission),
             status: Arc::clone(&handle.status),
             families: Arc::clone(&families),
+            encoders: Encoders::default(),
             clock: Arc::clone(&clock),
             success_ms: AtomicU64::new(0),
             refused_in_row: AtomicU32::new(0),

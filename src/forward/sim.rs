@@ -70,7 +70,7 @@ impl Log {
         for (labels, sample) in samples {
             let next = SeriesRef(self.refs.len() as u64);
             let series = *self.refs.entry(labels.clone()).or_insert(next);
-            batch.rows.push((series, labels.clone(), sample.clone()));
+            batch.rows.push((series, Some(labels.clone()), sample.clone()));
         }
         self.samples += samples.len() as u64;
         self.push(batch);
@@ -120,7 +120,7 @@ impl LogSource {
 }
 
 impl Source for LogSource {
-    fn next(&mut self) -> Result<Event, SourceError> {
+    fn next(&mut self, is_known: &dyn Fn(SeriesRef) -> bool) -> Result<Event, SourceError> {
         let mut log = self.log.lock();
         if log.breaks_at.is_some_and(|at| at == self.at) {
             log.breaks_at = None;
@@ -129,7 +129,13 @@ impl Source for LogSource {
         }
         let Some(event) = log.batches.get(self.at as usize) else { return Ok(Event::CaughtUp) };
         self.at += 1;
-        Ok(event.clone())
+        let mut event = event.clone();
+        if let Event::Batch(batch) = &mut event {
+            for (series, labels, _) in &mut batch.rows {
+                labels.take_if(|_| is_known(*series));
+            }
+        }
+        Ok(event)
     }
 
     fn position(&self) -> Position {
@@ -158,7 +164,9 @@ impl Source for LogSource {
         let newest = rows.clone().flatten().map(|(_, _, sample)| sample.at).max();
         let mut present = HashSet::new();
         for (_, labels, sample) in rows.flatten() {
-            if newest.is_some_and(|newest| newest.since(sample.at) < Span::from_secs(300)) {
+            if newest.is_some_and(|newest| newest.since(sample.at) < Span::from_secs(300))
+                && let Some(labels) = labels
+            {
                 present.insert(labels.stable_hash());
             }
         }

@@ -17,10 +17,10 @@ pub struct Position {
 /// What one append stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredBatch {
-    /// Samples with the labels of their series.
-    pub rows: Vec<(SeriesRef, Labels, Sample)>,
-    /// Exemplars with the labels of their series.
-    pub exemplars: Vec<(SeriesRef, Labels, Exemplar)>,
+    /// Samples, with the labels of their series unless the reader knows it.
+    pub rows: Vec<(SeriesRef, Option<Labels>, Sample)>,
+    /// Exemplars and their series.
+    pub exemplars: Vec<(SeriesRef, Exemplar)>,
     /// Metadata by family, as far as it was new.
     pub metadata: Vec<(String, Metadata)>,
     /// Samples whose series is not known any more; only after damage to the log.
@@ -54,8 +54,8 @@ pub struct SourceError(pub String);
 
 /// The stored stream, read from a position on.
 pub trait Source: Send {
-    /// The next piece.
-    fn next(&mut self) -> Result<Event, SourceError>;
+    /// The next piece. `is_known` tells of which series the labels need not be told.
+    fn next(&mut self, is_known: &dyn Fn(SeriesRef) -> bool) -> Result<Event, SourceError>;
 
     /// Where reading goes on.
     fn position(&self) -> Position;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use stint_model::{Clock, Span, TimeRange, Timestamp};
+use stint_model::{Clock, SeriesRef, Span, TimeRange, Timestamp};
 use stint_storage::{CursorEvent, Db, HoldError, WalHold, WalId, WalPosition};
 
 use super::catch_up::{self, CatchUp};
@@ -120,13 +120,14 @@ impl Stored {
 }
 
 impl Source for Stored {
-    fn next(&mut self) -> Result<Event, SourceError> {
+    fn next(&mut self, is_known: &dyn Fn(SeriesRef) -> bool) -> Result<Event, SourceError> {
         loop {
             if let Some(batch) = self.caught_up()? {
                 self.note_newest(&batch);
                 return Ok(Event::Batch(batch));
             }
-            let event = self.hold.next_event().map_err(|error| SourceError(error.to_string()))?;
+            let event = self.hold.next_event_knowing(is_known);
+            let event = event.map_err(|error| SourceError(error.to_string()))?;
             match (event, self.newest) {
                 (CursorEvent::Batch(batch), _) => {
                     let batch = StoredBatch {
@@ -232,7 +233,7 @@ mod tests {
 
     /// Rows that are read until there are no more.
     fn read(mut source: Box<dyn Source>) -> usize {
-        std::iter::from_fn(|| match source.next().unwrap() {
+        std::iter::from_fn(|| match source.next(&|_| false).unwrap() {
             Event::Batch(batch) => Some(batch.rows.len()),
             Event::Lost { reason, .. } => panic!("{reason}"),
             Event::CaughtUp => None,
@@ -295,9 +296,12 @@ mod tests {
     fn times(source: &mut dyn Source) -> Vec<(Labels, i64)> {
         let mut all = Vec::new();
         loop {
-            match source.next().unwrap() {
+            match source.next(&|_| false).unwrap() {
                 Event::Batch(batch) => all.extend(
-                    batch.rows.iter().map(|(_, labels, it)| (labels.clone(), it.at.as_ms())),
+                    batch
+                        .rows
+                        .iter()
+                        .map(|(_, labels, it)| (labels.clone().unwrap(), it.at.as_ms())),
                 ),
                 Event::Lost { reason, .. } => panic!("{reason}"),
                 Event::CaughtUp => return all,
@@ -341,7 +345,7 @@ mod tests {
             append_two(&db, n * 10_000);
         }
         work(&db, 60_000_000);
-        let begun = source.next().unwrap();
+        let begun = source.next(&|_| false).unwrap();
         assert!(matches!(&begun, Event::Batch(batch) if batch.position_after == done));
         assert_eq!(source.position(), done, "until all of it was read");
         let Event::Batch(first) = begun else { unreachable!() };

@@ -1,5 +1,6 @@
 mod aggregate;
 mod full;
+mod points;
 mod prometheus;
 mod schedules;
 mod supervise;

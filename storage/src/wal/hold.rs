@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::sync::Mutex;
-use hashbrown::HashMap;
 use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesRef};
 
 use super::position::WalPosition;
@@ -16,9 +15,6 @@ use super::record::{self, Item};
 use super::segment::{self, SegmentReader, Step};
 use crate::db::Inner;
 use crate::disk::DiskError;
-
-/// Label sets that a hold keeps at hand.
-const CACHED_SERIES_MAX: usize = 1 << 16;
 
 /// Why a hold could not be taken or read.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +41,12 @@ impl Holds {
 /// What was appended by one batch, as it was accepted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CursorBatch {
-    /// Accepted samples in order of the batch.
-    pub rows: Vec<(SeriesRef, Labels, Sample)>,
+    /// Accepted samples in order of the batch, without labels where the reader has them.
+    pub rows: Vec<(SeriesRef, Option<Labels>, Sample)>,
     /// Metadata by family name, as far as it was new.
     pub metadata: Vec<(String, Metadata)>,
     /// Accepted exemplars.
-    pub exemplars: Vec<(SeriesRef, Labels, Exemplar)>,
+    pub exemplars: Vec<(SeriesRef, Exemplar)>,
     /// Samples whose series is not known any more; only after damage to the log.
     pub orphans: u64,
     /// Where reading goes on. Save it once the batch is dealt with.
@@ -82,7 +78,8 @@ pub struct WalHold {
     name: String,
     position: WalPosition,
     reader: Option<(u64, SegmentReader)>,
-    labels: HashMap<u64, Labels>,
+    /// Rows of the last batch: so many are likely in the next one.
+    rows: usize,
 }
 
 impl std::fmt::Debug for WalHold {
@@ -112,7 +109,7 @@ impl WalHold {
             }
             holds.insert(name.to_owned(), position);
         }
-        Ok(Self { db, name: name.to_owned(), position, reader: None, labels: HashMap::new() })
+        Ok(Self { db, name: name.to_owned(), position, reader: None, rows: 0 })
     }
 
     /// Where reading goes on.
@@ -140,8 +137,18 @@ impl WalHold {
         }
     }
 
-    /// The next batch. Records that hold nothing for a reader are passed over.
+    /// The next batch, all samples with their labels. Records that hold nothing for a reader are
+    /// passed over.
     pub fn next_event(&mut self) -> Result<CursorEvent, HoldError> {
+        self.next_event_knowing(&|_| false)
+    }
+
+    /// As [`WalHold::next_event`], without the labels of series that the reader knows already: most
+    /// samples are of such, and labels are made for each reading.
+    pub fn next_event_knowing(
+        &mut self,
+        is_known: &dyn Fn(SeriesRef) -> bool,
+    ) -> Result<CursorEvent, HoldError> {
         loop {
             // In this order: a segment that begins meanwhile is seen, rather than missed.
             let end = self.db.log.end();
@@ -157,14 +164,19 @@ impl WalHold {
                 return Ok(CursorEvent::Lost { from, to: self.position, reason });
             }
             let Some((_, info)) = next else { return Ok(CursorEvent::CaughtUp) };
-            if let Some(event) = self.read(info.bytes, end)? {
+            if let Some(event) = self.read(info.bytes, end, is_known)? {
                 return Ok(event);
             }
         }
     }
 
     /// One step inside the segment at hand; `None` to look again.
-    fn read(&mut self, bytes: u64, end: WalPosition) -> Result<Option<CursorEvent>, HoldError> {
+    fn read(
+        &mut self,
+        bytes: u64,
+        end: WalPosition,
+        is_known: &dyn Fn(SeriesRef) -> bool,
+    ) -> Result<Option<CursorEvent>, HoldError> {
         let from = self.position;
         let reader = match &mut self.reader {
             Some((number, reader)) if *number == from.segment => reader,
@@ -195,45 +207,59 @@ impl WalHold {
                     Some(CursorEvent::Lost { from, to, reason: reason.to_owned() })
                 }
                 Step::Record { payload, after } => {
-                    let mut items = Vec::new();
-                    let outcome = record::decode(payload, |item| items.push(item));
+                    let mut rows = Vec::with_capacity(self.rows);
+                    let mut others = Vec::new();
+                    let outcome = record::decode_apart(
+                        payload,
+                        |id, sample| rows.push((SeriesRef(id), None, sample)),
+                        |item| others.push(item),
+                    );
                     let to = WalPosition { segment: from.segment, offset: after };
                     self.position = to;
                     if let Err(reason) = outcome {
                         let reason = reason.to_owned();
                         return Ok(Some(CursorEvent::Lost { from, to, reason }));
                     }
-                    self.batch(items).map(CursorEvent::Batch)
+                    self.rows = rows.len();
+                    self.batch(rows, others, is_known).map(CursorEvent::Batch)
                 }
             },
         };
         Ok(event)
     }
 
-    fn batch(&mut self, items: Vec<Item>) -> Option<CursorBatch> {
-        let mut batch = CursorBatch { position_after: self.position, ..CursorBatch::default() };
-        let mut any = false;
-        for item in items {
+    fn batch(
+        &self,
+        rows: Vec<(SeriesRef, Option<Labels>, Sample)>,
+        others: Vec<Item>,
+        is_known: &dyn Fn(SeriesRef) -> bool,
+    ) -> Option<CursorBatch> {
+        let mut batch =
+            CursorBatch { rows, position_after: self.position, ..CursorBatch::default() };
+        let mut any = !batch.rows.is_empty();
+        let orphans = &mut batch.orphans;
+        batch.rows.retain_mut(|(series, labels, _)| {
+            if is_known(*series) {
+                return true;
+            }
+            // The head has a series as long as the log has a sample of it.
+            *labels = self.db.head.labels_of(*series);
+            *orphans += u64::from(labels.is_none());
+            labels.is_some()
+        });
+        for item in others {
             match item {
-                Item::Series { id, labels, .. } => self.remember(id, labels),
-                Item::Sample { id, sample } => {
-                    any = true;
-                    match self.labels_of(id) {
-                        Some(labels) => batch.rows.push((SeriesRef(id), labels, sample)),
-                        None => batch.orphans += 1,
-                    }
-                }
                 Item::Exemplar { id, exemplar } => {
                     any = true;
-                    if let Some(labels) = self.labels_of(id) {
-                        batch.exemplars.push((SeriesRef(id), labels, exemplar));
-                    }
+                    batch.exemplars.push((SeriesRef(id), exemplar));
                 }
                 Item::Metadata { family, metadata } => {
                     any = true;
                     batch.metadata.push((family, metadata));
                 }
-                Item::FlushBegin { .. }
+                Item::Series { .. }
+                | Item::Sample { .. }
+                | Item::FlushBegin { .. }
                 | Item::FlushDone { .. }
                 | Item::Deleted { .. }
                 | Item::Checkpoint { .. }
@@ -242,21 +268,5 @@ impl WalHold {
             }
         }
         any.then_some(batch)
-    }
-
-    fn remember(&mut self, id: u64, labels: Labels) {
-        if self.labels.len() >= CACHED_SERIES_MAX {
-            self.labels.clear();
-        }
-        self.labels.insert(id, labels);
-    }
-
-    fn labels_of(&mut self, id: u64) -> Option<Labels> {
-        if let Some(labels) = self.labels.get(&id) {
-            return Some(labels.clone());
-        }
-        let labels = self.db.head.labels_of(SeriesRef(id))?;
-        self.remember(id, labels.clone());
-        Some(labels)
     }
 }

@@ -16,7 +16,12 @@ fn a_hold_reads_what_was_appended_across_restarts() {
     let mut seen = Vec::new();
     while let CursorEvent::Batch(batch) = hold.next_event().unwrap() {
         assert_eq!(batch.orphans, 0);
-        seen.extend(batch.rows.iter().map(|(_, labels, s)| format!("{labels} {}", s.at)));
+        seen.extend(
+            batch
+                .rows
+                .iter()
+                .map(|(_, labels, s)| format!("{} {}", labels.as_ref().unwrap(), s.at)),
+        );
         if seen.len() == 20 {
             break;
         }
@@ -29,7 +34,12 @@ fn a_hold_reads_what_was_appended_across_restarts() {
     let mut hold = db.hold("f", Some(saved.parse().unwrap())).unwrap();
     assert!(hold.lag_bytes() > 0);
     while let CursorEvent::Batch(batch) = hold.next_event().unwrap() {
-        seen.extend(batch.rows.iter().map(|(_, labels, s)| format!("{labels} {}", s.at)));
+        seen.extend(
+            batch
+                .rows
+                .iter()
+                .map(|(_, labels, s)| format!("{} {}", labels.as_ref().unwrap(), s.at)),
+        );
     }
     assert_eq!(hold.lag_bytes(), 0);
     let want: Vec<_> = (2..=30)
@@ -114,4 +124,27 @@ fn a_long_outage_costs_held_log_before_it_costs_blocks() {
     assert!(matches!(hold.next_event().unwrap(), CursorEvent::Lost { .. }));
     let CursorEvent::Batch(batch) = hold.next_event().unwrap() else { panic!("a batch") };
     assert_eq!((batch.rows.len(), batch.orphans), (9, 0));
+}
+
+#[test]
+fn series_that_the_reader_knows_come_without_labels() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let mut hold = db.hold("f", None).unwrap();
+    for at in 1..4 {
+        db.append(&batch(at * 10, 0..3)).unwrap();
+    }
+    let CursorEvent::Batch(first) = hold.next_event().unwrap() else { panic!("a batch") };
+    let known = first.rows[1].0;
+    assert!(first.rows.iter().all(|(_, labels, _)| labels.is_some()));
+    let event = hold.next_event_knowing(&|series| series == known).unwrap();
+    let CursorEvent::Batch(second) = event else { panic!("a batch") };
+    let with_labels: Vec<bool> = second.rows.iter().map(|(_, it, _)| it.is_some()).collect();
+    assert_eq!(with_labels, [true, false, true]);
+    assert_eq!(second.rows[0].1, first.rows[0].1);
+    // Everything is known, and nothing of it is lost.
+    let event = hold.next_event_knowing(&|_| true).unwrap();
+    let CursorEvent::Batch(third) = event else { panic!("a batch") };
+    assert_eq!((third.rows.len(), third.orphans), (3, 0));
+    assert!(third.rows.iter().all(|(_, labels, _)| labels.is_none()));
 }

@@ -1,0 +1,106 @@
+//! What is on its way to an endpoint.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use stint_model::{Exemplar, Labels, Sample, Timestamp};
+
+use super::symbols::Numbers;
+use crate::budget::admission::GroupIndex;
+use crate::budget::group::{Key, shard_of};
+
+/// A series as it is sent.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its identity at the endpoint.
+    pub key: Key,
+    /// Its group in the budget.
+    pub group: GroupIndex,
+    /// The final labels.
+    pub labels: Labels,
+    /// The labels as the message has them.
+    pub encoded: EncodedLabels,
+    /// Without a budget: the minute in which it was last noted that it is sent.
+    pub noted: AtomicU32,
+    /// Whether there is another one with the same key.
+    pub is_shared: bool,
+    /// The request that it was last found in, by the number of its encoding.
+    pub request: AtomicU32,
+}
+
+/// Labels in the form that encoding a request begins with.
+#[derive(Debug)]
+pub enum EncodedLabels {
+    /// Finished bytes for the 1.0 message.
+    Bytes(Box<[u8]>),
+    /// Numbers of texts for the 2.0 message.
+    Numbers(Numbers),
+}
+
+/// What is sent of a series.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A sample.
+    Sample(Sample),
+    /// A stale marker for a series that is forwarded no more; not a stored sample.
+    Marker(Timestamp),
+    /// A sample of an aggregate; not a stored sample.
+    Made(Sample),
+    /// An exemplar.
+    Exemplar(Exemplar),
+}
+
+/// One thing to send.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Whose it is.
+    pub series: Arc<Outgoing>,
+    /// What it is.
+    pub payload: Payload,
+    /// An earlier run may have delivered it.
+    pub maybe_sent: bool,
+}
+
+impl Item {
+    /// Whether it is a stored sample, of which every one is counted.
+    pub fn is_sample(&self) -> bool {
+        matches!(self.payload, Payload::Sample(_))
+    }
+
+    /// The time it is about.
+    pub fn at(&self) -> Timestamp {
+        match &self.payload {
+            Payload::Sample(sample) | Payload::Made(sample) => sample.at,
+            Payload::Marker(at) => *at,
+            Payload::Exemplar(exemplar) => exemplar.at,
+        }
+    }
+}
+
+/// What is sent at once: the items of each shard in order.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// By shard.
+    pub shards: Vec<VecDeque<Item>>,
+    /// How many items there are.
+    pub items: usize,
+    /// How many leases had ended when the first of them was added; each held its own then.
+    pub ended: Option<u64>,
+}
+
+impl Round {
+    /// An empty round for `shards` requests in flight.
+    pub fn new(shards: usize) -> Self {
+        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0, ended: None }
+    }
+
+    /// Adds an item to the shard of its series.
+    pub(super) fn push(&mut self, item: Item) {
+        let shard = shard_of(item.series.key, self.shards.len());
+        if let Some(queue) = self.shards.get_mut(shard) {
+            queue.push_back(item);
+            self.items += 1;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What an endpoint wants of the samples: labels, kinds of values, intervals.
+
+use stint_model::labels::LabelsBuilder;
+use stint_model::relabel::{self, Rule, Verdict};
+use stint_model::{Histogram, Labels, Span, Value};
+use stint_wire::remote_write::Version;
+
+use super::source::Position;
+use crate::budget::admission::Admission;
+use crate::config::Aggregate;
+
+/// What an endpoint wants of the samples.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Attached where the series has none of that name.
+    pub external_labels: Labels,
+    /// Run over each series afterwards.
+    pub relabel: Vec<Rule>,
+    /// Distance between forwarded samples; zero for all.
+    pub interval: Span,
+    /// Which message is sent.
+    pub version: Version,
+    /// Whether native histograms are sent.
+    pub histograms: bool,
+    /// Whether exemplars are sent.
+    pub exemplars: bool,
+    /// Whether label values are shortened here, so that the endpoint does not do it.
+    pub shorten: bool,
+    /// Labels that are not sent.
+    pub aggregates: Vec<Aggregate>,
+    /// What is stored before it may have been sent by an earlier run.
+    pub maybe_sent_until: Position,
+}
+
+/// Label values that Grafana Cloud does not shorten have at most this many bytes.
+const VALUE_BYTES_MAX: usize = 2048;
+
+impl Rules {
+    /// The configured distance between samples of a class.
+    pub(super) fn interval_of(&self, admission: &Admission, class: u16) -> Span {
+        let own = admission.policy().class(class).and_then(|class| class.interval);
+        own.unwrap_or(self.interval)
+    }
+
+    /// The labels that are sent for a series, or nothing when a rule drops it.
+    pub(super) fn apply(&self, labels: &Labels) -> Option<Labels> {
+        let is_there = |(name, _): (&str, &str)| labels.get(name).is_some();
+        let is_long = |(_, value): (&str, &str)| self.shorten && value.len() > VALUE_BYTES_MAX;
+        let stays = self.relabel.is_empty()
+            && self.external_labels.iter().all(is_there)
+            && !labels.iter().any(is_long);
+        if stays {
+            // They share the memory of those in the store.
+            return (!labels.is_empty()).then(|| labels.clone());
+        }
+        let mut builder = labels.to_builder();
+        for (name, value) in &self.external_labels {
+            if builder.get(name).is_none() {
+                builder.set(name, value);
+            }
+        }
+        if relabel::apply(&self.relabel, &mut builder) == Verdict::Drop {
+            return None;
+        }
+        if self.shorten {
+            shorten(&mut builder);
+        }
+        let labels = builder.build();
+        (!labels.is_empty()).then_some(labels)
+    }
+
+    /// Whether the endpoint is sent values of this kind. The 1.0 message has no custom buckets.
+    pub(super) fn takes(&self, value: &Value) -> bool {
+        let Value::Histogram(histogram) = value else { return true };
+        let schema = match &**histogram {
+            Histogram::Integer(histogram) => histogram.schema,
+            Histogram::Float(histogram) => histogram.schema,
+        };
+        let custom = schema == stint_model::histogram::CUSTOM_BUCKETS_SCHEMA;
+        self.histograms && !(custom && self.version == Version::V1)
+    }
+}
+
+/// Replaces the end of values that are too long by a hash, as the server would, so that the series
+/// counted here is the series counted there.
+fn shorten(builder: &mut LabelsBuilder) {
+    let too_long: Vec<(String, String)> = builder
+        .iter()
+        .filter(|(_, value)| value.len() > VALUE_BYTES_MAX)
+        .map(|(name, value)| {
+            let hash = Labels::from_pairs([("v", value)]).stable_hash();
+            let mut kept = value.to_owned();
+            kept.truncate(kept.floor_char_boundary(VALUE_BYTES_MAX - 17));
+            (name.to_owned(), format!("{kept}-{hash:016x}"))
+        })
+        .collect();
+    for (name, value) in too_long {
+        builder.set(&name, &value);
+    }
+}

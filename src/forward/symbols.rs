@@ -1,0 +1,193 @@
+//! The texts of the labels that are sent, each once, by number. Every request has a table of its own; with
+//! numbers that outlive requests, a text is looked for in it once per request and not once per series.
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use parking_lot::{RwLock, RwLockReadGuard};
+use stint_model::Labels;
+
+/// Texts by number. A number is given again when no label set has its text any more.
+#[derive(Debug, Default)]
+pub struct Symbols(RwLock<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    texts: Vec<Text>,
+    index: HashTable<u32>,
+    hasher: RandomState,
+    /// Numbers without a text.
+    vacant: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    text: Box<str>,
+    /// How many labels are, or are called, so.
+    uses: u32,
+}
+
+impl Table {
+    fn text(&self, number: u32) -> &str {
+        self.texts.get(number as usize).map_or("", |text| &text.text)
+    }
+
+    fn take(&mut self, text: &str) -> u32 {
+        let hash = self.hasher.hash_one(text);
+        let known = self.index.find(hash, |number| self.text(*number) == text).copied();
+        let number = known.unwrap_or_else(|| self.add(text, hash));
+        if let Some(text) = self.texts.get_mut(number as usize) {
+            text.uses += 1;
+        }
+        number
+    }
+
+    fn add(&mut self, text: &str, hash: u64) -> u32 {
+        let new = Text { text: Box::from(text), uses: 0 };
+        let number = self.vacant.pop().unwrap_or(self.texts.len() as u32);
+        match self.texts.get_mut(number as usize) {
+            Some(place) => *place = new,
+            None => self.texts.push(new),
+        }
+        let (texts, hasher) = (&self.texts, &self.hasher);
+        self.index.insert_unique(hash, number, |number| {
+            texts.get(*number as usize).map_or(0, |text| hasher.hash_one(&*text.text))
+        });
+        number
+    }
+
+    fn give_back(&mut self, number: u32) {
+        let Some(text) = self.texts.get_mut(number as usize) else { return };
+        text.uses -= 1;
+        if text.uses > 0 {
+            return;
+        }
+        let hash = self.hasher.hash_one(&*text.text);
+        *text = Text::default();
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == number) {
+            found.remove();
+        }
+        self.vacant.push(number);
+    }
+}
+
+impl Symbols {
+    /// The numbers of names and values, in order of names.
+    pub fn numbers(self: &Arc<Self>, labels: &Labels) -> Numbers {
+        let mut table = self.0.write();
+        let mut packed = Vec::with_capacity(64);
+        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+            pack(table.take(text), &mut packed);
+        }
+        Numbers { symbols: Arc::clone(self), packed: packed.into_boxed_slice() }
+    }
+
+    /// Keeps the texts from changing as long as they are read.
+    pub fn read(&self) -> Texts<'_> {
+        Texts(self.0.read())
+    }
+}
+
+/// Texts, for reading.
+pub struct Texts<'a>(RwLockReadGuard<'a, Table>);
+
+impl Texts<'_> {
+    /// The text of a number; empty where the number has none.
+    pub fn get(&self, number: u32) -> &str {
+        self.0.text(number)
+    }
+}
+
+/// A label set as numbers. There is one for each series that is sent: they are packed.
+#[derive(Debug)]
+pub struct Numbers {
+    symbols: Arc<Symbols>,
+    packed: Box<[u8]>,
+}
+
+impl Numbers {
+    /// Name, value, name, value …
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        unpack(&self.packed)
+    }
+
+    /// What the numbers stand for.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        let mut table = self.symbols.0.write();
+        unpack(&self.packed).for_each(|number| table.give_back(number));
+    }
+}
+
+fn pack(mut number: u32, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn unpack(packed: &[u8]) -> impl Iterator<Item = u32> {
+    let mut bytes = packed.iter();
+    std::iter::from_fn(move || {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let byte = *bytes.next()?;
+            number |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+            shift += 7;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(numbers: &Numbers) -> Vec<String> {
+        let texts = numbers.symbols().read();
+        numbers.iter().map(|number| texts.get(number).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_text_has_one_number_until_nobody_has_it() {
+        let symbols = Arc::<Symbols>::default();
+        let a = symbols.numbers(&Labels::from_pairs([("__name__", "a"), ("job", "a")]));
+        let b = symbols.numbers(&Labels::from_pairs([("__name__", "b"), ("job", "a")]));
+        assert_eq!(texts(&a), ["__name__", "a", "job", "a"]);
+        assert_eq!(texts(&b), ["__name__", "b", "job", "a"]);
+        assert_eq!((a.iter().nth(1), a.iter().nth(2)), (b.iter().nth(3), b.iter().nth(2)));
+        assert_eq!(symbols.0.read().texts.len(), 4);
+        drop(a);
+        assert_eq!(texts(&b), ["__name__", "b", "job", "a"]);
+        drop(b);
+        for round in 0..100 {
+            let value = round.to_string();
+            symbols.numbers(&Labels::from_pairs([("__name__", value.as_str()), ("n", "x")]));
+        }
+        let table = symbols.0.read();
+        assert_eq!((table.texts.len(), table.index.len()), (4, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn packed_numbers_are_unpacked(numbers: Vec<u32>) {
+            let mut packed = Vec::new();
+            for number in &numbers {
+                pack(*number, &mut packed);
+            }
+            prop_assert_eq!(unpack(&packed).collect::<Vec<_>>(), numbers);
+        }
+    }
+}
