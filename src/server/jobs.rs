@@ -208,7 +208,58 @@ fn run(job: Job, clock: &dyn Clock, counters: &Counters) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::clock::SystemClock;
+    use stint_model::{Appender as _, Batch, Labels, Sample, Span, Timestamp};
+    use stint_storage::{Options, SimDisk};
+
     use super::*;
+
+    /// A store from which a block is to be cut.
+    fn store(disk: &SimDisk) -> Db {
+        let options = Options { block_range: Span(1000), ..Options::default() };
+        let (db, _) = Db::open(Arc::new(disk.clone()), options).unwrap();
+        for at in 0..30 {
+            let mut batch = Batch::default();
+            let labels = Labels::from_pairs([("__name__", "m")]);
+            batch.push(labels, Sample::float(Timestamp(at * 100), 1.0));
+            db.append(&batch).unwrap();
+        }
+        db
+    }
+
+    #[test]
+    fn a_job_that_a_stop_cuts_short_has_not_failed() {
+        let (metrics, clock) = (Metrics::new(), SystemClock::default());
+        let counters = Counters::new(&metrics);
+        let disk = SimDisk::new();
+        let db = store(&disk);
+        let stopping = db.clone();
+        disk.watch(move |_| stopping.stop_jobs());
+        assert!(!run(db.next_job(Timestamp(3000)).unwrap(), &clock, &counters));
+        disk.unwatch();
+        let text = metrics.render();
+        assert!(!text.contains("stint_storage_jobs_failed_total{"), "{text}");
+        assert!(!text.contains("stint_storage_jobs_total{"), "{text}");
+        // One that fails is told.
+        let disk = SimDisk::new();
+        let db = store(&disk);
+        disk.set_capacity(10);
+        assert!(!run(db.next_job(Timestamp(3000)).unwrap(), &clock, &counters));
+        let text = metrics.render();
+        assert!(text.contains("stint_storage_jobs_failed_total{job=\"flush\"} 1\n"), "{text}");
+        disk.set_capacity(u64::MAX);
+        assert!(run(db.next_job(Timestamp(3000)).unwrap(), &clock, &counters));
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_behind_a_stop() {
+        let db = store(&SimDisk::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        assert!(db.next_job(Timestamp(3000)).is_some());
+        let jobs = Jobs::start(&db, &clock, &Metrics::new());
+        jobs.stop().await;
+        assert!(db.next_job(Timestamp(3000)).is_none());
+    }
 
     #[test]
     fn work_is_counted_under_the_names_that_alerts_know() {
