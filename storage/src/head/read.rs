@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use stint_model::{
     Columns, Hints, Labels, Querier, QueryError, Selector, SeriesRef, SeriesSet, TimeRange,
@@ -32,6 +33,13 @@ struct Unsure {
     snapshot: Snapshot,
 }
 
+/// What came after the commit that a reader looks at, as far as it was noticed.
+struct Later {
+    until: u64,
+    /// Series that got samples, and how many they had before.
+    changed: HashMap<Slot, u32>,
+}
+
 /// A reader of the head.
 pub(crate) struct HeadQuerier {
     head: Arc<Head>,
@@ -49,8 +57,9 @@ impl HeadQuerier {
     fn visible(&self, slots: &RoaringBitmap) -> Vec<(Slot, u32)> {
         let mut visible = Vec::new();
         let mut slots = slots.iter();
+        let mut later = Later { until: self.pin.commit, changed: HashMap::new() };
         loop {
-            let (unsure, more) = self.look(&mut slots, &mut visible);
+            let (unsure, more) = self.look(&mut slots, &mut later, &mut visible);
             let found = unsure.iter().filter(|unsure| self.has_samples(unsure));
             visible.extend(found.map(|unsure| (unsure.slot, unsure.total)));
             if !more {
@@ -64,10 +73,12 @@ impl HeadQuerier {
     fn look(
         &self,
         slots: &mut roaring::bitmap::Iter<'_>,
+        later: &mut Later,
         visible: &mut Vec<(Slot, u32)>,
     ) -> (Vec<Unsure>, bool) {
         let store = self.head.store.read();
-        let changed = store.changed_since(self.pin.commit);
+        later.until = store.add_changed(later.until, &mut later.changed);
+        let changed = &later.changed;
         let mut unsure = Vec::new();
         let mut passed = 0;
         for slot in slots.by_ref().take(SLOTS_AT_ONCE) {

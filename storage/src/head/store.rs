@@ -317,11 +317,14 @@ impl Store {
         }
     }
 
-    /// Series that got samples after `commit`, and how many they had by then.
-    pub(crate) fn changed_since(&self, commit: u64) -> HashMap<Slot, u32> {
-        let first = self.undo.partition_point(|undo| undo.commit <= commit);
-        let later = self.undo.get(first..).unwrap_or_default();
-        later.iter().rev().map(|undo| (undo.slot, undo.total_before)).collect()
+    /// Adds to `changed` the series that got samples after commit `after`, and how many they had by then,
+    /// unless they are there already; the last commit.
+    pub(crate) fn add_changed(&self, after: u64, changed: &mut HashMap<Slot, u32>) -> u64 {
+        let first = self.undo.partition_point(|undo| undo.commit <= after);
+        for undo in self.undo.get(first..).unwrap_or_default() {
+            changed.entry(undo.slot).or_insert(undo.total_before);
+        }
+        self.commit
     }
 
     /// Takes a series out; its slot is reused once no pin up to `pin` is out.

@@ -228,11 +228,14 @@ impl Search<'_> {
 
     /// Series with a value that `matcher` accepts, or refuses where that is asked for.
     fn find(&self, matcher: &Matcher, refused: bool) -> Result<RoaringBitmap, Rebuilt> {
-        let texts = self.texts()?;
         let values = self.values_len(matcher.name())?;
         if values == 0 {
             return Ok(RoaringBitmap::new());
         }
+        if matcher.op() == MatchOp::Regex && matcher.value() == ".+" && !refused {
+            return self.with_name(matcher.name(), values);
+        }
+        let texts = self.texts()?;
         let named = self.named(&texts, values, matcher)?;
         // The others are wanted.
         let others = matcher.op().is_negative() != refused;
@@ -249,6 +252,16 @@ impl Search<'_> {
                 part.iter().filter_map(|value| all.get(*value)).for_each(|one| union.add(one));
             })?;
         }
+        Ok(union.finish())
+    }
+
+    /// Series that have a label, which has so many values.
+    fn with_name(&self, name: &str, values: usize) -> Result<RoaringBitmap, Rebuilt> {
+        if values > self.step(Index::len)? / SCAN_SHARE {
+            return self.scan(name, |_| true);
+        }
+        let mut union = Union::default();
+        self.each_shard(name, |shard| shard.values().for_each(|postings| union.add(postings)))?;
         Ok(union.finish())
     }
 
