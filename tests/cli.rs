@@ -243,15 +243,3 @@ fn what_was_imported_is_listed_dumped_and_copied() {
     assert_eq!(code, Some(1));
     assert!(errors.contains("elsewhere holds no database"), "{errors}");
 }
-
-#[test]
-fn the_folder_of_a_prometheus_server_is_left_as_it_is() {
-    let dir = TestDir::new();
-    let wal = dir.path().join("data/wal");
-    std::fs::create_dir_all(&wal).unwrap();
-    std::fs::write(wal.join("00000000"), [1; 40]).unwrap();
-    let told = refusal(&dir, &["--web.listen-address=127.0.0.1:0", "--storage.tsdb.path=data"]);
-    assert!(told.contains("stint import data"), "{told}");
-    assert_eq!(std::fs::read(wal.join("00000000")).unwrap(), [1; 40]);
-    assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 1, "nothing is added");
-}
