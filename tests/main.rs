@@ -1,10 +1,12 @@
 //! End-to-end tests, one binary.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod account;
 mod architecture;
 mod bad_input;
 mod budget_cli;
 mod budget_crash;
+mod budget_sink;
 mod cli;
 mod client_requests;
 mod clients;

@@ -2,9 +2,10 @@
 //! format, in rows or not, wrapped as the API answers them or not.
 
 use serde_json::{Map, Value};
+use stint_model::Span;
 
 use super::catalogue::{Known, Source};
-use super::expression::{Name, Use, uses};
+use super::expression::{self, Name, Use, uses};
 use super::needs::Needs;
 use super::variables::{VALUES, fill};
 
@@ -59,7 +60,7 @@ impl Reader<'_> {
         let panel =
             title.filter(|title| !title.is_empty() && *title != self.title).unwrap_or(panel);
         if prometheus && let Some(expr) = object.get("expr").and_then(Value::as_str) {
-            self.add(panel, expr, || expression(expr));
+            self.add(panel, expr, || touched(expr));
         }
         let is_variable = object.get("type").and_then(Value::as_str) == Some("query");
         if prometheus
@@ -103,8 +104,13 @@ fn is_prometheus(object: &Map<String, Value>) -> Option<bool> {
     )
 }
 
+/// The shortest window that an expression with variables has, where it is written out.
+pub fn shortest_window(expr: &str) -> Option<Span> {
+    VALUES.iter().find_map(|value| expression::shortest_window(&fill(expr, value)).ok()).flatten()
+}
+
 /// What an expression with variables touches.
-fn expression(expr: &str) -> Result<Vec<Use>, String> {
+fn touched(expr: &str) -> Result<Vec<Use>, String> {
     let mut outcome = Err(String::new());
     for value in VALUES {
         outcome = uses(&fill(expr, value));
@@ -130,11 +136,11 @@ fn variable(query: &str) -> Result<Vec<Use>, String> {
                 return Ok(vec![Use { name: Name::Any, needs: Needs::none().with(label) }]);
             }
             let label = if label.starts_with(['$', '[']) { "x" } else { label };
-            expression(&format!("group by ({label}) ({of})"))
+            touched(&format!("group by ({label}) ({of})"))
         }
-        Some(("query_result", inner)) => expression(inner),
+        Some(("query_result", inner)) => touched(inner),
         Some(("metrics" | "label_names", _)) => Ok(Vec::new()),
-        _ => expression(query),
+        _ => touched(query),
     }
 }
 

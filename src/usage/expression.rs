@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use stint_model::labels::{BUCKET_BOUND, METRIC_NAME};
-use stint_model::{MatchOp, Matcher};
+use stint_model::{MatchOp, Matcher, Span};
 use stint_promql::parse::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, VectorSelector,
+    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Duration, VectorSelector,
 };
 use stint_promql::parse::{Expr, Options, parse};
 
@@ -44,6 +44,43 @@ pub fn uses(text: &str) -> Result<Vec<Use>, String> {
     let mut found = BTreeSet::new();
     walk(&expr, &Needs::all(), &mut found);
     Ok(found.into_iter().collect())
+}
+
+/// The shortest window of an expression, as of `rate(m[1m])`; nothing where there is none of fixed length.
+///
+/// # Errors
+/// The text is no expression.
+pub fn shortest_window(text: &str) -> Result<Option<Span>, String> {
+    let expr = parse(text, &Options::all()).map_err(|errors| errors.to_string())?;
+    let mut shortest = None;
+    windows(&expr, &mut shortest);
+    Ok(shortest)
+}
+
+fn windows(expr: &Expr, shortest: &mut Option<Span>) {
+    match expr {
+        Expr::Number(_) | Expr::String(_) | Expr::VectorSelector(_) => {}
+        Expr::MatrixSelector(matrix) => {
+            if let Duration::Fixed(range) = matrix.range {
+                *shortest = Some(shortest.map_or(range, |known| known.min(range)));
+            }
+        }
+        // Over computed samples: as many as its own step makes.
+        Expr::Subquery(subquery) => windows(&subquery.expr, shortest),
+        Expr::Unary(unary) => windows(&unary.expr, shortest),
+        Expr::Paren(paren) => windows(&paren.expr, shortest),
+        Expr::Call(call) => call.args.iter().for_each(|it| windows(it, shortest)),
+        Expr::Aggregate(aggregate) => {
+            windows(&aggregate.expr, shortest);
+            if let Some(param) = &aggregate.param {
+                windows(param, shortest);
+            }
+        }
+        Expr::Binary(binary) => {
+            windows(&binary.lhs, shortest);
+            windows(&binary.rhs, shortest);
+        }
+    }
 }
 
 fn walk(expr: &Expr, needs: &Needs, found: &mut BTreeSet<Use>) {
@@ -250,5 +287,15 @@ mod tests {
         check("sum({__name__!=\"a\", job=\"x\"})", "*[job]");
         assert!(uses("sum(").is_err());
         assert!(uses("1 + 2").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_shortest_window_is_that_of_samples() {
+        let window = |text: &str| shortest_window(text).unwrap().map(Span::as_secs_f64);
+        assert_eq!(window("rate(a[5m]) / sum(rate(b[90s] offset 1s))"), Some(90.0));
+        assert_eq!(window("max_over_time(rate(a[2m])[30s:10s])"), Some(120.0));
+        assert_eq!(window("topk(scalar(increase(a[1m])), -(b))"), Some(60.0));
+        assert_eq!(window("a + 1"), None);
+        assert!(shortest_window("rate(").is_err());
     }
 }

@@ -3,9 +3,41 @@
 use stint_model::Span;
 
 use super::EndpointReport;
+use crate::usage::{Catalogue, Source, dashboards};
+
+/// Windows from here on suffice, whatever the interval; macros of Grafana are taken for so long.
+const LONG: Span = Span(5 * Span::MINUTE.0);
+/// Names in one hint.
+const NAMES: usize = 5;
+
+/// What dashboards show nothing at a distance of `interval` between samples, since two never fit into a
+/// window.
+fn short_windows(interval: Span, catalogue: &Catalogue) -> Option<String> {
+    let least = Span(interval.as_ms().saturating_mul(2)).min(LONG);
+    let mut short: Vec<String> = Vec::new();
+    for known in catalogue.known().iter().filter(|known| known.source == Source::Dashboard) {
+        let window = dashboards::shortest_window(&known.expr).filter(|window| *window < least);
+        if let Some(window) = window {
+            let name = format!("{} ({window})", known.what);
+            if !short.contains(&name) {
+                short.push(name);
+            }
+        }
+    }
+    if short.is_empty() {
+        return None;
+    }
+    let more = short.len().saturating_sub(NAMES);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    short.truncate(NAMES);
+    Some(format!(
+        "windows shorter than {least} may hold one sample and show nothing: {}{rest}",
+        short.join(", ")
+    ))
+}
 
 /// The hints that follow from a report whose other parts are filled.
-pub(super) fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
+pub(super) fn hints(report: &EndpointReport, interval: Span, catalogue: &Catalogue) -> Vec<String> {
     let mut hints = Vec::new();
     if interval > Span::ZERO {
         hints.push(format!(
@@ -14,6 +46,7 @@ pub(super) fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
              least {} in rate()",
             Span(interval.as_ms().saturating_mul(4))
         ));
+        hints.extend(short_windows(interval, catalogue));
     }
     let Some(series) = &report.series else {
         hints.push("no series budget: set budget.series in retention.toml to have one".to_owned());
@@ -62,4 +95,35 @@ pub(super) fn hints(report: &EndpointReport, interval: Span) -> Vec<String> {
         }
     }
     hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::Known;
+
+    #[test]
+    fn dashboards_whose_windows_are_too_short_are_named() {
+        let board = |what: &str, expr: &str| {
+            Known::new(Source::Dashboard, what.to_owned(), expr, Ok(Vec::new()))
+        };
+        let rule = Known::new(Source::Rule, "R".to_owned(), "rate(a[30s])", Ok(Vec::new()));
+        let mut known = vec![
+            board("A / p", "sum(rate(a{x=\"$x\"}[1m]))"),
+            board("A / q", "rate(a[$__rate_interval])"),
+            board("B / r", "rate(a[2m])"),
+            rule,
+        ];
+        let hint = |known: &[Known], interval| {
+            short_windows(interval, &Catalogue::new(known.to_vec(), None))
+        };
+        let text = hint(&known, Span::MINUTE).unwrap();
+        assert!(
+            text.starts_with("windows shorter than 2m ") && text.ends_with(": A / p (1m)"),
+            "{text}"
+        );
+        assert_eq!(hint(&known, Span(15_000)), None);
+        known.extend((0..6).map(|n| board(&format!("C / {n}"), "rate(a[10s])")));
+        assert!(hint(&known, Span::MINUTE).unwrap().ends_with("and 2 more"));
+    }
 }

@@ -155,7 +155,7 @@ impl Look {
             row.used = known.map(|catalogue| catalogue.users(&row.metric).needs(&row.label));
         }
         report.advice = advice::advice(&report, tables.families(), known);
-        report.hints = hints::hints(&report, about.interval);
+        report.hints = hints::hints(&report, about.interval, &usage.catalogue);
         report
     }
 }

@@ -101,3 +101,116 @@ fn shorter_leases_and_a_forgotten_ledger_break_the_target() {
     let redeploy = Load { series: 900, churn: 0, deployed: 900 };
     assert_eq!(simulate(&redeploy, HOLD, true).peak, 1800, "all of the old and all of the new");
 }
+
+/// How many of `series` find their partition full, of 64 that share `limit` evenly: on average, and how
+/// often there is one at all, in percent.
+fn skew(series: u64, limit: u64, state: &mut u64) -> (f64, f64) {
+    const TRIALS: u64 = 300;
+    let (mut refused, mut trials) = (0, 0);
+    for _ in 0..TRIALS {
+        let mut partitions = [0; 64];
+        for _ in 0..series {
+            partitions[draw(state, 64) as usize] += 1;
+        }
+        let beyond: u64 = partitions.iter().map(|used: &u64| used.saturating_sub(limit / 64)).sum();
+        refused += beyond;
+        trials += u64::from(beyond > 0);
+    }
+    (refused as f64 / TRIALS as f64, trials as f64 * 100.0 / TRIALS as f64)
+}
+
+#[test]
+fn a_limit_over_partitions_refuses_early_and_the_target_stays_below_that() {
+    let mut state = 7;
+    // Series, limit; how often some are refused in percent, how many on average where that was found.
+    for (series, limit, percent, refused) in [
+        (7_500, 10_000, 1.3, None),
+        (8_000, 10_000, 21.0, None),
+        (8_250, 10_000, 48.0, None),
+        (8_500, 10_000, 79.0, None),
+        (9_000, 10_000, 100.0, Some(36.0)),
+        (10_000, 10_000, 100.0, Some(324.0)),
+        (11_000, 15_000, 0.0, None),
+        (12_000, 15_000, 3.7, None),
+        (12_500, 15_000, 17.0, None),
+        (13_000, 15_000, 62.0, None),
+        (13_500, 15_000, 98.0, None),
+        (15_000, 15_000, 100.0, Some(403.0)),
+    ] {
+        let (average, often) = skew(series, limit, &mut state);
+        assert!((often - percent).abs() < 9.0, "{series} of {limit}: {often} % of trials");
+        if let Some(refused) = refused {
+            let off: f64 = average - refused;
+            assert!(off.abs() < refused * 0.12, "{series} of {limit}: {average} refused");
+        }
+    }
+    for enforced in [10_000, 15_000] {
+        let target = crate::budget::feedback::skew_safe(enforced);
+        let (_, often) = skew(target, enforced, &mut state);
+        assert!(often < 5.0, "{target} of {enforced}: {often} % of trials");
+    }
+}
+
+/// What a limiter that begins anew every hour lets a server count within 20 minutes.
+struct Tumbling {
+    peak: usize,
+    /// Minutes above the limit.
+    over: u64,
+    /// Samples that were not sent.
+    lost: u64,
+}
+
+fn tumbling(base: usize, churn: usize, deploy_at: Option<u64>, hours: u64) -> Tumbling {
+    const LIMIT: usize = 10_000;
+    let mut state = 3;
+    let mut alive: Vec<usize> = (0..base).collect();
+    // By series: the window that let it pass, and the minute of its last sample.
+    let mut passed: Vec<u64> = vec![u64::MAX; base];
+    let mut last: Vec<u64> = vec![u64::MAX; base];
+    let mut all = Tumbling { peak: 0, over: 0, lost: 0 };
+    let mut used = 0;
+    for minute in 0..hours * 60 {
+        let window = minute / 60;
+        if minute % 60 == 0 {
+            used = 0;
+        }
+        let replaced = if deploy_at == Some(minute) { base } else { 0 };
+        for n in 0..replaced + churn {
+            let place = if n < replaced { n } else { draw(&mut state, base as u64) as usize };
+            alive[place] = passed.len();
+            passed.push(u64::MAX);
+            last.push(u64::MAX);
+        }
+        for series in &alive {
+            if passed[*series] != window {
+                if used == LIMIT {
+                    all.lost += 1;
+                    continue;
+                }
+                used += 1;
+                passed[*series] = window;
+            }
+            last[*series] = minute;
+        }
+        let counts = |last: &&u64| **last != u64::MAX && minute - **last < 20;
+        let active = last.iter().filter(counts).count();
+        all.peak = all.peak.max(active);
+        all.over += u64::from(active > LIMIT);
+    }
+    all
+}
+
+#[test]
+fn a_limiter_that_begins_anew_every_hour_passes_the_limit() {
+    let churn = tumbling(8_000, 150, None, 6);
+    assert!((10_300..10_420).contains(&churn.peak), "{}", churn.peak);
+    assert!((43..58).contains(&churn.over), "14 % of 360 minutes: {}", churn.over);
+    let more = tumbling(9_000, 100, None, 6);
+    assert!((10_500..10_620).contains(&more.peak), "{}", more.peak);
+    assert!((85..102).contains(&more.over), "26 % of 360 minutes: {}", more.over);
+    // A deploy just before the hour, and just after it.
+    let before = tumbling(9_000, 0, Some(58), 2);
+    assert_eq!((before.peak, before.over), (18_000, 17));
+    let after = tumbling(9_000, 0, Some(61), 2);
+    assert_eq!((after.peak, after.over, after.lost), (10_000, 0, 472_000));
+}
