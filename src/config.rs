@@ -43,8 +43,9 @@ pub use account::{AccountApi, AccountKind};
 pub use alerting::{Alerting, Alertmanager};
 pub use discovery::{
     Aws, AwsKeys, ConsulDiscovery, DnsDiscovery, DockerDaemon, DockerDiscovery, DockerHost,
-    Ec2Discovery, EcsDiscovery, FileDiscovery, Filter, HttpDiscovery, RecordKind, SdConfig,
-    StaticGroup, SwarmDiscovery, SwarmRole, read_target_answer, read_target_file,
+    Ec2Discovery, EcsDiscovery, FileDiscovery, Filter, HttpDiscovery, KubeAccess, KubeAttach,
+    KubeRole, KubeSelector, KubeServer, KubernetesDiscovery, RecordKind, SdConfig, StaticGroup,
+    SwarmDiscovery, SwarmRole, read_kubeconfig, read_target_answer, read_target_file,
 };
 pub use error::{ConfigError, ConfigErrors};
 pub use expressions::{RuleExpression, rule_expressions};

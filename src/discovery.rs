@@ -14,6 +14,7 @@ mod docker;
 pub mod file;
 mod http;
 mod hub;
+mod kubernetes;
 mod metrics;
 mod refresh;
 mod sources;

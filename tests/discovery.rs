@@ -60,6 +60,20 @@ const MACHINES: &str = r"<R><reservationSet><item><ownerId>1</ownerId><instances
 
 const ZONES: &str = "<R><availabilityZoneInfo><item><zoneName>xx-1a</zoneName><zoneId>xx-az3</zoneId></item></availabilityZoneInfo></R>";
 
+/// Lists of a Kubernetes API server.
+const OBJECTS: [(&str, &str); 7] = [
+    ("/api/v1/nodes", include_str!("kubernetes/nodes.json")),
+    ("/api/v1/pods", include_str!("kubernetes/pods.json")),
+    ("/api/v1/services", include_str!("kubernetes/services.json")),
+    ("/api/v1/endpoints", include_str!("kubernetes/endpoints.json")),
+    ("/api/v1/namespaces", include_str!("kubernetes/namespaces.json")),
+    ("/apis/discovery.k8s.io/v1/endpointslices", include_str!("kubernetes/endpointslices.json")),
+    ("/apis/networking.k8s.io/v1/ingresses", include_str!("kubernetes/ingresses.json")),
+];
+
+/// What Prometheus 3.14 says of nodes and the reference does not yet.
+const NEW_OF_NODES: &str = "__meta_kubernetes_node_condition_";
+
 fn json(text: &'static str) -> impl IntoResponse + Clone {
     ([(CONTENT_TYPE, "application/json")], text)
 }
@@ -96,6 +110,33 @@ async fn fake() -> SocketAddr {
     address
 }
 
+/// A Kubernetes API server in which nothing happens.
+async fn fake_cluster() -> SocketAddr {
+    use axum::body::{Body, Bytes};
+    let list = async |text: &'static str, query: &str| {
+        if !query.contains("watch=") {
+            return json(text).into_response();
+        }
+        if query.contains("sendInitialEvents=") {
+            // As a server that is too old for it.
+            let status = r#"{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}"#;
+            return (axum::http::StatusCode::UNPROCESSABLE_ENTITY, json(status)).into_response();
+        }
+        let nothing = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        ([(CONTENT_TYPE, "application/json")], Body::from_stream(nothing)).into_response()
+    };
+    let router = OBJECTS.into_iter().fold(Router::new(), |router, (path, text)| {
+        let answer = move |query: axum::extract::RawQuery| async move {
+            list(text, &query.0.unwrap_or_default()).await
+        };
+        router.route(path, get(answer))
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
 /// By job the targets, each with its address and what discovery says of it.
 async fn targets(address: &str) -> BTreeMap<String, Vec<String>> {
     let url = format!("http://{address}/api/v1/targets?state=active");
@@ -108,7 +149,9 @@ async fn targets(address: &str) -> BTreeMap<String, Vec<String>> {
         let told =
             |name: &str| name.starts_with("__meta_") || name == "__address__" || name == "zone";
         // Newer than the reference.
-        let new = |name: &str| name.starts_with("__meta_docker_container_image");
+        let new = |name: &str| {
+            name.starts_with("__meta_docker_container_image") || name.starts_with(NEW_OF_NODES)
+        };
         let labels: BTreeMap<_, _> =
             labels.into_iter().filter(|(name, _)| told(name) && !new(name)).collect();
         let job = target["scrapePool"].as_str().unwrap().to_owned();
@@ -146,6 +189,40 @@ async fn a_real_prometheus_finds_the_same_targets() {
     );
     let file = folder.path().join("prometheus.yml");
     std::fs::write(&file, config).unwrap();
+    find_the_same(&prometheus, &folder, &file, 7).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_prometheus_finds_the_same_objects_of_kubernetes() {
+    let Some(prometheus) = prometheus_3() else {
+        eprintln!("skipped: prometheus 3 is not installed");
+        return;
+    };
+    let folder = TestDir::new();
+    let server = fake_cluster().await;
+    let mut config = "scrape_configs:\n".to_owned();
+    let mut jobs = 0;
+    for role in ["node", "pod", "service", "endpoints", "endpointslice", "ingress"] {
+        for attach in ["{}", "{node: true}"] {
+            let job = format!(
+                "- job_name: {role} {attach}\n  kubernetes_sd_configs: [{{role: {role}, api_server: 'http://{server}', attach_metadata: {attach}}}]\n"
+            );
+            config.push_str(&job);
+            jobs += 1;
+        }
+    }
+    let file = folder.path().join("prometheus.yml");
+    std::fs::write(&file, config).unwrap();
+    find_the_same(&prometheus, &folder, &file, jobs).await;
+}
+
+/// Both find the same targets of so many jobs, as `file` says.
+async fn find_the_same(
+    prometheus: &std::path::Path,
+    folder: &TestDir,
+    file: &std::path::Path,
+    jobs: usize,
+) {
     let start = |binary: &std::path::Path, name: &str| {
         let address = free_address();
         let running = Running::start(
@@ -156,16 +233,16 @@ async fn a_real_prometheus_finds_the_same_targets() {
         );
         (address, running)
     };
-    let (theirs_at, _theirs) = start(&prometheus, "theirs");
+    let (theirs_at, _theirs) = start(prometheus, "theirs");
     let (ours_at, _ours) = start(std::path::Path::new(env!("CARGO_BIN_EXE_stint")), "ours");
     let (mut theirs, mut ours) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..300 {
         (theirs, ours) = (targets(&theirs_at).await, targets(&ours_at).await);
-        if theirs.len() == 7 && theirs == ours {
+        if theirs.len() == jobs && theirs == ours {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(theirs.len(), 7, "{theirs:#?}");
+    assert_eq!(theirs.len(), jobs, "{theirs:#?}");
     assert_eq!(ours, theirs);
 }

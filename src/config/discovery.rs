@@ -16,12 +16,17 @@ mod consul;
 mod dns;
 mod docker;
 mod http;
+mod kubernetes;
 
 pub use aws::{Aws, AwsKeys, Ec2Discovery, EcsDiscovery};
 pub use consul::ConsulDiscovery;
 pub use dns::{DnsDiscovery, RecordKind};
 pub use docker::{DockerDaemon, DockerDiscovery, DockerHost, SwarmDiscovery, SwarmRole};
 pub use http::HttpDiscovery;
+pub use kubernetes::{
+    KubeAccess, KubeAttach, KubeRole, KubeSelector, KubeServer, KubernetesDiscovery,
+    read_kubeconfig,
+};
 
 /// Targets written in the configuration, or in a discovery file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub enum SdConfig {
     Swarm(SwarmDiscovery),
     /// `consul_sd_configs`
     Consul(ConsulDiscovery),
+    /// `kubernetes_sd_configs`
+    Kubernetes(Box<KubernetesDiscovery>),
     /// `ec2_sd_configs`, and `aws_sd_configs` with the role `ec2`
     Ec2(Ec2Discovery),
     /// `aws_sd_configs` with the role `ecs`
@@ -65,7 +72,7 @@ pub enum SdConfig {
 impl SdConfig {
     /// The names of all mechanisms.
     pub const MECHANISMS: &[&str] =
-        &["file", "http", "dns", "docker", "dockerswarm", "consul", "ec2", "ecs"];
+        &["file", "http", "dns", "docker", "dockerswarm", "consul", "kubernetes", "ec2", "ecs"];
 
     /// The mechanism's name, as it stands in metrics.
     pub const fn mechanism(&self) -> &'static str {
@@ -76,6 +83,7 @@ impl SdConfig {
             Self::Docker(_) => "docker",
             Self::Swarm(_) => "dockerswarm",
             Self::Consul(_) => "consul",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Ec2(_) => "ec2",
             Self::Ecs(_) => "ecs",
         }
@@ -89,6 +97,7 @@ impl SdConfig {
             Self::Docker(config) => Some(&config.daemon.http),
             Self::Swarm(config) => Some(&config.daemon.http),
             Self::Consul(config) => Some(&config.http),
+            Self::Kubernetes(config) => Some(&config.http),
             Self::Ec2(config) => Some(&config.aws.http),
             Self::Ecs(config) => Some(&config.aws.http),
         }
@@ -97,7 +106,6 @@ impl SdConfig {
 
 /// Mechanisms of Prometheus that are not here, and what they look for.
 const OTHERS: &[(&str, &str)] = &[
-    ("kubernetes_sd_configs", "Kubernetes"),
     ("azure_sd_configs", "Azure"),
     ("digitalocean_sd_configs", "DigitalOcean"),
     ("elasticache_sd_configs", "AWS ElastiCache"),
@@ -135,6 +143,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<SdConfig> {
     found.extend(docker::read(section).into_iter().map(SdConfig::Docker));
     found.extend(docker::read_swarm(section).into_iter().map(SdConfig::Swarm));
     found.extend(consul::read(section).into_iter().map(SdConfig::Consul));
+    let kubernetes = kubernetes::read(section).into_iter();
+    found.extend(kubernetes.map(|config| SdConfig::Kubernetes(Box::new(config))));
     found.extend(aws::read_ec2(section).into_iter().map(SdConfig::Ec2));
     found.extend(aws::read_aws(section).into_iter().map(|config| match config {
         aws::AwsRole::Ec2(config) => SdConfig::Ec2(config),

@@ -126,7 +126,7 @@ scrape_configs:
   - targets: ['http://x']
     labels: {'': y}
 - job_name: a
-  kubernetes_sd_configs: [{role: pod}]
+  nomad_sd_configs: [{}]
   relabel_configs:
   - action: repalce
   - source_labels: [x]
@@ -148,7 +148,7 @@ alerting:
         10:15: "http://x" is not a valid hostname
         11:14: "" is not a valid label name
         12:3: found multiple scrape configs with job name "a"
-        13:3: `scrape_configs[1].kubernetes_sd_configs` is not supported yet; list the targets of Kubernetes with file_sd_configs or http_sd_configs, for which a generator writes or serves them
+        13:3: `scrape_configs[1].nomad_sd_configs` is not supported yet; list the targets of Nomad with file_sd_configs or http_sd_configs, for which a generator writes or serves them
         15:13: `scrape_configs[1].relabel_configs[0].action`: unknown relabel action "repalce"
         17:5: `scrape_configs[1].relabel_configs[1]`: error parsing regexp: missing closing ): `(`
         20:3: url for remote_write is empty

@@ -208,6 +208,9 @@ impl Consul {
     ) -> Result<(u64, News), DiscoveryError> {
         let mut query = self.query(index);
         query.extend(self.config.tags.iter().map(|tag| ("tag", tag.clone())));
+        if !self.config.health_filter.is_empty() {
+            query.push(("filter", self.config.health_filter.clone()));
+        }
         let (instances, at): (Vec<Instance>, _) =
             self.get(&["v1", "health", "service", name], &query, patience(index)).await?;
         let common = [

@@ -13,6 +13,7 @@ use super::consul::Consul;
 use super::dns::DnsNames;
 use super::docker::{Docker, Swarm};
 use super::http::HttpList;
+use super::kubernetes::Kubernetes;
 use super::metrics::DiscoveryMetrics;
 use super::refresh::{self, Task};
 use crate::config::SdConfig;
@@ -111,6 +112,10 @@ impl Hub {
                 refresh::spawn(Swarm::new(config)?, config.daemon.refresh_interval, task)
             }
             SdConfig::Consul(config) => tokio::spawn(Consul::new(config, &self.metrics)?.run(task)),
+            SdConfig::Kubernetes(config) => {
+                let kubernetes = Kubernetes::new(config, process_environment(), &self.metrics);
+                tokio::spawn(kubernetes.run(task))
+            }
             SdConfig::Ec2(config) => {
                 let ec2 = Ec2::new(config, Arc::clone(&self.clock), process_environment())?;
                 refresh::spawn(ec2, config.aws.refresh_interval, task)
@@ -126,7 +131,7 @@ impl Hub {
     }
 }
 
-/// The variables that AWS' tools read, too.
+/// The variables of this process, which the tools of clouds read, too.
 fn process_environment() -> Environment {
     Arc::new(|name| std::env::var(name).ok())
 }

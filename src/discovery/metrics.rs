@@ -29,6 +29,9 @@ pub struct DiscoveryMetrics {
     pub(super) dns_lookups: IntCounter,
     pub(super) dns_failures: IntCounter,
     pub(super) consul_failures: IntCounter,
+    pub(super) kubernetes_failures: IntCounter,
+    /// Objects that came, changed and went, by role and event.
+    pub(super) kubernetes_events: IntCounterVec,
 }
 
 impl DiscoveryMetrics {
@@ -93,6 +96,17 @@ impl DiscoveryMetrics {
                 registry,
                 "prometheus_sd_consul_rpc_failures_total",
                 "Questions that Consul did not answer well.",
+            ),
+            kubernetes_failures: counter(
+                registry,
+                "prometheus_sd_kubernetes_failures_total",
+                "Lists of a Kubernetes API server that could not be asked for or followed.",
+            ),
+            kubernetes_events: counter_vec(
+                registry,
+                "prometheus_sd_kubernetes_events_total",
+                "Objects of Kubernetes that came, changed and went.",
+                &["role", "event"],
             ),
         }
     }

@@ -72,6 +72,8 @@ pub(crate) enum Reply {
     Whole(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// The beginning of a longer body, and then the end of the connection.
     Half(String),
+    /// The beginning of a body that has no end.
+    Open(String),
     /// Nothing, for ever.
     Silence,
 }
@@ -146,6 +148,11 @@ pub(super) async fn serve(
             let length = body.len() + 100;
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
             format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes()
+        }
+        Reply::Open(body) => {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+            stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+            return std::future::pending().await;
         }
         Reply::Whole(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Said\r\nconnection: close\r\n");

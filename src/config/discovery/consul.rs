@@ -4,7 +4,7 @@ use reqwest::Url;
 use stint_model::Span;
 
 use super::refresh_interval;
-use crate::config::decode::{Section, is_off};
+use crate::config::decode::Section;
 use crate::config::http::{Auth, Credential, HttpConfig, HttpHeader};
 use crate::config::secret::Secret;
 
@@ -31,6 +31,8 @@ pub struct ConsulDiscovery {
     pub node_meta: Vec<(String, String)>,
     /// Consul's own filter over services in the catalog; may be empty.
     pub filter: String,
+    /// Consul's own filter over the instances of a service; may be empty.
+    pub health_filter: String,
     /// The least time between two questions after one thing.
     pub refresh_interval: Span,
     /// How requests are made; the token is among its headers.
@@ -84,7 +86,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
         let mut node_meta: Vec<_> =
             node_meta.iter().map(|(key, value)| (key.text.clone(), (*value).to_owned())).collect();
         node_meta.sort();
-        consul.unsupported("health_filter", is_off, "filter by relabelling");
         found.push(ConsulDiscovery {
             url,
             datacenter: consul.string_or("datacenter", ""),
@@ -96,6 +97,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
             tags: consul.strings("tags"),
             node_meta,
             filter: consul.string_or("filter", ""),
+            health_filter: consul.string_or("health_filter", ""),
             refresh_interval: refresh_interval(&mut consul, 30),
             http,
         });

@@ -34,6 +34,17 @@ fn every_mechanism_is_read_with_its_defaults() {
     assert_eq!(consul.url, "http://localhost:8500/p");
     assert!(consul.allow_stale && consul.services.is_empty());
     assert_eq!((&*consul.tag_separator, &*consul.http.headers[0].name), (",", "X-Consul-Token"));
+    let SdConfig::Kubernetes(kubernetes) = sd_config("kubernetes_sd_configs: [{role: pod}]") else {
+        panic!("kubernetes is expected");
+    };
+    assert_eq!((kubernetes.role, kubernetes.server), (KubeRole::Pod, KubeServer::InCluster));
+    assert!(kubernetes.namespaces.is_empty() && !kubernetes.own_namespace);
+    let keys =
+        "kubernetes_sd_configs: [{role: node, api_server: 'https://h/', tls_config: {ca_file: c}}]";
+    let SdConfig::Kubernetes(kubernetes) = sd_config(keys) else {
+        panic!("kubernetes is expected");
+    };
+    assert_eq!(kubernetes.server, KubeServer::Url("https://h".to_owned()));
     let SdConfig::Ec2(ec2) = sd_config("aws_sd_configs: [{role: ec2, endpoint: h:1}]") else {
         panic!("ec2 is expected");
     };
@@ -79,7 +90,6 @@ fn mistakes_are_told_with_their_place() {
   - {server: '', scheme: ftp}
   - {username: a, basic_auth: {username: b}}
   - {token: t, authorization: {credentials: c}}
-  - {health_filter: x}
   ec2_sd_configs:
   - {access_key: a}
   - {filters: [{name: a}], external_id: x}
@@ -89,8 +99,20 @@ fn mistakes_are_told_with_their_place() {
   - role: rds
   - {role: s3, port: 1}
   - {role: ecs, filters: []}
-  kubernetes_sd_configs: [{role: pod}]
-  nomad_sd_configs: []
+  kubernetes_sd_configs:
+  - {}
+  - {role: cluster}
+  - {role: pod, api_server: 'http://h', kubeconfig_file: k}
+  - {role: pod, kubeconfig_file: k, bearer_token: x}
+  - {role: pod, basic_auth: {username: u}}
+  - {role: pod, api_server: 'http://h', namespaces: {own_namespace: true}}
+  - {role: pod, kubeconfig_file: k, namespaces: {own_namespace: true}}
+  - {role: pod, api_server: h}
+  - role: pod
+    selectors: [{role: pod}, {role: pod}, {role: service}, {label: a}, {role: node, label: 'a b'}, {role: x, field: y}]
+  - {role: node, attach_metadata: {pod: true}}
+  nomad_sd_configs: [{}]
+  azure_sd_configs: []
 "
     ));
 }
