@@ -99,7 +99,8 @@ impl Pool {
                 match Target::build(&self.setup.job, group, found) {
                     Built::Active(target) => {
                         let key = (target.all_labels.clone(), target.url.clone());
-                        wanted.entry(key).or_insert(*target);
+                        // Of those that are the same, the last one is shown.
+                        wanted.insert(key, *target);
                     }
                     Built::Dropped(labels) => dropped.push(labels),
                     Built::Invalid(error) => {
@@ -113,7 +114,9 @@ impl Pool {
         self.limit_targets(wanted.len());
         self.retire(&wanted);
         for (key, target) in wanted {
-            if !self.running.contains_key(&key) {
+            if let Some(running) = self.running.get(&key) {
+                running.state.found_as(target.discovered);
+            } else {
                 let running = self.start(target);
                 self.running.insert(key, running);
             }

@@ -95,6 +95,8 @@ pub struct TargetMetadata {
 #[derive(Debug)]
 pub(super) struct TargetState {
     pub(super) target: Arc<Target>,
+    /// As discovery found it last; what relabelling drops of it may change while the target stays.
+    discovered: Mutex<Labels>,
     last: Mutex<Last>,
     pub(super) families: Arc<Families>,
 }
@@ -109,7 +111,13 @@ pub(super) struct Last {
 
 impl TargetState {
     pub(super) fn new(target: Arc<Target>, families: Arc<Families>) -> Self {
-        Self { target, last: Mutex::default(), families }
+        let discovered = Mutex::new(target.discovered.clone());
+        Self { target, discovered, last: Mutex::default(), families }
+    }
+
+    /// Notes how discovery found the target now.
+    pub(super) fn found_as(&self, discovered: Labels) {
+        *self.discovered.lock() = discovered;
     }
 
     pub(super) fn set_last(&self, last: Last) {
@@ -126,7 +134,7 @@ impl TargetState {
         let last = self.last.lock().clone();
         let (interval, timeout) = self.target.shown_timing();
         ActiveTarget {
-            discovered: self.target.discovered.clone(),
+            discovered: self.discovered.lock().clone(),
             labels: self.target.labels.clone(),
             pool: pool.to_owned(),
             url: self.target.url.clone(),

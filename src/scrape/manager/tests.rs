@@ -320,3 +320,35 @@ async fn a_reload_leaves_no_gap_in_what_was_discovered() {
     let rows = house.store.take();
     assert!(times(&rows, "x").len() >= 7 && !rows.iter().any(|row| row.contains(" stale ")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_stays_shows_how_it_was_found_last() {
+    let house = house();
+    house.script.answer("http://a:1/metrics", "x 1\n");
+    let folder = std::env::temp_dir().join(format!("stint-found-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let list = |ready: &str| {
+        let text = format!(r#"[{{"targets": ["a:1"], "labels": {{"__meta_ready": "{ready}"}}}}]"#);
+        std::fs::write(folder.join("t.json.new"), text).unwrap();
+        std::fs::rename(folder.join("t.json.new"), folder.join("t.json")).unwrap();
+    };
+    let ready = || {
+        let status = house.manager.status();
+        let active = status.active.first();
+        active.and_then(|target| target.discovered.get("__meta_ready").map(str::to_owned))
+    };
+    list("no");
+    let files = folder.join("t.json");
+    let keys =
+        format!("scrape_interval: 10s, file_sd_configs: [{{files: ['{}']}}]", files.display());
+    house.apply(&format!("scrape_configs: [{{job_name: j, {keys}}}]")).await;
+    house.pass(30).await;
+    assert_eq!(ready().as_deref(), Some("no"));
+    house.store.take();
+    list("yes, now");
+    house.pass(30).await;
+    assert_eq!(ready().as_deref(), Some("yes, now"));
+    let rows = house.store.take();
+    assert!(times(&rows, "x").len() >= 2 && !rows.iter().any(|row| row.contains(" stale ")));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
