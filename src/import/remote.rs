@@ -37,6 +37,16 @@ const SHORTEST: Span = Span::MINUTE;
 pub struct Remote {
     client: Client,
     url: String,
+    /// The same without a password, for messages and the list of what was imported.
+    place: String,
+}
+
+/// A URL that may be told. What is none is told as it is: it fails before anything is sent.
+fn without_password(text: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(text) else { return text.to_owned() };
+    // A URL that cannot have a password has none.
+    let _ = url.set_password(None);
+    url.into()
 }
 
 /// Why one request got no answer that can be used.
@@ -58,12 +68,13 @@ impl Remote {
         let url = url.trim_end_matches('/');
         let url =
             if url.ends_with("/read") { url.to_owned() } else { format!("{url}/api/v1/read") };
-        Self { client, url }
+        let place = without_password(&url);
+        Self { client, url, place }
     }
 
-    /// Where it is asked.
+    /// Where it is asked, without a password.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.place
     }
 
     /// Imports everything that `target` takes, which must begin and end somewhere.
@@ -124,7 +135,7 @@ impl Remote {
         spool: &mut Spool<'_>,
         counts: &mut Counts,
     ) -> Result<(), Refusal> {
-        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.url));
+        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.place));
         let mut body = Vec::new();
         let request =
             client::encode(&queries(target, range), &[client::STREAMED_CHUNKS, client::SAMPLES]);
@@ -139,14 +150,14 @@ impl Remote {
             .send();
         let response = tokio::time::timeout(TIMEOUT, sent).await;
         let response = response.map_err(|_| fail("no answer".to_owned()))?;
-        let response = response.map_err(|error| fail(explain(&error)))?;
+        let response = response.map_err(|error| fail(explain(&error.without_url())))?;
         let status = response.status();
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_stream =
             kind.is_some_and(|kind| kind.starts_with("application/x-streamed-protobuf"));
         if !status.is_success() {
             let text = refusal(response).await;
-            let why = format!("{}: answered {status}: {}", self.url, text.trim());
+            let why = format!("{}: answered {status}: {}", self.place, text.trim());
             let is_limit = text.contains("limit") || text.contains("too large");
             return Err(if is_limit || status.as_u16() == 413 || status.as_u16() == 422 {
                 Refusal::TooMuch(why)
@@ -169,7 +180,7 @@ impl Remote {
         spool: &mut Spool<'_>,
         counts: &mut Counts,
     ) -> Result<(), ImportError> {
-        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.url));
+        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.place));
         let mut frames = client::Frames::default();
         let mut stream = response.bytes_stream();
         let mut columns = Columns::default();
@@ -178,7 +189,7 @@ impl Remote {
             let Some(piece) = piece.map_err(|_| fail("no more of the answer".to_owned()))? else {
                 return frames.finish().map_err(|error| fail(error.to_string()));
             };
-            frames.push(&piece.map_err(|error| fail(explain(&error)))?);
+            frames.push(&piece.map_err(|error| fail(explain(&error.without_url())))?);
             while let Some(frame) = frames.next().map_err(|error| fail(error.to_string()))? {
                 let all = client::chunked_series(frame).map_err(|error| fail(error.to_string()))?;
                 for series in all {
@@ -207,7 +218,7 @@ impl Remote {
         spool: &mut Spool<'_>,
         counts: &mut Counts,
     ) -> Result<(), Refusal> {
-        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.url));
+        let fail = |why: String| ImportError::Source(format!("{}: {why}", self.place));
         let (mut body, mut answer) = (Vec::new(), Vec::new());
         let mut stream = response.bytes_stream();
         loop {
@@ -215,13 +226,13 @@ impl Remote {
             let Some(piece) = piece.map_err(|_| fail("no more of the answer".to_owned()))? else {
                 break;
             };
-            body.extend_from_slice(&piece.map_err(|error| fail(explain(&error)))?);
+            body.extend_from_slice(&piece.map_err(|error| fail(explain(&error.without_url())))?);
             if body.len() > BODY_BYTES_MAX {
-                return Err(Refusal::TooMuch(format!("{}: the answer is too large", self.url)));
+                return Err(Refusal::TooMuch(format!("{}: the answer is too large", self.place)));
             }
         }
         if let Err(error) = decompress_limited(&body, ANSWER_BYTES_MAX, &mut answer) {
-            let why = format!("{}: {error}", self.url);
+            let why = format!("{}: {error}", self.place);
             let too_much = matches!(error, stint_wire::snappy::SnappyError::TooLarge { .. });
             return Err(if too_much {
                 Refusal::TooMuch(why)
@@ -291,4 +302,13 @@ async fn refusal(response: reqwest::Response) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_password_in_the_address_is_not_told() {
+        let told = super::without_password("http://me:hunter2@h:9090/api/v1/read");
+        assert_eq!(told, "http://me@h:9090/api/v1/read");
+    }
 }

@@ -117,6 +117,20 @@ impl<'a> Spool<'a> {
                 Some((_, histogram)) => self.histogram(number, *at, Arc::clone(histogram)),
                 None => self.float(number, *at, *value),
             }
+            if let Some(start) = columns.starts.get(row) {
+                self.start(number, *at, *start);
+            }
+        }
+    }
+
+    /// Says when counting began of what was just added to the series `number` at `at`, if it was taken;
+    /// [`Timestamp::MIN`] says nothing.
+    pub fn start(&mut self, number: Number, at: Timestamp, start: Timestamp) {
+        if start != Timestamp::MIN
+            && let Some(series) = self.series.get_mut(number)
+            && series.open.times.last() == Some(&at)
+        {
+            series.open.set_last_start(start);
         }
     }
 
@@ -305,6 +319,34 @@ mod tests {
     }
 
     const MINUTES: i64 = 20 * Span::MINUTE.0;
+
+    #[test]
+    fn start_times_are_kept() {
+        let (db, _) = Db::open(Arc::new(SimDisk::new()), Options::default()).unwrap();
+        let target = target(&db, TimeRange::new(Timestamp(2), Timestamp(100)));
+        let (mut spool, mut counts) = (Spool::new(&target, 1 << 20), Counts::default());
+        let number = spool.number(&Labels::from_pairs([("__name__", "c")]));
+        let mut columns = Columns::default();
+        for at in 1..5 {
+            columns.push_float(Timestamp(at), 1.0);
+            if at != 3 {
+                columns.set_last_start(Timestamp(at - 10));
+            }
+        }
+        spool.columns(number, &columns);
+        spool.float(number, Timestamp(7), 1.0);
+        // What is outside of the range has no start that another sample could get.
+        spool.float(number, Timestamp(200), 1.0);
+        spool.start(number, Timestamp(200), Timestamp(5));
+        spool.empty(&mut counts).unwrap();
+        let querier = db.querier(TimeRange::ALL).unwrap();
+        let set = querier.select(&Selector::default(), &Hints::default()).unwrap();
+        let mut back = Columns::default();
+        set.read(0, TimeRange::ALL, &mut back).unwrap();
+        assert_eq!(back.times, [2, 3, 4, 7].map(Timestamp));
+        let none = Timestamp::MIN;
+        assert_eq!(back.starts, [Timestamp(-8), none, Timestamp(-6), none]);
+    }
 
     #[test]
     fn histograms_end_and_bad_ones_are_counted() {

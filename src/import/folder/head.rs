@@ -277,14 +277,16 @@ impl Import<'_, '_> {
                 }
             };
             let decoded = wal::decode(&record, |item| match item {
-                Item::Float { id, at, value } => {
+                Item::Float { id, at, value, start } => {
                     if let Some(number) = self.wanted(id, at, is_late) {
                         self.spool.float(number, at, value);
+                        self.spool.start(number, at, start);
                     }
                 }
-                Item::Histogram { id, at, histogram } => {
+                Item::Histogram { id, at, histogram, start } => {
                     if let Some(number) = self.wanted(id, at, is_late) {
                         self.spool.histogram(number, at, Arc::new(histogram));
+                        self.spool.start(number, at, start);
                     }
                 }
                 Item::Series { .. } | Item::Deleted { .. } => {}

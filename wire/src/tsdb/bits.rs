@@ -144,22 +144,34 @@ impl Xor {
             bits.skip(1);
             return Ok(self.value());
         }
+        bits.skip(2);
         if word >> 62 == 0b11 {
-            bits.skip(13);
-            let leading = (word >> 57) as u32 & 0x1f;
-            let width = match (word >> 51) as u32 & 0x3f {
-                0 => 64,
-                width => width,
-            };
-            self.trailing = 64_u32
-                .checked_sub(leading + width)
-                .ok_or_else(|| bits.damage("a window of more than 64 bits"))?;
-            self.width = width;
-        } else {
-            bits.skip(2);
+            self.window(bits)?;
         }
+        Ok(self.differ(bits))
+    }
+
+    /// Takes a new window.
+    #[inline]
+    pub(super) fn window(&mut self, bits: &mut Bits<'_>) -> Result<(), Damage> {
+        let window = bits.take(11) as u32;
+        let leading = window >> 6;
+        let width = match window & 0x3f {
+            0 => 64,
+            width => width,
+        };
+        self.trailing = 64_u32
+            .checked_sub(leading + width)
+            .ok_or_else(|| bits.damage("a window of more than 64 bits"))?;
+        self.width = width;
+        Ok(())
+    }
+
+    /// The next value, whose bits differ within the window.
+    #[inline]
+    pub(super) fn differ(&mut self, bits: &mut Bits<'_>) -> f64 {
         self.bits ^= bits.take(self.width) << self.trailing;
-        Ok(self.value())
+        self.value()
     }
 }
 

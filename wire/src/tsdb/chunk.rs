@@ -2,6 +2,7 @@
 
 mod histogram;
 mod xor;
+mod xor2;
 
 use stint_model::Columns;
 
@@ -18,10 +19,12 @@ impl Encoding {
     pub const HISTOGRAM: Self = Self(2);
     /// Native histograms with float counts.
     pub const FLOAT_HISTOGRAM: Self = Self(3);
+    /// Floats, with start times where they are known.
+    pub const XOR2: Self = Self(4);
 
     /// Whether chunks of this encoding can be read.
     pub const fn is_known(self) -> bool {
-        matches!(self, Self::XOR | Self::HISTOGRAM | Self::FLOAT_HISTOGRAM)
+        matches!(self, Self::XOR | Self::HISTOGRAM | Self::FLOAT_HISTOGRAM | Self::XOR2)
     }
 }
 
@@ -36,6 +39,7 @@ pub fn decode(encoding: Encoding, data: &[u8], out: &mut Columns) -> Result<(), 
         Encoding::XOR => xor::decode(data, out),
         Encoding::HISTOGRAM => histogram::decode_integers(data, out),
         Encoding::FLOAT_HISTOGRAM => histogram::decode_floats(data, out),
+        Encoding::XOR2 => xor2::decode(data, out),
         Encoding(_) => Err(Damage::new(0, "a chunk encoding of a later version of Prometheus")),
     };
     if !out.starts.is_empty() {
@@ -69,8 +73,8 @@ mod tests {
 
     #[test]
     fn later_encodings_are_named_and_not_guessed() {
-        let refused = decode(Encoding(4), &[0, 1, 0], &mut Columns::default()).unwrap_err();
+        let refused = decode(Encoding(5), &[0, 1, 0], &mut Columns::default()).unwrap_err();
         assert_eq!(refused.what, "a chunk encoding of a later version of Prometheus");
-        assert!(!Encoding(4).is_known());
+        assert!(!Encoding(5).is_known());
     }
 }

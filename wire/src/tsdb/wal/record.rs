@@ -26,6 +26,8 @@ pub enum Item {
         at: Timestamp,
         /// What.
         value: f64,
+        /// When counting began; [`Timestamp::MIN`] when that is not known.
+        start: Timestamp,
     },
     /// A native histogram; the stale marker stands in its sum.
     Histogram {
@@ -35,6 +37,8 @@ pub enum Item {
         at: Timestamp,
         /// What. Nothing is told about resets but whether it is a gauge.
         histogram: Histogram,
+        /// When counting began; [`Timestamp::MIN`] when that is not known.
+        start: Timestamp,
     },
     /// Samples that were there before are deleted.
     Deleted {
@@ -47,7 +51,7 @@ pub enum Item {
 
 /// Whether a record is of a kind that is known.
 pub fn is_known(record: &[u8]) -> bool {
-    record.first().is_some_and(|kind| (1..=10).contains(kind))
+    record.first().is_some_and(|kind| (1..=13).contains(kind))
 }
 
 /// Whether a record says which series there are, or what of them is deleted.
@@ -65,7 +69,7 @@ pub fn decode(record: &[u8], mut visit: impl FnMut(Item)) -> Result<(), Damage> 
     match cursor.byte()? {
         1 => series(&mut cursor, &mut visit),
         2 => samples(&mut cursor, |cursor, id, at| {
-            visit(Item::Float { id, at, value: cursor.be_f64()? });
+            visit(Item::Float { id, at, value: cursor.be_f64()?, start: Timestamp::MIN });
             Ok(())
         }),
         3 => deletions(&mut cursor, &mut visit),
@@ -74,12 +78,26 @@ pub fn decode(record: &[u8], mut visit: impl FnMut(Item)) -> Result<(), Damage> 
         // 9 and 10 may have custom bounds, as their schemas tell.
         7 | 9 => samples(&mut cursor, |cursor, id, at| {
             let histogram = Histogram::Integer(integers(cursor)?);
-            visit(Item::Histogram { id, at, histogram });
+            visit(Item::Histogram { id, at, histogram, start: Timestamp::MIN });
             Ok(())
         }),
         8 | 10 => samples(&mut cursor, |cursor, id, at| {
             let histogram = Histogram::Float(floats(cursor)?);
-            visit(Item::Histogram { id, at, histogram });
+            visit(Item::Histogram { id, at, histogram, start: Timestamp::MIN });
+            Ok(())
+        }),
+        11 => started(&mut cursor, |cursor, id, at, start| {
+            visit(Item::Float { id, at, value: cursor.be_f64()?, start });
+            Ok(())
+        }),
+        12 => started(&mut cursor, |cursor, id, at, start| {
+            let histogram = Histogram::Integer(integers(cursor)?);
+            visit(Item::Histogram { id, at, histogram, start });
+            Ok(())
+        }),
+        13 => started(&mut cursor, |cursor, id, at, start| {
+            let histogram = Histogram::Float(floats(cursor)?);
+            visit(Item::Histogram { id, at, histogram, start });
             Ok(())
         }),
         _ => Err(Damage::new(0, "a record of a later version of Prometheus")),
@@ -114,6 +132,35 @@ fn samples(
         let id = first.wrapping_add(cursor.varint()? as u64);
         let at = Timestamp(start.wrapping_add(cursor.varint()?));
         value(cursor, id, at)?;
+    }
+    Ok(())
+}
+
+/// Samples with start times: each series by its distance from the one before, times by their distance
+/// from the first.
+fn started(
+    cursor: &mut Cursor<'_>,
+    mut value: impl FnMut(&mut Cursor<'_>, u64, Timestamp, Timestamp) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    if cursor.is_empty() {
+        return Ok(());
+    }
+    let known = |start: i64| if start == 0 { Timestamp::MIN } else { Timestamp(start) };
+    let mut id = cursor.varint()? as u64;
+    let (first, first_start) = (cursor.varint()?, cursor.varint()?);
+    let mut start = first_start;
+    value(cursor, id, Timestamp(first), known(start))?;
+    while !cursor.is_empty() {
+        id = id.wrapping_add(cursor.varint()? as u64);
+        let at = first.wrapping_add(cursor.varint()?);
+        let mark = *cursor;
+        start = match cursor.byte()? {
+            0 => 0,
+            1 => start,
+            2 => first_start.wrapping_add(cursor.varint()?),
+            _ => return Err(mark.damage("a start time of an unknown kind")),
+        };
+        value(cursor, id, Timestamp(at), known(start))?;
     }
     Ok(())
 }
@@ -233,7 +280,10 @@ mod tests {
             put::varint(&mut record, at);
             record.extend_from_slice(&value.to_bits().to_be_bytes());
         }
-        let float = |id, at, value| Item::Float { id, at: Timestamp(at), value };
+        let float = |id, at, value| {
+            let start = Timestamp::MIN;
+            Item::Float { id, at: Timestamp(at), value, start }
+        };
         assert_eq!(items(&record), Ok(vec![float(7, 1000, 1.5), float(5, 1015, f64::INFINITY)]));
         assert!(items(&record[..record.len() - 1]).is_err());
 
@@ -244,9 +294,9 @@ mod tests {
         let range = TimeRange::closed(Timestamp(-5), Timestamp(5));
         assert_eq!(items(&record), Ok(vec![Item::Deleted { id: 7, range }]));
         assert_eq!(items(&[4, 1, 2]), Ok(vec![]));
-        assert!(items(&[11]).unwrap_err().what.contains("later version"));
+        assert!(items(&[14]).unwrap_err().what.contains("later version"));
         assert_eq!(
-            [0, 1, 2, 3, 10, 11].map(|kind| is_known(&[kind])),
+            [0, 1, 2, 3, 13, 14].map(|kind| is_known(&[kind])),
             [false, true, true, true, true, false]
         );
         assert_eq!([1, 2, 3].map(|kind| is_about_series(&[kind])), [true, false, true]);
@@ -254,15 +304,70 @@ mod tests {
     }
 
     #[test]
+    fn start_times_are_read() {
+        // Distances: of the series from the one before, of times from the first.
+        let mut record = vec![11];
+        let put_value = |record: &mut Vec<u8>| record.extend_from_slice(&2_f64.to_be_bytes());
+        for number in [7, 1000, 900] {
+            put::varint(&mut record, number);
+        }
+        put_value(&mut record);
+        for (id, at, start) in [(1, 15, &[1][..]), (1, 15, &[0]), (-2, 30, &[1]), (5, 30, &[2, 9])]
+        {
+            put::varint(&mut record, id);
+            put::varint(&mut record, at);
+            record.extend_from_slice(start);
+            put_value(&mut record);
+        }
+        let found: Vec<_> = items(&record)
+            .unwrap()
+            .into_iter()
+            .map(|item| match item {
+                Item::Float { id, at, value, start } => (id, at.0, value, start),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let none = Timestamp::MIN;
+        let want = [
+            (7, 1000, 2.0, Timestamp(900)),
+            (8, 1015, 2.0, Timestamp(900)),
+            (9, 1015, 2.0, none),
+            (7, 1030, 2.0, none),
+            (12, 1030, 2.0, Timestamp(895)),
+        ];
+        assert_eq!(found, want);
+        let mark = record.len() - 10;
+        record[mark] = 3;
+        assert!(items(&record).unwrap_err().what.contains("start time"));
+    }
+
+    #[test]
     fn histograms_are_read() {
-        for (kind, custom) in [(7_u8, false), (9, true), (8, false), (10, true)] {
+        for (kind, custom) in [
+            (7_u8, false),
+            (9, true),
+            (8, false),
+            (10, true),
+            (12, false),
+            (12, true),
+            (13, false),
+            (13, true),
+        ] {
             let schema = if custom { CUSTOM_BUCKETS_SCHEMA } else { 3 };
-            let is_float = kind % 2 == 0;
+            let is_float = matches!(kind, 8 | 10 | 13);
             let mut record = vec![kind];
-            record.extend_from_slice(&9_u64.to_be_bytes());
-            record.extend_from_slice(&500_i64.to_be_bytes());
-            put::varint(&mut record, 1);
-            put::varint(&mut record, -1);
+            let mut start = Timestamp::MIN;
+            if kind > 11 {
+                for number in [10, 499, 77] {
+                    put::varint(&mut record, number);
+                }
+                start = Timestamp(77);
+            } else {
+                record.extend_from_slice(&9_u64.to_be_bytes());
+                record.extend_from_slice(&500_i64.to_be_bytes());
+                put::varint(&mut record, 1);
+                put::varint(&mut record, -1);
+            }
             record.push(3);
             put::varint(&mut record, i64::from(schema));
             let float = |record: &mut Vec<u8>, value: f64| {
@@ -326,7 +431,7 @@ mod tests {
                 })
             };
             let at = Timestamp(499);
-            assert_eq!(items(&record), Ok(vec![Item::Histogram { id: 10, at, histogram }]));
+            assert_eq!(items(&record), Ok(vec![Item::Histogram { id: 10, at, histogram, start }]));
             assert!(items(&record[..record.len() - 1]).is_err(), "kind {kind}");
         }
     }
