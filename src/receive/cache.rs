@@ -12,6 +12,9 @@ use xxhash_rust::xxh3::Xxh3;
 /// and growing one copies only a part of the whole.
 const SHARDS: usize = 16;
 
+/// Sets the seed of identities apart.
+const IDENTITY: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// 96 bits of a hash of a series' encoded labels. The hash is seeded at random, so that nobody can
 /// prepare two series that share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +105,14 @@ impl RefCache {
     /// The key of labels as version 1.0 encodes them.
     pub(super) fn key_of_bytes(&self, label_bytes: &[u8]) -> LabelKey {
         LabelKey::of(xxhash_rust::xxh3::xxh3_128_with_seed(label_bytes, self.seed))
+    }
+
+    /// The key of bytes that tell a series from others, but are not its labels. What they mean may change
+    /// with `epoch`.
+    pub(super) fn key_of_identity(&self, identity: &[u8], epoch: u64) -> LabelKey {
+        // With a seed of its own, so that it cannot be the key of labels.
+        let seed = self.seed ^ IDENTITY.wrapping_add(epoch);
+        LabelKey::of(xxhash_rust::xxh3::xxh3_128_with_seed(identity, seed))
     }
 
     /// The key of labels given as text, for what is not encoded alike in each request.

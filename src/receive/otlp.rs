@@ -95,7 +95,8 @@ impl Answer {
 pub struct OtlpReceiver {
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
-    options: RwLock<Arc<Options>>,
+    /// And how often they were replaced: what tells series apart under one is not that of another.
+    options: RwLock<(Arc<Options>, u64)>,
     /// In milliseconds; replaced by a reload.
     out_of_order_window: AtomicI64,
     in_flight: Arc<InFlight>,
@@ -122,7 +123,7 @@ impl OtlpReceiver {
         Self {
             appender,
             clock,
-            options: RwLock::new(Arc::new(options)),
+            options: RwLock::new((Arc::new(options), 0)),
             out_of_order_window: AtomicI64::new(out_of_order_window.0),
             in_flight,
             cache: RefCache::new(CACHED_SERIES_MAX),
@@ -154,7 +155,10 @@ impl OtlpReceiver {
 
     /// Takes what a reload changed.
     pub fn set_options(&self, options: Options, out_of_order_window: Span) {
-        *self.options.write() = Arc::new(options);
+        {
+            let mut now = self.options.write();
+            *now = (Arc::new(options), now.1.wrapping_add(1));
+        }
         self.out_of_order_window.store(out_of_order_window.0, Ordering::Relaxed);
     }
 
@@ -212,7 +216,7 @@ impl OtlpReceiver {
     }
 
     fn store(&self, message: &[u8], held: &mut Held) -> Result<Answer, Answer> {
-        let options = Arc::clone(&self.options.read());
+        let options = self.options.read().clone();
         let mut meter = Meter::new(held);
         let mut gathered = self.gather(message, &options, &mut meter, None)?;
         for (warning, count) in &gathered.warnings {
@@ -243,11 +247,11 @@ impl OtlpReceiver {
     fn gather<'g>(
         &'g self,
         message: &[u8],
-        options: &Options,
+        (options, epoch): &(Arc<Options>, u64),
         meter: &'g mut Meter<'_>,
         wanted: Option<HashSet<LabelKey>>,
     ) -> Result<Gathered, Answer> {
-        let mut gather = Gather::new(&self.cache, meter, wanted);
+        let mut gather = Gather::new(&self.cache, *epoch, meter, wanted);
         match otlp::translate(message, options, &mut gather) {
             Ok(()) => Ok(Gathered::new(gather)),
             Err(TranslateError::Sink(MeterError::Full(full))) => Err(Answer::later(&full)),
@@ -289,7 +293,7 @@ impl OtlpReceiver {
             if !row.exemplars.is_empty() {
                 batch.exemplars.push(Exemplars { row: at, exemplars: row.exemplars });
             }
-            origins.push((row.key, row.point));
+            origins.push((row.key, row.identity, row.point));
             batch.rows.push(Row { series: row.series, sample: row.sample });
         }
         if batch.rows.is_empty() && batch.metadata.is_empty() {
@@ -298,7 +302,7 @@ impl OtlpReceiver {
         let outcome = self.appender.append(&batch).map_err(|error| failed(&error))?;
         let mut forgotten = HashSet::new();
         for rejected in &outcome.rejected {
-            let Some((key, point)) = origins.get(rejected.row) else { continue };
+            let Some((key, _, point)) = origins.get(rejected.row) else { continue };
             if rejected.reason == RejectReason::UnknownSeries {
                 forgotten.insert(*key);
                 continue;
@@ -315,12 +319,15 @@ impl OtlpReceiver {
             });
         }
         let rows = origins.iter().zip(&batch.rows).zip(&outcome.refs);
-        for (((key, _), row), reference) in rows {
+        for (((key, identity, _), row), reference) in rows {
             // What came with its handle is in the cache.
             if let (SeriesKey::Labels(_), Some(reference)) = (&row.series, reference)
                 && !forgotten.contains(key)
             {
                 self.cache.put(*key, *reference);
+                if let Some(identity) = identity {
+                    self.cache.put(*identity, *reference);
+                }
             }
         }
         Ok(forgotten)

@@ -9,6 +9,7 @@ use stint_model::metadata::{Metadata, MetricType};
 use stint_model::{Exemplar, Sample};
 
 use self::attributes::{Attribute, AttributeError};
+use self::identity::Identity;
 use self::labels::{Pairs, ResourceLabels};
 use self::names::{Kind, metric_name, unit_name};
 use self::points::{Family, Target};
@@ -20,6 +21,7 @@ pub mod answer;
 mod attributes;
 mod exemplars;
 mod histograms;
+mod identity;
 pub mod json;
 mod labels;
 mod names;
@@ -79,8 +81,12 @@ impl Default for Options {
 pub struct Row<'r> {
     /// The data point it stems from, numbered through the message; `None` for `target_info`.
     pub point: Option<u32>,
-    /// In order of names, the metric's name among them, none empty.
+    /// In order of names, the metric's name among them, none empty. Nothing at all when the sink has
+    /// just recognised the series.
     pub labels: &'r [(&'r str, &'r str)],
+    /// Bytes that tell the series from all others under the same [`Options`], where there are such.
+    /// They are not the only ones that do.
+    pub identity: Option<&'r [u8]>,
     /// The sample.
     pub sample: Sample,
     /// Whether the value counts from [`Sample::started`] on rather than from the beginning of the
@@ -123,6 +129,13 @@ pub trait Sink {
 
     /// A metric family, before its rows; the same one may come more than once.
     fn family(&mut self, name: &str, metadata: Metadata) -> Result<(), Self::Error>;
+
+    /// Whether the series with this [`Row::identity`] is known. If so, its row comes next, and without
+    /// labels.
+    fn recognises(&mut self, identity: &[u8]) -> bool {
+        let _ = identity;
+        false
+    }
 
     /// A sample.
     fn row(&mut self, row: Row<'_>) -> Result<(), Self::Error>;
@@ -243,7 +256,8 @@ fn translate_resource<S: Sink>(
             return Ok(());
         }
     };
-    let mut target = Target { sink, options, points, times: None };
+    let identity = Identity::default();
+    let mut target = Target { sink, options, points, times: None, identity };
     for scope in Messages::new(message, "ResourceMetrics", 2) {
         translate_scope(scope?, &labels, &mut target)?;
     }
@@ -454,6 +468,7 @@ fn translate_metric<S: Sink>(
         unit: unit_name(metric.unit, target.options.strategy),
     };
     target.sink.family(&family.name, metadata).map_err(TranslateError::Sink)?;
+    target.identity.begin(&family, resource, scope);
     for point in Messages::new(data, "Metric", 1) {
         target.point(point?, &family, resource, scope)?;
     }

@@ -177,6 +177,7 @@ mod tests {
         let value = Value::Histogram(Arc::new(Histogram::Float(histogram)));
         Pending {
             key: cache.key_of_bytes(&number.to_le_bytes()),
+            identity: None,
             series: SeriesKey::Known(SeriesRef(number)),
             sample: Sample { at: Timestamp(at), started: None, value },
             exemplars: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesKey};
+use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesKey, SeriesRef};
 use stint_wire::otlp::{Row, Sink, Warning};
 
 use super::NAMED_MAX;
@@ -13,6 +13,8 @@ use crate::receive::meter::{LABEL_BYTES_MAX, Meter, MeterError, text_bytes};
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) key: LabelKey,
+    /// Another key of the series, to be remembered once it has a handle.
+    pub(super) identity: Option<LabelKey>,
     pub(super) series: SeriesKey,
     pub(super) point: Option<u32>,
     pub(super) sample: Sample,
@@ -23,7 +25,11 @@ pub(super) struct Pending {
 /// Gathers rows, within the room that a request has.
 pub(super) struct Gather<'g, 'h> {
     cache: &'g RefCache,
+    /// Which options identities were made under.
+    epoch: u64,
     meter: &'g mut Meter<'h>,
+    /// The series whose row comes next.
+    recognised: Option<(LabelKey, SeriesRef)>,
     /// The only series that count, and none of which has a handle.
     wanted: Option<HashSet<LabelKey>>,
     families: HashSet<String>,
@@ -37,12 +43,15 @@ pub(super) struct Gather<'g, 'h> {
 impl<'g, 'h> Gather<'g, 'h> {
     pub(super) fn new(
         cache: &'g RefCache,
+        epoch: u64,
         meter: &'g mut Meter<'h>,
         wanted: Option<HashSet<LabelKey>>,
     ) -> Self {
         Self {
             cache,
+            epoch,
             meter,
+            recognised: None,
             wanted,
             families: HashSet::new(),
             rows: Vec::new(),
@@ -51,6 +60,31 @@ impl<'g, 'h> Gather<'g, 'h> {
             refused_points: 0,
             reasons: Vec::new(),
         }
+    }
+}
+
+impl Gather<'_, '_> {
+    fn push(
+        &mut self,
+        row: Row<'_>,
+        key: LabelKey,
+        identity: Option<LabelKey>,
+        series: SeriesKey,
+    ) -> Result<(), MeterError> {
+        let exemplars = row.exemplars.iter().map(|exemplar| exemplar.labels.size_bytes());
+        let exemplars: usize = exemplars.map(|text| 2 * (size_of::<Exemplar>() + text)).sum();
+        self.meter.count(size_of::<Pending>() + exemplars)?;
+        self.meter.sample(&row.sample)?;
+        self.rows.push(Pending {
+            key,
+            identity,
+            series,
+            point: row.point,
+            sample: row.sample,
+            is_delta: row.is_delta,
+            exemplars: row.exemplars,
+        });
+        Ok(())
     }
 }
 
@@ -68,7 +102,20 @@ impl Sink for Gather<'_, '_> {
         Ok(())
     }
 
+    fn recognises(&mut self, identity: &[u8]) -> bool {
+        if self.wanted.is_some() {
+            // None of those has a handle.
+            return false;
+        }
+        let key = self.cache.key_of_identity(identity, self.epoch);
+        self.recognised = self.cache.get(&key).map(|series| (key, series));
+        self.recognised.is_some()
+    }
+
     fn row(&mut self, row: Row<'_>) -> Result<(), MeterError> {
+        if let Some((key, series)) = self.recognised.take() {
+            return self.push(row, key, None, SeriesKey::Known(series));
+        }
         let bytes = text_bytes(row.labels);
         if bytes > LABEL_BYTES_MAX {
             // A point with several rows counts once all the same: the others are as long.
@@ -76,29 +123,28 @@ impl Sink for Gather<'_, '_> {
             self.refused(points, &format!("labels of {bytes} bytes, more than {LABEL_BYTES_MAX}"));
             return Ok(());
         }
-        let exemplars = row.exemplars.iter().map(|exemplar| exemplar.labels.size_bytes());
-        let exemplars: usize = exemplars.map(|text| 2 * (size_of::<Exemplar>() + text)).sum();
-        self.meter.count(size_of::<Pending>() + bytes + exemplars)?;
-        self.meter.sample(&row.sample)?;
+        self.meter.count(bytes)?;
         let key = self.cache.key_of_labels(row.labels);
+        let identity = row.identity.map(|bytes| self.cache.key_of_identity(bytes, self.epoch));
         let known = match &self.wanted {
-            Some(wanted) if !wanted.contains(&key) => return Ok(()),
-            Some(_) => None,
+            Some(wanted) => {
+                if !wanted.contains(&key) && !identity.is_some_and(|key| wanted.contains(&key)) {
+                    return Ok(());
+                }
+                None
+            }
             None => self.cache.get(&key),
         };
         let series = match known {
-            Some(reference) => SeriesKey::Known(reference),
+            Some(reference) => {
+                if let Some(identity) = identity {
+                    self.cache.put(identity, reference);
+                }
+                SeriesKey::Known(reference)
+            }
             None => SeriesKey::Labels(Labels::from_pairs(row.labels.iter().copied())),
         };
-        self.rows.push(Pending {
-            key,
-            series,
-            point: row.point,
-            sample: row.sample,
-            is_delta: row.is_delta,
-            exemplars: row.exemplars,
-        });
-        Ok(())
+        self.push(row, key, identity, series)
     }
 
     fn refused(&mut self, points: u64, reason: &str) {

@@ -148,6 +148,21 @@ fn known_series_go_without_labels_and_forgotten_ones_come_again() {
 }
 
 #[test]
+fn series_are_not_recognised_under_other_options() {
+    let bench = Bench::new();
+    bench.send(&[gauge("a.b", 1, 1.0)]);
+    bench.send(&[gauge("a.b", 2, 1.0)]);
+    assert_eq!(bench.stored(), ["{__name__=\"a_b\"} 1 @1", "{__name__=\"a_b\"} 1 @2"]);
+    let resource_attributes = vec![("service.name".to_owned(), "x".to_owned())];
+    bench.receiver.set_options(Options { resource_attributes, ..Options::default() }, Span(7));
+    bench.send(&[gauge("a.b", 3, 1.0)]);
+    assert_eq!(bench.stored(), ["{__name__=\"a_b\", job=\"x\"} 1 @3"]);
+    bench.receiver.set_options(Options::default(), Span(7));
+    bench.send(&[gauge("a.b", 4, 1.0)]);
+    assert_eq!(bench.stored(), ["{__name__=\"a_b\"} 1 @4"]);
+}
+
+#[test]
 fn what_could_not_be_stored_may_be_sent_again() {
     let bench = Bench::new();
     bench.send(&[delta("d", 1, 10, 2.0)]);

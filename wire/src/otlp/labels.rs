@@ -19,9 +19,9 @@ pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 #[derive(Debug, Default)]
 pub(super) struct ResourceLabels<'a> {
     /// `job` and `instance`, as far as the resource tells them.
-    identity: Pairs<'a>,
+    pub(super) identity: Pairs<'a>,
     /// Promoted attributes: only where a point has no such label itself.
-    promoted: Pairs<'a>,
+    pub(super) promoted: Pairs<'a>,
     /// Of `target_info`; empty where there is nothing to tell.
     pub(super) info: Pairs<'a>,
 }

@@ -7,6 +7,7 @@ use stint_model::sample::{Sample, Value};
 use stint_model::{Exemplar, Span, Timestamp};
 
 use super::attributes::{self, Attribute};
+use super::identity::{Bare, Identity};
 use super::labels::{self, Collided, Pairs, ResourceLabels};
 use super::{Options, Outcome, Row, Shape, Sink, TranslateError, Trouble, Warning};
 use super::{exemplars, histograms};
@@ -37,6 +38,7 @@ pub(super) struct Target<'t, S> {
     pub(super) points: &'t mut u32,
     /// Earliest and latest of the resource.
     pub(super) times: Option<(Timestamp, Timestamp)>,
+    pub(super) identity: Identity,
 }
 
 /// One data point, its kind apart.
@@ -67,6 +69,8 @@ pub(super) struct Rows<'t, 'p, S> {
     pub(super) point: Point,
     /// Without the metric's name.
     pub(super) labels: &'p Pairs<'p>,
+    /// Of the only series.
+    pub(super) identity: Option<&'p [u8]>,
 }
 
 impl<S: Sink> Rows<'_, '_, S> {
@@ -89,6 +93,7 @@ impl<S: Sink> Rows<'_, '_, S> {
         self.sink.row(Row {
             point: Some(self.point.number),
             labels: &pairs,
+            identity: self.identity,
             sample,
             is_delta: self.point.is_delta,
             exemplars,
@@ -132,11 +137,20 @@ impl<S: Sink> Target<'_, S> {
     ) -> Outcome<S> {
         let number = *self.points;
         *self.points += 1;
+        let bare = self.identity.read(message, family, number);
+        if let (Some(bare), Some(identity)) = (&bare, self.identity.bytes())
+            && self.sink.recognises(identity)
+        {
+            return self.recognised(message, bare);
+        }
         let mut pairs = Pairs::new();
+        let mut is_told = bare.is_some();
         let read = frame(message, family, number).and_then(|(point, mut attributes)| {
             let collided =
                 labels::of_point(&mut attributes, resource, scope, self.options, &mut pairs)?;
             if collided == Collided(true) {
+                // Told each time, so it may not be recognised.
+                is_told = false;
                 self.sink.warning(Warning::LabelNameCollision);
             }
             Ok(point)
@@ -149,10 +163,10 @@ impl<S: Sink> Target<'_, S> {
                 return Ok(());
             }
         };
-        let (first, last) = self.times.unwrap_or((point.at, point.at));
-        self.times = Some((first.min(point.at), last.max(point.at)));
+        self.saw(point.at);
         let nhcb = self.options.convert_histograms_to_nhcb;
-        let mut rows = Rows { sink: &mut *self.sink, point, labels: &pairs };
+        let identity = self.identity.bytes().filter(|_| is_told);
+        let mut rows = Rows { sink: &mut *self.sink, point, labels: &pairs, identity };
         let name = &*family.name;
         match family.shape {
             Shape::Gauge | Shape::Sum => number_point(message, name, &mut rows),
@@ -160,6 +174,26 @@ impl<S: Sink> Target<'_, S> {
             Shape::Histogram => histograms::explicit(message, name, nhcb, &mut rows),
             Shape::Exponential => histograms::exponential(message, name, &mut rows),
         }
+    }
+
+    fn saw(&mut self, at: Timestamp) {
+        let (first, last) = self.times.unwrap_or((at, at));
+        self.times = Some((first.min(at), last.max(at)));
+    }
+
+    /// Hands on a number whose series the sink has recognised.
+    fn recognised(&mut self, message: &[u8], bare: &Bare) -> Outcome<S> {
+        self.saw(bare.point.at);
+        let exemplars = if bare.has_exemplars { exemplars_of(message)? } else { Vec::new() };
+        let row = Row {
+            point: Some(bare.point.number),
+            labels: &[],
+            identity: self.identity.bytes(),
+            sample: bare.point.float(bare.value),
+            is_delta: false,
+            exemplars,
+        };
+        self.sink.row(row).map_err(TranslateError::Sink)
     }
 
     /// `target_info` from the earliest to the latest point, so close that a query finds it
@@ -185,6 +219,7 @@ impl<S: Sink> Target<'_, S> {
             self.sink.row(Row {
                 point: None,
                 labels: &pairs,
+                identity: None,
                 sample: Sample::float(Timestamp(at), 1.0),
                 is_delta: false,
                 exemplars: Vec::new(),
@@ -219,30 +254,51 @@ fn frame<'a>(
             _ => {}
         }
     }
-    let point = Point {
+    let start = (start != 0).then(|| time(start));
+    Ok((frame_of(family, number, start, time(at), flags), attributes))
+}
+
+/// The frame of a point with these fields.
+pub(super) fn frame_of(
+    family: &Family<'_>,
+    number: u32,
+    start: Option<Timestamp>,
+    at: Timestamp,
+    flags: u64,
+) -> Point {
+    Point {
         number,
-        at: time(at),
-        started: (family.has_start && start != 0).then(|| time(start)),
+        at,
+        started: start.filter(|_| family.has_start),
         is_delta: family.is_delta,
         is_gone: flags & NO_RECORDED_VALUE != 0,
-    };
-    Ok((point, attributes))
+    }
 }
 
 /// A `NumberDataPoint`.
 fn number_point<S: Sink>(message: &[u8], name: &str, rows: &mut Rows<'_, '_, S>) -> Outcome<S> {
     let mut value = 0.0;
-    let mut found = Vec::new();
     let mut reader = Reader::new(message);
     while let Some((field_number, field)) = reader.next()? {
-        match field_number {
-            4 | 6 => value = number(field, "NumberDataPoint", field_number, field_number == 6)?,
-            5 => exemplars::read(field.bytes("NumberDataPoint", field_number)?, &mut found)?,
-            _ => {}
+        if matches!(field_number, 4 | 6) {
+            value = number(field, "NumberDataPoint", field_number, field_number == 6)?;
+        }
+    }
+    let found = exemplars_of(message)?;
+    rows.push(name, None, rows.point.float(value), found).map_err(TranslateError::Sink)
+}
+
+/// The exemplars of a `NumberDataPoint`, in order of time.
+fn exemplars_of(message: &[u8]) -> Result<Vec<Exemplar>, DecodeError> {
+    let mut found = Vec::new();
+    let mut reader = Reader::new(message);
+    while let Some((number, field)) = reader.next()? {
+        if number == 5 {
+            exemplars::read(field.bytes("NumberDataPoint", number)?, &mut found)?;
         }
     }
     found.sort_by_key(|exemplar: &Exemplar| exemplar.at);
-    rows.push(name, None, rows.point.float(value), found).map_err(TranslateError::Sink)
+    Ok(found)
 }
 
 /// A `SummaryDataPoint`.

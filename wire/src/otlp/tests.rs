@@ -1,9 +1,10 @@
 //! Whole requests. `testdata/everything.*` is one request in both encodings, as Google's Protobuf
 //! library for Python writes it.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use proptest::prelude::{any, prop, proptest};
+use proptest::prelude::{Strategy as Strategy_, any, prop, prop_assert_eq, proptest};
 use stint_model::Value;
 
 use super::*;
@@ -53,6 +54,52 @@ impl Sink for Notes {
 
     fn warning(&mut self, warning: Warning) {
         self.0.push(format!("warning: {}", warning.as_str()));
+    }
+}
+
+/// As [`Notes`], but takes series without labels once it has seen what tells them apart.
+#[derive(Debug, Default)]
+struct Remembering {
+    notes: Notes,
+    known: HashMap<Vec<u8>, Vec<(String, String)>>,
+    recognised: Option<Vec<(String, String)>>,
+    count: usize,
+}
+
+impl Sink for Remembering {
+    type Error = std::convert::Infallible;
+
+    fn family(&mut self, name: &str, about: Metadata) -> Result<(), Self::Error> {
+        self.notes.family(name, about)
+    }
+
+    fn recognises(&mut self, identity: &[u8]) -> bool {
+        self.recognised = self.known.get(identity).cloned();
+        self.recognised.is_some()
+    }
+
+    fn row(&mut self, row: Row<'_>) -> Result<(), Self::Error> {
+        let Some(labels) = self.recognised.take() else {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let labels: Vec<_> = row.labels.iter().map(owned).collect();
+            if let Some(identity) = row.identity {
+                let before = self.known.insert(identity.to_vec(), labels);
+                assert_eq!(before, None, "it was to be recognised");
+            }
+            return self.notes.row(row);
+        };
+        assert!(row.labels.is_empty());
+        self.count += 1;
+        let labels: Vec<_> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.notes.row(Row { labels: &labels, ..row })
+    }
+
+    fn refused(&mut self, points: u64, reason: &str) {
+        self.notes.refused(points, reason);
+    }
+
+    fn warning(&mut self, warning: Warning) {
+        self.notes.warning(warning);
     }
 }
 
@@ -113,6 +160,17 @@ fn both_encodings_say_the_same() {
     let expected = notes(EVERYTHING, &options);
     assert_eq!(notes(&json, &options), expected);
     assert!(expected[1].contains("otel_scope_k=v otel_scope_name=lib otel_scope_schema_url=s"));
+}
+
+#[test]
+fn numbers_are_recognised_when_they_come_again() {
+    let mut remembering = Remembering::default();
+    for expected in [0, 3] {
+        translate(EVERYTHING, &Options::default(), &mut remembering).unwrap();
+        let seen = std::mem::take(&mut remembering.notes).0;
+        assert_eq!(seen, notes(EVERYTHING, &Options::default()));
+        assert_eq!(remembering.count, expected, "two gauges and a sum");
+    }
 }
 
 #[test]
@@ -214,7 +272,73 @@ fn target_info_reaches_over_all_points_within_bounds() {
     assert!(all.is_sorted_by(|a, b| a < b));
 }
 
+/// Requests in which much is alike.
+fn requests() -> impl Strategy_<Value = serde_json::Value> {
+    use serde_json::{Value as Json, json};
+    let attribute = ("[abxy._]{1,2}", "[pq]{0,1}")
+        .prop_map(|(key, value)| json!({"key": key, "value": {"stringValue": value}}));
+    let attributes = || prop::collection::vec(attribute.clone(), 0..4);
+    let point = (attributes(), 0..4_u32, any::<bool>(), prop::option::of(0..9_u64)).prop_map(
+        |(attributes, value, has_start, flags)| {
+            json!({
+                "attributes": attributes, "asInt": value, "timeUnixNano": "5000000",
+                "startTimeUnixNano": if has_start { "1000000" } else { "0" },
+                "flags": flags.unwrap_or(0),
+                "exemplars": if value == 3 { vec![json!({"asDouble": 1})] } else { vec![] },
+            })
+        },
+    );
+    let metric = ("[mn]", "[sBy1]{0,2}", 0..4_u8, prop::collection::vec(point, 0..4)).prop_map(
+        |(name, unit, kind, points)| {
+            let sum = |temporality: u8, is_monotonic: bool| {
+                json!({"dataPoints": points, "aggregationTemporality": temporality,
+                    "isMonotonic": is_monotonic})
+            };
+            match kind {
+                0 => json!({"name": name, "unit": unit, "gauge": {"dataPoints": points}}),
+                1 => json!({"name": name, "unit": unit, "sum": sum(2, true)}),
+                2 => json!({"name": name, "unit": unit, "sum": sum(2, false)}),
+                _ => json!({"name": name, "unit": unit, "sum": sum(1, true)}),
+            }
+        },
+    );
+    let metrics = prop::collection::vec(metric, 0..4);
+    let scope = ("[st]{0,1}", attributes(), metrics).prop_map(|(name, attributes, metrics)| {
+        json!({"scope": {"name": name, "attributes": attributes}, "metrics": metrics})
+    });
+    let service = prop::option::of("[uv]").prop_map(|name: Option<String>| {
+        name.map(|name| json!({"key": "service.name", "value": {"stringValue": name}}))
+    });
+    let resource = (attributes(), service, prop::collection::vec(scope, 0..3)).prop_map(
+        |(mut attributes, service, scopes)| {
+            attributes.extend(service);
+            json!({"resource": {"attributes": attributes}, "scopeMetrics": scopes})
+        },
+    );
+    prop::collection::vec(resource, 0..4)
+        .prop_map(|resources: Vec<Json>| json!({"resourceMetrics": resources}))
+}
+
 proptest! {
+    /// A series that is recognised is the one that its labels would have told.
+    #[test]
+    fn recognising_series_changes_nothing(
+        bodies in prop::collection::vec(requests(), 1..4), promotes in any::<bool>(),
+    ) {
+        let options = Options {
+            promote_scope_metadata: promotes,
+            promotion: Promotion::Only(if promotes { vec!["a".into()] } else { Vec::new() }),
+            ..Options::default()
+        };
+        let mut remembering = Remembering::default();
+        for body in bodies.iter().chain(&bodies) {
+            let body = json::to_protobuf(body.to_string().as_bytes()).unwrap();
+            translate(&body, &options, &mut remembering).unwrap();
+            let seen = std::mem::take(&mut remembering.notes).0;
+            prop_assert_eq!(seen, notes(&body, &options));
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(
         flips in prop::collection::vec((0..EVERYTHING.len(), any::<u8>()), 0..6),
@@ -230,7 +354,11 @@ proptest! {
             strategy: Strategy::None,
             ..Options::default()
         }] {
-            let _ = translate(&body, &options, &mut Notes::default());
+            let mut remembering = Remembering::default();
+            let first = translate(&body, &options, &mut remembering).is_ok();
+            let plain = std::mem::take(&mut remembering.notes);
+            let second = translate(&body, &options, &mut remembering).is_ok();
+            prop_assert_eq!((first, plain), (second, remembering.notes));
             let _ = translate(&body[..cut], &options, &mut Notes::default());
         }
     }
