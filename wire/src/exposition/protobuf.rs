@@ -344,7 +344,20 @@ impl<'a> Family<'a> {
             5 => MetricType::GaugeHistogram,
             _ => return Err(format!("unknown metric type {kind} of {:?}", family.name)),
         };
+        family.check_unit()?;
         Ok(family)
+    }
+
+    /// The name ends with the unit; that of a counter may have `_total` behind it.
+    fn check_unit(&self) -> Result<(), String> {
+        let is_counter = self.kind == MetricType::Counter;
+        let total = self.name.strip_suffix("_total").filter(|_| is_counter);
+        let base = total.unwrap_or(self.name).strip_suffix(self.unit);
+        if self.unit.is_empty() || base.is_some_and(|base| base.ends_with('_')) {
+            return Ok(());
+        }
+        let (unit, name) = (self.unit, self.name);
+        Err(format!("unit {unit:?} is not a suffix of metric {name:?}"))
     }
 }
 

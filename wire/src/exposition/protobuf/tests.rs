@@ -227,22 +227,42 @@ fn plain_values() {
         gauge: Some(Simple { value: Some(-0.5), ..Simple::default() }),
         ..Metric::default()
     };
-    let mut counters = family("requests_total", 0, vec![counter, Metric::default()]);
+    let mut counters = family("busy_seconds_total", 0, vec![counter, Metric::default()]);
     counters.help = Some("Requests.".into());
-    counters.unit = Some("total".into());
+    counters.unit = Some("seconds".into());
     let families = [counters, family("in.use", 1, vec![gauge])];
     assert_eq!(
         read(&body(&families), Options::default()),
         [
-            "# HELP requests_total Requests.",
-            "# TYPE requests_total counter",
-            "# UNIT requests_total total",
-            "requests_total{code=\"2\\\"00\",\"a.b\"=\"c\"} 7 1234 since 3001 # {trace_id=\"t\"} 0.25 9005",
-            "requests_total 0",
+            "# HELP busy_seconds_total Requests.",
+            "# TYPE busy_seconds_total counter",
+            "# UNIT busy_seconds_total seconds",
+            "busy_seconds_total{code=\"2\\\"00\",\"a.b\"=\"c\"} 7 1234 since 3001 # {trace_id=\"t\"} 0.25 9005",
+            "busy_seconds_total 0",
             "# TYPE in.use gauge",
             "{\"in.use\"} -0.5",
         ]
     );
+}
+
+#[test]
+fn a_name_ends_with_its_unit() {
+    for (name, kind, unit, is_good) in [
+        ("busy_seconds", 1, "seconds", true),
+        ("busy_seconds_total", 0, "seconds", true),
+        ("busy_total", 0, "total", false),
+        ("busy_seconds_total", 1, "seconds", false),
+        ("busyseconds", 1, "seconds", false),
+        ("seconds", 1, "seconds", false),
+        ("busy", 1, "seconds", false),
+        ("busy", 1, "", true),
+    ] {
+        let mut family = family(name, kind, vec![Metric::default()]);
+        family.unit = Some(unit.into());
+        let lines = read(&body(&[family]), Options::default());
+        let refused = lines.iter().any(|line| line.contains("is not a suffix of metric"));
+        assert_eq!(!refused, is_good, "{lines:?}");
+    }
 }
 
 #[test]
