@@ -205,7 +205,7 @@ async fn a_real_prometheus_finds_the_same_objects_of_kubernetes() {
     for role in ["node", "pod", "service", "endpoints", "endpointslice", "ingress"] {
         for attach in ["{}", "{node: true}"] {
             let job = format!(
-                "- job_name: {role} {attach}\n  kubernetes_sd_configs: [{{role: {role}, api_server: 'http://{server}', attach_metadata: {attach}}}]\n"
+                "- job_name: '{role} {attach}'\n  kubernetes_sd_configs: [{{role: {role}, api_server: 'http://{server}', attach_metadata: {attach}}}]\n"
             );
             config.push_str(&job);
             jobs += 1;

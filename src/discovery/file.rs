@@ -14,6 +14,9 @@ use crate::config::{FileDiscovery, StaticGroup, files_matching, read_target_file
 /// The label that names the file a target came from.
 const FILE_PATH: &str = "__meta_filepath";
 
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -125,6 +128,11 @@ impl FileSource {
             return;
         }
         known.stamp = Some(stamp);
+        if stamp.size > FILE_BYTES_MAX {
+            let (path, limit) = (path.display(), FILE_BYTES_MAX >> 20);
+            polled.problems.push(format!("{path} is longer than {limit} MiB"));
+            return;
+        }
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
@@ -233,6 +241,20 @@ mod tests {
         std::fs::remove_file(directory.0.join("fixed.json")).unwrap();
         assert!(source.poll(at(20)).changed);
         assert_eq!(addresses(&source), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let directory = Directory::new("file-sd-long");
+        let mut source = directory.source();
+        directory.write("a.yml", "- targets: ['a:1']\n");
+        assert!(source.poll(at(0)).changed);
+        let file = std::fs::File::options().write(true).open(directory.0.join("a.yml")).unwrap();
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let polled = source.poll(at(1));
+        let [problem] = &polled.problems[..] else { panic!("{polled:?}") };
+        assert!(problem.ends_with("a.yml is longer than 64 MiB"), "{problem}");
+        assert_eq!(addresses(&source), ["a:1"]);
     }
 
     #[test]

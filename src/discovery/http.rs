@@ -60,7 +60,7 @@ impl HttpList {
         let groups = read_target_answer(&self.place, answer.text()?)
             .map_err(|error| DiscoveryError(error.to_string()))?;
         let groups = groups.iter().enumerate().map(|(at, group)| {
-            TargetGroup::fixed(format!("{}:{at}", self.url), group).with_label(URL, &self.url)
+            TargetGroup::fixed(format!("{}:{at}", self.place), group).with_label(URL, &self.url)
         });
         Ok(groups.collect::<Vec<_>>().into())
     }

@@ -208,8 +208,8 @@ fn read_selectors(section: &mut Section<'_>, role: Option<KubeRole>) -> Vec<Kube
     let mut found: Vec<KubeSelector> = Vec::new();
     for mut selector in section.sections("selectors") {
         let of = selector.parsed("role", KubeRole::parse);
-        let label = selector.parsed("label", |text| selector::check_labels(text));
-        let field = selector.parsed("field", |text| selector::check_fields(text));
+        let label = selector.parsed("label", selector::check_labels);
+        let field = selector.parsed("field", selector::check_fields);
         let named = selector.has("role");
         if let (Some(role), Some(of)) = (role, of) {
             let may = role.selectable();

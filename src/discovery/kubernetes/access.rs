@@ -14,6 +14,9 @@ use crate::metrics::PROMETHEUS_VERSION;
 /// Where the files of the service account lie in every pod.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// A way to the API server.
 pub(super) struct Access {
     pub(super) api: Api,
@@ -86,7 +89,12 @@ async fn in_cluster(
 }
 
 async fn read(path: &Path) -> Result<String, DiscoveryError> {
-    tokio::fs::read_to_string(path)
-        .await
-        .map_err(|error| DiscoveryError(format!("cannot read {}: {error}", path.display())))
+    let failed = |error: &dyn std::fmt::Display| {
+        DiscoveryError(format!("cannot read {}: {error}", path.display()))
+    };
+    let size = tokio::fs::metadata(path).await.map_err(|error| failed(&error))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(failed(&format_args!("{size} bytes are too many")));
+    }
+    tokio::fs::read_to_string(path).await.map_err(|error| failed(&error))
 }

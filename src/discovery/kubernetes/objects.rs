@@ -302,12 +302,12 @@ pub(super) struct Container {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(super) struct ContainerPort {
     #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) container_port: u16,
+    #[serde(rename = "containerPort", deserialize_with = "or_default")]
+    pub(super) number: u16,
     #[serde(deserialize_with = "or_default")]
     pub(super) protocol: String,
 }

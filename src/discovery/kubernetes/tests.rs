@@ -262,7 +262,10 @@ async fn failures_are_told_and_keep_what_is_known() {
 async fn long_lists_are_asked_for_page_by_page() {
     let cluster = Cluster::default();
     let (a, b, c) = (pod("a", "1.1.1.1", 1), pod("b", "1.1.1.2", 2), pod("c", "1.1.1.3", 3));
-    cluster.tell(PODS, [pods(5, "x y", &[a.clone()]), pods(5, "", &[b.clone()])]);
+    cluster.tell(
+        PODS,
+        [pods(5, "x y", std::slice::from_ref(&a)), pods(5, "", std::slice::from_ref(&b))],
+    );
     let mut following = Following::start(
         &cluster,
         "role: pod, selectors: [{role: pod, label: 'a in (b)', field: c=d}]",

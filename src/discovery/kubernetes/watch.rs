@@ -20,7 +20,7 @@ const PAGE: usize = 500;
 const OBJECTS_MAX: usize = 250_000;
 const PAGES_MAX: usize = 10_000;
 /// How long a page may take, and the beginning of the changes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the server tells changes before it is asked anew. A connection that died is found out
 /// after that.
 const WATCH: Duration = Duration::from_mins(2);

@@ -153,6 +153,8 @@ fn data_or_file(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(text: &str) -> Result<KubeAccess, String> {
@@ -198,6 +200,19 @@ users:
             read(&file).unwrap().http.auth,
             Auth::Scheme { scheme: "Bearer".into(), credentials: Credential::File("/k/t".into()) }
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            changes in proptest::collection::vec((0..GOOD.len(), "[ -~\\n]"), 0..6),
+        ) {
+            let mut text = GOOD.to_owned();
+            for (at, character) in changes {
+                text.replace_range(at..=at, &character);
+            }
+            let _ = read(&text);
+        }
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl<'a> Make<'a> {
         if let Some(pod) = self.store.pod(reference) {
             self.set_pod(&mut target, pod);
             for container in pod.spec.all_containers() {
-                let same = container.1.ports.iter().find(|own| Some(own.container_port) == port);
+                let same = container.1.ports.iter().find(|own| Some(own.number) == port);
                 if let Some(own) = same {
                     let protocol = protocol.unwrap_or(&own.protocol);
                     Self::set_container(&mut target, container, own, protocol);
@@ -186,11 +186,11 @@ impl<'a> Make<'a> {
             }
             for container in pod.spec.all_containers() {
                 for port in &container.1.ports {
-                    if ports.contains(&port.container_port) {
+                    if ports.contains(&port.number) {
                         continue;
                     }
                     let mut target = LabelsBuilder::default();
-                    target.set(ADDRESS, &host_port(&pod.status.pod_ip, port.container_port));
+                    target.set(ADDRESS, &host_port(&pod.status.pod_ip, port.number));
                     Self::set_container(&mut target, container, port, &port.protocol);
                     self.set_pod(&mut target, pod);
                     targets.found.push(target.build());

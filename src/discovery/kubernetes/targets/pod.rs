@@ -36,7 +36,7 @@ impl Make<'_> {
             }
             for port in &container.ports {
                 let mut target = common.build().to_builder();
-                target.set(ADDRESS, &host_port(ip, port.container_port));
+                target.set(ADDRESS, &host_port(ip, port.number));
                 set_port(&mut target, port, &port.protocol);
                 targets.push(target.build());
             }
@@ -103,6 +103,6 @@ impl Make<'_> {
 
 fn set_port(labels: &mut LabelsBuilder, port: &ContainerPort, protocol: &str) {
     set(labels, "pod_container_port_name", &port.name);
-    set(labels, "pod_container_port_number", &port.container_port.to_string());
+    set(labels, "pod_container_port_number", &port.number.to_string());
     set(labels, "pod_container_port_protocol", protocol);
 }
