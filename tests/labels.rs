@@ -1,7 +1,11 @@
 //! Labels that every series must carry, from the configuration to the store and the endpoint.
 
-use serde_json::json;
+use std::process::Command;
+use std::time::Duration;
 
+use serde_json::{Value as Json, json};
+
+use crate::process::{Running, free_address};
 use crate::support::{TestDir, TestServer};
 
 const RECEIVER: &[&str] = &["--web.enable-remote-write-receiver", "--web.enable-lifecycle"];
@@ -78,4 +82,42 @@ async fn a_reload_reaches_series_that_are_known() {
     let found = server.get(path).await.data();
     assert_eq!(found["result"][0]["value"][1], "2", "{found}");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rules_record_gets_what_it_lacks() {
+    let dir = TestDir::new();
+    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    file("retention.toml", RULES);
+    file("prometheus.yml", "rule_files: [rules.yml]\n");
+    let groups = "{name: g, interval: 200ms, rules: [{record: seven, expr: vector(7)}]}";
+    file("rules.yml", &format!("groups: [{groups}]\n"));
+    let address = free_address();
+    let _running = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_stint"))
+            .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}")),
+    );
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+        serde_json::from_str::<Json>(&answer.text().await.ok()?).ok()
+    };
+    // The evaluation is another process' affair: ask until it was.
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut found = Vec::new();
+    for _ in 0..600 {
+        tick.tick().await;
+        if let Some(answer) = get("/api/v1/query?query=seven").await {
+            found = metrics(&answer["data"]);
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, [json!({"__name__": "seven", "environment": "dev"})]);
+    let report = get("/api/v1/status/labels").await.unwrap();
+    let rows = report["data"]["violations"].as_array().unwrap();
+    let missing = |row: &&Json| row["label"] == "service" && row["found"] == "";
+    assert!(rows.iter().any(|row| missing(&row)), "{rows:?}");
 }
