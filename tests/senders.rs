@@ -242,7 +242,9 @@ http.createServer(async (request, response) => {
 async fn node_is_scraped(format: &str, counter: &str) {
     let modules = clients().map(|folder| folder.join("node_modules"));
     let modules = modules.filter(|folder| folder.join("prom-client").is_dir());
-    let (Some(node), Some(modules)) = (program("node"), modules) else {
+    let installed = clients().map(|folder| folder.join("venv/bin/node"));
+    let node = program("node").or(installed.filter(|node| node.is_file()));
+    let (Some(node), Some(modules)) = (node, modules) else {
         eprintln!("skipped: node has no prom-client");
         return;
     };
