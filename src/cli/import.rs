@@ -259,7 +259,7 @@ impl Source {
     /// What it is, and what was asked of it: the same for a run that goes on with another.
     fn key(&self, args: &ImportArgs) -> anyhow::Result<String> {
         let mut key = match self {
-            Self::Remote(remote) => format!("remote {}", remote.url()),
+            Self::Remote(remote) => format!("remote {}", remote.place()),
             Self::Folder(_) | Self::Text(_) => {
                 let path = std::fs::canonicalize(&args.source)?;
                 format!("files {}", path.display())
@@ -282,7 +282,7 @@ impl Source {
 
     fn description(&self) -> String {
         match self {
-            Self::Remote(remote) => format!("asking {}", remote.url()),
+            Self::Remote(remote) => format!("asking {}", remote.place()),
             Self::Text(file) => match file.range() {
                 None => "no samples".to_owned(),
                 Some(range) => format!("{} samples, {}", file.samples(), shown_range(range)),

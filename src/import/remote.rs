@@ -73,7 +73,7 @@ impl Remote {
     }
 
     /// Where it is asked, without a password.
-    pub fn url(&self) -> &str {
+    pub fn place(&self) -> &str {
         &self.place
     }
 
