@@ -224,10 +224,12 @@ async fn what_the_python_client_exposes_is_stored() {
 const NODE: &str = r#"
 const http = require("http"), client = require("prom-client");
 const registry = new client.Registry();
-if (process.argv[2] === "openmetrics") registry.setContentType(client.Registry.OPENMETRICS_CONTENT_TYPE);
-const registers = [registry];
-new client.Counter({name: "work_done", help: "Work.", labelNames: ["kind"], registers, enableExemplars: true})
-  .inc({labels: {kind: 'a"b\\c\n'}, value: 3, exemplarLabels: {trace_id: "abc"}});
+const isOpenMetrics = process.argv[2] === "openmetrics";
+if (isOpenMetrics) registry.setContentType(client.Registry.OPENMETRICS_CONTENT_TYPE);
+const registers = [registry], labels = {kind: 'a"b\\c\n'};
+const counter = {name: "work_done", help: "Work.", labelNames: ["kind"], registers, enableExemplars: isOpenMetrics};
+if (isOpenMetrics) new client.Counter(counter).inc({labels, value: 3, exemplarLabels: {trace_id: "abc"}});
+else new client.Counter(counter).inc(labels, 3);
 new client.Gauge({name: "room", help: "Room.", registers}).set(2.5);
 const histogram = new client.Histogram({name: "took", help: "Time.", buckets: [0.1, 1], registers});
 for (const value of [0.05, 0.5, 5]) histogram.observe(value);
