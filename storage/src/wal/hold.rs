@@ -238,12 +238,22 @@ impl WalHold {
             CursorBatch { rows, position_after: self.position, ..CursorBatch::default() };
         let mut any = !batch.rows.is_empty();
         let orphans = &mut batch.orphans;
+        // A batch is in the log before it is in the head: a series that is not known may be on its way.
+        let mut arrived = false;
+        let mut labels_of = |series: SeriesRef| {
+            self.db.head.labels_of(series).or_else(|| {
+                if !std::mem::replace(&mut arrived, true) {
+                    drop(self.db.writer());
+                }
+                self.db.head.labels_of(series)
+            })
+        };
         batch.rows.retain_mut(|(series, labels, _)| {
             if is_known(*series) {
                 return true;
             }
             // The head has a series as long as the log has a sample of it.
-            *labels = self.db.head.labels_of(*series);
+            *labels = labels_of(*series);
             *orphans += u64::from(labels.is_none());
             labels.is_some()
         });
