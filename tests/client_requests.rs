@@ -62,7 +62,7 @@ async fn start(dir: &TestDir) -> TestServer {
                  - name: node\n  rules: [{alert: NodeDown, expr: up == 0}]\n";
     std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
     let config = format!(
-        "global: {{scrape_interval: 1m, external_labels: {{cluster: local}}}}\nrule_files: [rules.yml]\n\
+        "global: {{scrape_interval: 1s, external_labels: {{cluster: local}}}}\nrule_files: [rules.yml]\n\
          scrape_configs:\n- {{job_name: node, static_configs: [{{targets: ['{node}']}}]}}\n\
          - {{job_name: app, static_configs: [{{targets: ['{app}']}}]}}\n"
     );
@@ -70,21 +70,16 @@ async fn start(dir: &TestDir) -> TestServer {
     TestServer::start(dir, &config, &flags).await
 }
 
-/// Moves the clock until both targets were scraped, which alone brings metadata. What is asked for lies that much
-/// further back then.
+/// Waits until both targets were scraped, which alone brings metadata. A scrape comes when its time has passed by the
+/// runtime's clock and by the server's, which is moved a little with every look.
 async fn scrape(server: &TestServer) {
-    for _ in 0..20 {
-        // Less than a scrape may take by that clock, and time enough for one by every other.
-        server.clock.advance(Span(7 * Span::SECOND.0));
-        for _ in 0..200 {
-            let data = server.get("/api/v1/targets").await.data();
+    server
+        .wait_for("/api/v1/targets", |data| {
+            server.clock.advance(Span(1));
             let targets = data["activeTargets"].as_array().unwrap();
-            if targets.len() == 2 && targets.iter().all(|target| target["health"] == "up") {
-                return;
-            }
-        }
-    }
-    panic!("the targets were not scraped");
+            targets.len() == 2 && targets.iter().all(|target| target["health"] == "up")
+        })
+        .await;
 }
 
 async fn target(body: &'static str) -> String {
