@@ -19,7 +19,9 @@ use stint_storage::Db;
 use tokio::sync::{mpsc, oneshot, watch};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
+use tower_http::compression::predicate::{
+    DefaultPredicate, NotForContentType, Predicate, SizeAbove,
+};
 
 use self::error::ApiError;
 use self::notifications::Notifications;
@@ -330,11 +332,16 @@ where
 const COMPRESSED_BYTES_MIN: u16 = 1024;
 
 /// Compresses answers for clients that ask for it. The fastest level leaves a few percent more bytes
-/// than the best one, at a fraction of its cost, which is that of a whole query otherwise.
+/// than the best one, at a fraction of its cost, which is that of a whole query otherwise. Frames of
+/// chunks, which are packed already, leave as they are made.
 fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .quality(CompressionLevel::Fastest)
-        .compress_when(DefaultPredicate::new().and(SizeAbove::new(COMPRESSED_BYTES_MIN)))
+        .compress_when(
+            DefaultPredicate::new()
+                .and(SizeAbove::new(COMPRESSED_BYTES_MIN))
+                .and(NotForContentType::const_new(read::STREAMED)),
+        )
 }
 
 /// Everything that is served.

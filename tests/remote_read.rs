@@ -172,7 +172,7 @@ async fn chunks_are_streamed_in_frames() {
         let mut body = Vec::new();
         compress_into(&message, &mut body).unwrap();
         let request = server.request(reqwest::Method::POST, "/api/v1/read").body(body);
-        let response = request.send().await.unwrap();
+        let response = request.header("Accept-Encoding", "gzip").send().await.unwrap();
         let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
         (kind, response.bytes().await.unwrap())
     };

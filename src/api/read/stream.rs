@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use stint_model::{Columns, Hints, Queryable, Span, TimeRange};
 use stint_promql::Cancel;
 use stint_wire::remote_read::{FrameEncoder, Query, chunks};
@@ -21,6 +21,8 @@ use super::{Reading, Turn, failed};
 /// Frames that are made ahead of a slow reader.
 const FRAMES_AHEAD: usize = 4;
 const CONTENT_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+/// How the type of such an answer begins.
+pub(in crate::api) const STREAMED: &str = "application/x-streamed-protobuf";
 
 /// What becomes of a frame.
 type Frames = mpsc::Sender<io::Result<Bytes>>;
@@ -58,12 +60,13 @@ pub(super) async fn streamed(
         });
         return failed(&error);
     }
+    // Fused, because not everything a body passes through stops asking at its end.
     let body = stream::unfold((first, receiver), async |(next, mut receiver)| {
         let frame = next?;
         let following = receiver.recv().await;
         Some((frame, (following, receiver)))
     });
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(Box::pin(body))).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(Box::pin(body.fuse()))).into_response()
 }
 
 /// Where frames go.
