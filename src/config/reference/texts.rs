@@ -341,7 +341,7 @@ pub(super) const TEXTS: &[(&str, &str, &str)] = &[
     ("P:remote_write[].queue_config.max_samples_per_send", "", "Most samples of a request."),
     (
         "P:remote_write[].queue_config.batch_send_deadline",
-        "5s",
+        "750ms",
         "How long a request waits to be full.",
     ),
     ("P:remote_write[].queue_config.min_backoff", "30ms", "The first pause after a failure."),
