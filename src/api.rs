@@ -294,6 +294,7 @@ fn v1() -> Router<Arc<Api>> {
         .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
         .route("/api/v1/status/self_metrics", get(self_metrics::self_metrics))
         .route("/api/v1/status/tsdb", get(tsdb::tsdb))
+        .route("/api/v1/status/usage", get(budget::usage))
         .route("/api/v1/status/tsdb/blocks", get(tsdb::blocks))
         .route("/api/v1/status/walreplay", get(tsdb::wal_replay))
         .route("/api/v1/targets", get(targets::targets))

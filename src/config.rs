@@ -56,7 +56,7 @@ pub use http::{
 };
 pub use labels::{LabelRule, RequiredLabels};
 pub use notify::Webhook;
-pub use policy::{Aggregate, Class, Fold, HistogramRule, Level, Quota};
+pub use policy::{Aggregate, Class, Fold, GaugeRule, HistogramRule, IdentityRule, Level, Quota};
 pub use remote_write::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use retention::{Budget, Retention, is_grafana_cloud};
 pub use scrape::{Limits, ScrapeConfig};

@@ -16,6 +16,7 @@ pub mod downsample;
 pub mod encode;
 pub mod forwarder;
 pub mod handle;
+pub mod identity;
 pub mod manager;
 mod metadata;
 mod piece;

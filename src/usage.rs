@@ -47,7 +47,13 @@ impl Observer {
 
     /// What is used as far as `usage` wants it known. Reads files that changed.
     pub fn overview(&self, usage: &Usage) -> Overview {
+        self.overview_with(usage, Vec::new())
+    }
+
+    /// The same, and beside it `more`.
+    pub fn overview_with(&self, usage: &Usage, more: Vec<Known>) -> Overview {
         let mut found = self.imports.read(usage);
+        found.known.extend(more);
         let since = usage.queries.then(|| {
             let (since, known) = self.queries.known();
             found.known.extend(known);

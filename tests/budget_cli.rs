@@ -73,3 +73,45 @@ async fn queries_that_were_asked_are_known_after_a_restart() {
     assert_eq!(server.get("/api/v1/status/budget").await.data()["usage"], usage);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_plan_knows_what_a_server_was_asked() {
+    let dir = TestDir::new();
+    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    file("prometheus.yml", CONFIG);
+    file("new.toml", "[budget]\nseries = 3\nreserve = 0\n");
+    let server = TestServer::start(&dir, CONFIG, RECEIVER).await;
+    let series = |name: &'static str, n: &'static str| [("__name__", name), ("n", n)];
+    for name in ["a", "z"] {
+        for n in ["1", "2", "3"] {
+            assert_eq!(server.write(&[(&series(name, n), &[(0, 5.0)])]).await.status, 204);
+        }
+    }
+    let url = server.url.clone();
+    let of_server =
+        ["budget", "plan", "--format=json", "--retention.file=new.toml", "--server", &url];
+    let sent = |text: &str| -> Vec<String> {
+        let json: serde_json::Value = serde_json::from_str(text).unwrap();
+        let metrics = json["endpoints"][0]["metrics"].as_array().unwrap().clone();
+        let withheld = json["endpoints"][0]["withheld"].as_array().unwrap().clone();
+        assert!(metrics.is_empty(), "{text}");
+        withheld.iter().map(|row| row["metric"].as_str().unwrap().to_owned()).collect()
+    };
+    let (code, text) = stint(&dir, &of_server).await;
+    assert_eq!((code, sent(&text)), (Some(3), vec!["z".to_owned()]), "{text}");
+    // Somebody asks for the other one: it comes first.
+    server.get("/api/v1/query?query=sum(z)").await;
+    let asked = server.get("/api/v1/status/usage").await.data();
+    assert_eq!(asked["queries"][0]["query"], "sum(z)", "{asked}");
+    assert_eq!(asked["queries"][0]["count"], 1, "{asked}");
+    let (code, text) = stint(&dir, &of_server).await;
+    assert_eq!((code, sent(&text)), (Some(3), vec!["a".to_owned()]), "{text}");
+    server.stop().await;
+    let of_folder = [&of_server[..4], &["--storage.tsdb.path=data"]].concat();
+    let (code, text) = stint(&dir, &of_folder).await;
+    assert_eq!((code, sent(&text)), (Some(3), vec!["a".to_owned()]), "{text}");
+    // Where queries are not to be remembered they do not count.
+    file("new.toml", "[budget]\nseries = 3\nreserve = 0\n[usage]\nqueries = false\n");
+    let (_, text) = stint(&dir, &of_folder).await;
+    assert_eq!(sent(&text), ["z"]);
+}

@@ -5,8 +5,6 @@
 //! A few rounds by default; `STINT_LONG=1 cargo test --release --test e2e budget_crash` runs 60 rounds
 //! with 10 000 series.
 
-mod judge;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -16,9 +14,9 @@ use axum::routing::get;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use crate::judge::{self, Judge, Mood};
 use crate::process::{Running, free_address};
 use crate::support::TestDir;
-use judge::{Judge, Mood};
 
 /// Metrics of each instance.
 const METRICS: usize = 10;

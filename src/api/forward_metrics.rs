@@ -326,6 +326,24 @@ const FAMILIES: &[Family] = &[
         |view, put| put(&[], view.status.counters.gaps as f64),
     ),
     Family::gauge(
+        "stint_forward_targets_numbered",
+        "Targets that are there and known by a number at the endpoint.",
+        |view, put| {
+            if let Some(identities) = &view.status.identities {
+                put(&[], identities.held as f64);
+            }
+        },
+    ),
+    Family::counter(
+        "stint_forward_target_takeovers_total",
+        "How often a target went on with the number of another one.",
+        |view, put| {
+            if let Some(identities) = &view.status.identities {
+                put(&[], identities.takeovers as f64);
+            }
+        },
+    ),
+    Family::gauge(
         "stint_forward_unread_bytes",
         "Bytes of the store that are not read yet.",
         |view, put| put(&[], view.status.lag_bytes as f64),

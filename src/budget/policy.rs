@@ -34,8 +34,8 @@ pub const REST: &str = "rest";
 pub const VITAL: &str = "vital";
 
 impl Policy {
-    /// The policy of configured classes: before them the vital series (`up`, `scrape_*` and firing
-    /// alerts) unless a class of that name says otherwise, after them the rest.
+    /// The policy of configured classes: before them the vital series (`up`, `scrape_*`, firing alerts
+    /// and who has which number) unless a class of that name says otherwise, after them the rest.
     pub fn new(mut classes: Vec<Class>) -> Self {
         if !classes.iter().any(|class| class.name == VITAL) {
             classes.insert(0, class(VITAL, vital_selectors()));
@@ -138,7 +138,7 @@ fn class(name: &str, selectors: Vec<Selector>) -> Class {
 }
 
 fn vital_selectors() -> Vec<Selector> {
-    let pattern = "up|scrape_.+|ALERTS|ALERTS_FOR_STATE";
+    let pattern = "up|scrape_.+|ALERTS|ALERTS_FOR_STATE|target_identity";
     let matcher = Matcher::new(MatchOp::Regex, stint_model::labels::METRIC_NAME, pattern);
     matcher.into_iter().map(|matcher| Selector::new(vec![matcher])).collect()
 }
@@ -260,6 +260,7 @@ mod tests {
         let class = |name: &str| policy.class_of(&Labels::from_pairs([("__name__", name)]));
         assert_eq!(class("up"), 0);
         assert_eq!(class("scrape_duration_seconds"), 0);
+        assert_eq!(class("target_identity"), 0);
         assert_eq!(class("ups"), 1);
         assert_eq!(policy.class(1).unwrap().name, REST);
     }

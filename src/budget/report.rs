@@ -4,6 +4,7 @@
 //! text (`stint budget`).
 
 pub mod advice;
+mod churn;
 mod hints;
 pub mod labels;
 pub mod look;
@@ -97,6 +98,9 @@ pub struct EndpointReport {
     pub withheld: Vec<Withheld>,
     /// What became of the samples since the start.
     pub samples: Samples,
+    /// Numbers of targets that come and go; nothing where there are no rules for them.
+    #[serde(default)]
+    pub identities: Option<IdentityUse>,
     /// Where the use of slots leads.
     pub forecast: Option<Forecast>,
     /// What would save slots, most first.
@@ -310,6 +314,19 @@ pub struct Samples {
     pub restarts: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
+}
+
+/// Targets that are known by a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityUse {
+    /// Numbers that somebody had within a day.
+    pub numbers: u64,
+    /// Of these, those of targets that are there.
+    pub held: u64,
+    /// How often a target went on with the number of another one, since the start.
+    pub takeovers: u64,
+    /// Targets that found no number, since there are too many.
+    pub unnumbered: u64,
 }
 
 /// Where the use of slots leads.

@@ -77,6 +77,11 @@ fn print(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("cannot print the report")
 }
 
+/// Tells of something that does not keep the rest from being told.
+fn warn(problem: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stderr(), "warning: {problem}").context("cannot print a warning")
+}
+
 fn client() -> anyhow::Result<Client> {
     Ok(Client::new(&HttpConfig::default(), concat!("Stint/", env!("CARGO_PKG_VERSION")))?)
 }

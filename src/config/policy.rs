@@ -1,7 +1,7 @@
 //! What `retention.toml` says of the series that are sent: classes, quotas, histograms, labels
 //! that are aggregated away.
 
-use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, QUANTILE};
+use stint_model::labels::{BUCKET_BOUND, INSTANCE, JOB, METRIC_NAME, NameScheme, QUANTILE};
 use stint_model::{Selector, Span};
 
 use super::decode::Section;
@@ -106,6 +106,28 @@ pub struct Aggregate {
     pub fold: Fold,
 }
 
+/// What is sent of gauges at each interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GaugeRule {
+    /// Which series (labels as they are sent).
+    pub selectors: Vec<Selector>,
+    /// Least, largest or mean value since the last sample that was sent.
+    pub fold: Fold,
+}
+
+/// Targets that come and go are known by a number at the endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityRule {
+    /// Which series, by their labels before.
+    pub selectors: Vec<Selector>,
+    /// The labels that tell the target; the first one gets the number, the others are not sent.
+    pub replace: Vec<String>,
+    /// The labels that tell the service, within which targets are numbered.
+    pub per: Vec<String>,
+    /// The name of the series that tells who has which number; nothing for none.
+    pub info: Option<String>,
+}
+
 /// Reads the selectors under `match`, of which there must be one where they are `required`.
 fn selectors(section: &mut Section<'_>, what: &str, required: bool) -> Vec<Selector> {
     let texts = section.texts("match");
@@ -193,6 +215,50 @@ pub(super) fn read_quotas(section: &mut Section<'_>) -> Vec<Quota> {
         quota.finish();
     }
     quotas
+}
+
+pub(super) fn read_gauges(section: &mut Section<'_>) -> Vec<GaugeRule> {
+    let mut rules = Vec::new();
+    for mut rule in section.sections("gauge") {
+        let selectors = selectors(&mut rule, "a rule for gauges", true);
+        let fold = rule.parsed("function", |text| {
+            let all = [Fold::Avg, Fold::Min, Fold::Max];
+            let found = all.into_iter().find(|fold| fold.as_str() == text);
+            found.ok_or_else(|| format!("{text} is none of avg, min, max"))
+        });
+        if !rule.has("function") {
+            rule.error("function", "a rule for gauges needs `function`: avg, min or max");
+        }
+        rules.push(GaugeRule { selectors, fold: fold.unwrap_or(Fold::Max) });
+        rule.finish();
+    }
+    rules
+}
+
+pub(super) fn read_identities(section: &mut Section<'_>) -> Vec<IdentityRule> {
+    let mut rules = Vec::new();
+    for mut rule in section.sections("identity") {
+        let selectors = selectors(&mut rule, "a rule for identities", true);
+        let or = |labels: Vec<String>, default: &str| {
+            if labels.is_empty() { vec![default.to_owned()] } else { labels }
+        };
+        let replace = or(rule.strings("replace"), INSTANCE);
+        let per = or(rule.strings("per"), JOB);
+        let is_fixed =
+            |label: &String| matches!(label.as_str(), METRIC_NAME | BUCKET_BOUND | QUANTILE);
+        if replace.iter().any(is_fixed) || replace.iter().any(|label| per.contains(label)) {
+            let message = "what is replaced tells the target: neither the name, `le` and `quantile`, nor what is in `per`";
+            rule.error("replace", message);
+        }
+        let info = rule.string_or("info", "target_identity");
+        if !info.is_empty() && !NameScheme::Legacy.is_metric_name(&info) {
+            rule.error("info", format!("{info} is no name of a metric"));
+        }
+        let info = Some(info).filter(|name| !name.is_empty());
+        rules.push(IdentityRule { selectors, replace, per, info });
+        rule.finish();
+    }
+    rules
 }
 
 fn read_level(text: &str) -> Result<Level, String> {

@@ -10,8 +10,8 @@ use super::labels::RequiredLabels;
 use super::node::{Node, Position};
 use super::notify::{self, Webhook};
 use super::policy::{
-    Aggregate, Class, HistogramRule, Quota, interval, read_aggregates, read_classes,
-    read_histograms, read_quotas,
+    Aggregate, Class, GaugeRule, HistogramRule, IdentityRule, Quota, interval, read_aggregates,
+    read_classes, read_gauges, read_histograms, read_identities, read_quotas,
 };
 use super::remote_write::RemoteWrite;
 use super::storage::resource_attributes;
@@ -59,6 +59,12 @@ pub struct Budget {
     pub unlabelled: Vec<Selector>,
     /// Where the account tells its limits and its use.
     pub account: Option<AccountApi>,
+    /// Targets that are known by a number; the first that selects a series holds.
+    pub identities: Vec<IdentityRule>,
+    /// Whether the last sample before a counter's reset is sent whatever the interval.
+    pub reset_guard: bool,
+    /// What is sent of gauges at each interval; the first that selects a series holds.
+    pub gauges: Vec<GaugeRule>,
 }
 
 impl Budget {
@@ -105,6 +111,9 @@ struct BudgetKeys {
     histograms: Option<Vec<HistogramRule>>,
     aggregates: Option<Vec<Aggregate>>,
     account: Option<AccountApi>,
+    identities: Option<Vec<IdentityRule>>,
+    reset_guard: Option<bool>,
+    gauges: Option<Vec<GaugeRule>>,
 }
 
 /// A number, or the word `unlimited`.
@@ -216,6 +225,9 @@ impl BudgetKeys {
             histograms: section.has("histogram").then(|| read_histograms(&mut section)),
             aggregates: section.has("aggregate").then(|| read_aggregates(&mut section)),
             account: section.section("account").map(AccountApi::read),
+            identities: section.has("identity").then(|| read_identities(&mut section)),
+            reset_guard: section.has("reset_guard").then(|| section.bool_or("reset_guard", false)),
+            gauges: section.has("gauge").then(|| read_gauges(&mut section)),
         };
         if keys.account.is_some() && keys.enabled == Some(false) {
             section
@@ -241,6 +253,9 @@ impl BudgetKeys {
             histograms: self.histograms.or_else(|| wider.histograms.clone()),
             aggregates: self.aggregates.or_else(|| wider.aggregates.clone()),
             account: self.account.or_else(|| wider.account.clone()),
+            identities: self.identities.or_else(|| wider.identities.clone()),
+            reset_guard: self.reset_guard.or(wider.reset_guard),
+            gauges: self.gauges.or_else(|| wider.gauges.clone()),
         }
     }
 
@@ -268,6 +283,9 @@ impl BudgetKeys {
             aggregates: self.aggregates.unwrap_or_default(),
             unlabelled: Vec::new(),
             account: self.account.filter(|_| limited),
+            identities: self.identities.unwrap_or_default(),
+            reset_guard: self.reset_guard.unwrap_or(false),
+            gauges: self.gauges.unwrap_or_default(),
         }
     }
 }

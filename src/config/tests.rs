@@ -76,6 +76,7 @@ fn the_examples_of_the_shipped_retention_file_are_valid() {
     assert_eq!(budget.classes[0].interval, Some(Span::from_secs(15)));
     assert_eq!((budget.classes[1].series, budget.classes[2].send), (Some(500), false));
     assert_eq!(config.remote_write[0].labels.get("sender"), Some("a"));
+    assert_eq!((budget.identities.len(), budget.gauges.len()), (1, 1));
 }
 
 #[test]
@@ -359,6 +360,40 @@ fn mistakes_in_a_policy_are_told() {
         6:14: an aggregation needs `without`, a list of labels
         6:50: the name, `le` and `quantile` cannot be aggregated away: what differs in them means something else
         6:79: `budget.aggregate[1].function`: median is none of counter, sum, avg, min, max
+    "##);
+}
+
+#[test]
+fn targets_that_come_and_go_are_told_by_instance_and_job() {
+    let rules = |toml: &str| {
+        let remote = "remote_write: [{url: 'http://a/', name: a}]";
+        read(remote, toml).map(|config| config.remote_write[0].budget.identities.clone())
+    };
+    let plain = rules("[budget]\nseries = 9\nidentity = [{ match = ['{job=\"web\"}'] }]").unwrap();
+    assert_eq!(
+        (&*plain[0].replace, &*plain[0].per),
+        (&["instance".into()][..], &["job".into()][..])
+    );
+    assert_eq!(plain[0].info.as_deref(), Some("target_identity"));
+    let own = rules(
+        "[budget]\nseries = 9\nidentity = [{ match = ['a'], replace = ['task', 'host'], \
+         per = ['service'], info = '' }]",
+    );
+    let own = own.unwrap().remove(0);
+    assert_eq!((own.replace.len(), own.per.len(), own.info), (2, 1, None));
+    let told = |toml: &str| rules(toml).unwrap_err().to_string().replace("retention.toml:", "");
+    insta::assert_snapshot!(told(
+        "[budget]\nseries = 9\n\
+         identity = [{}, { match = ['a'], replace = ['job'], info = 'a b' }, \
+                     { match = ['a'], replace = ['le'] }]\n\
+         gauge = [{ match = ['a'] }, { match = ['a'], function = 'sum' }]\n"
+    ), @r##"
+        3:13: a rule for identities needs `match`, a list of series selectors
+        3:34: what is replaced tells the target: neither the name, `le` and `quantile`, nor what is in `per`
+        3:53: a b is no name of a metric
+        3:86: what is replaced tells the target: neither the name, `le` and `quantile`, nor what is in `per`
+        4:10: a rule for gauges needs `function`: avg, min or max
+        4:57: `budget.gauge[1].function`: sum is none of avg, min, max
     "##);
 }
 

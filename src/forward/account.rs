@@ -24,9 +24,10 @@ use crate::config::{Auth, Credential, RemoteWrite};
 
 /// Name of the file that says whose a directory is.
 const FILE: &str = "account";
-/// What lies in a directory that is taken over, in the order in which it is.
+/// What lies in a directory that is taken over, in the order in which it is. Numbers of targets belong
+/// to the series that hold the leases.
 const CURSOR: &str = "cursor";
-const LEDGER: [&str; 3] = ["ledger", "ledger.doubt", "ledger.evicted"];
+const LEDGER: [&str; 4] = ["ledger", "ledger.doubt", "ledger.evicted", "identities"];
 
 /// An account, as it can be told without revealing anything: a hash of address and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -420,9 +421,12 @@ mod tests {
         put(&disk, "a", "cursor", "c");
         put(&disk, "a", "ledger", "l");
         put(&disk, "a", "ledger.doubt", "d");
+        put(&disk, "a", "identities", "i");
         for (from, to) in [("a", "b"), ("b", "a")] {
             assert_eq!(claim(&disk, &config(to, URL, "1"), &names(&[to])).unwrap(), Past::Own);
-            for (file, text) in [("cursor", "c"), ("ledger", "l"), ("ledger.doubt", "d")] {
+            let files =
+                [("cursor", "c"), ("ledger", "l"), ("ledger.doubt", "d"), ("identities", "i")];
+            for (file, text) in files {
                 assert_eq!(get(&disk, to, file).as_deref(), Some(text));
                 assert_eq!(get(&disk, from, file), None);
             }

@@ -96,6 +96,11 @@ impl Aggregator {
 
     /// The aggregate that a series belongs to, and whether that is new.
     pub(super) fn join(&mut self, labels: &Labels) -> Option<(Output, bool)> {
+        self.join_as(labels, Key::of(labels))
+    }
+
+    /// The same for a series that is another one here than by its labels: `key` tells which.
+    pub(super) fn join_as(&mut self, labels: &Labels, key: Key) -> Option<(Output, bool)> {
         let selects = |rule: &&Aggregate| rule.selectors.iter().any(|it| it.matches(labels));
         let rule = self.rules.iter().find(selects)?;
         let fold = rule.fold;
@@ -115,7 +120,6 @@ impl Aggregator {
                 *place.insert(Output(number))
             }
         };
-        let key = Key::of(labels);
         // Stored series may end up as the same one.
         if let Entry::Vacant(vacant) = self.inputs.entry(key) {
             vacant.insert(Input { output, last: None, gap: GAP, is_gone: false });

@@ -10,12 +10,14 @@ use stint_model::{Labels, Span, Timestamp};
 use stint_storage::SimDisk;
 
 use super::aggregate::Aggregator;
+use super::identity::Identities;
 use super::setup::rules;
 use crate::budget::admission::{Admission, GroupIndex, Opening};
 use crate::budget::group::Key;
 use crate::budget::limits::{Limits, MissingLedger};
 use crate::budget::policy::Policy;
 use crate::budget::pool::Seat;
+use crate::budget::ranking::Ranking;
 use crate::budget::report::{About, EndpointReport, Look, Overview, Samples};
 use crate::config::RemoteWrite;
 
@@ -26,12 +28,14 @@ const MINUTES_MAX: u32 = 180;
 const SETTLED_AFTER: u32 = 8;
 
 /// The report that an endpoint would have if these were all series that are stored, scraped every
-/// `scraped`, for long enough that everything is decided. Its tables have all rows.
+/// `scraped`, for long enough that everything is decided. Its tables have all rows. Where no classes
+/// are configured, `ranking` tells what matters.
 pub fn plan(
     stored: &[Labels],
     endpoint: &RemoteWrite,
     external_labels: &Labels,
     scraped: Span,
+    ranking: Option<Arc<Ranking>>,
 ) -> EndpointReport {
     let limits = Limits::resolve(&endpoint.url, &endpoint.budget);
     let limits = limits.map(|limits| Limits { missing_ledger: MissingLedger::Nothing, ..limits });
@@ -43,7 +47,7 @@ pub fn plan(
         path: Path::new("ledger"),
         ran_before: false,
         seat: Seat::alone(),
-        ranking: None,
+        ranking,
         now,
     });
     let sent = outgoing(stored, endpoint, external_labels, admission.limits().is_some());
@@ -80,6 +84,7 @@ pub fn plan(
         url: endpoint.url.clone(),
         interval,
         samples: Samples { running: true, ..Samples::default() },
+        identities: None,
     };
     look.finish(about, &Overview::default(), Timestamp(0))
 }
@@ -93,15 +98,21 @@ fn outgoing(
 ) -> Vec<Labels> {
     let rules = rules(endpoint, external_labels, budgeted);
     let mut aggregator = Aggregator::new(rules.aggregates.clone(), rules.interval);
+    let mut identities = Identities::in_memory(endpoint.budget.identities.clone());
     let mut seen = HashSet::new();
     let mut sent = Vec::new();
     for labels in stored.iter().filter_map(|labels| rules.apply(labels)) {
+        // All targets there are run at once, as far as anybody knows.
+        let placed = identities.place(&labels, Timestamp(0));
+        let (labels, info) = placed.map_or((labels, None), |placed| (placed.labels, placed.info));
         let labels = match aggregator.join(&labels) {
             Some((output, _)) => aggregator.labels(output),
             None => labels,
         };
-        if seen.insert(Key::of(&labels)) {
-            sent.push(labels);
+        for labels in std::iter::once(labels).chain(info) {
+            if seen.insert(Key::of(&labels)) {
+                sent.push(labels);
+            }
         }
     }
     sent
@@ -121,7 +132,7 @@ mod tests {
     }
 
     fn planned(toml: &str, stored: &[Labels]) -> EndpointReport {
-        plan(stored, &retention(toml), &Labels::default(), Span(15_000))
+        plan(stored, &retention(toml), &Labels::default(), Span(15_000), None)
     }
 
     #[test]
@@ -149,5 +160,21 @@ mod tests {
         let toml = "[budget]\nseries = 1000\n[[budget.aggregate]]\nmatch = ['m_total']\n\
                     without = ['pod']\nfunction = 'counter'";
         assert_eq!(planned(toml, &stored("m_total", 5000)).live, 1);
+    }
+
+    #[test]
+    fn targets_that_are_known_by_a_number_are_planned_so() {
+        let of = |instance: &str, name: &str| {
+            Labels::from_pairs([("__name__", name), ("job", "web"), ("instance", instance)])
+        };
+        let all: Vec<Labels> = ["10.0.0.1:80", "10.0.0.2:80"]
+            .iter()
+            .flat_map(|instance| [of(instance, "up"), of(instance, "m")])
+            .collect();
+        let toml = "[budget]\nseries = 1000\n[[budget.identity]]\nmatch = ['{job=\"web\"}']";
+        // Two of each target, and one that tells its name.
+        let report = planned(toml, &all);
+        assert_eq!(report.live, 6);
+        assert!(report.metrics.iter().any(|metric| metric.name == "target_identity"));
     }
 }

@@ -7,7 +7,9 @@ use stint_model::Timestamp;
 use super::handle::Handle;
 use super::status::Status;
 use crate::budget::policy::Reason;
-use crate::budget::report::{About, EndpointReport, Look, Overview, Report, Samples, UsageReport};
+use crate::budget::report::{
+    About, EndpointReport, IdentityUse, Look, Overview, Report, Samples, UsageReport,
+};
 
 /// The report over all endpoints at `now`, which is `wall` by the wall clock, with what is known to be
 /// used. Counting the sets of many series takes a while.
@@ -28,6 +30,12 @@ fn endpoint(handle: &Handle, usage: &Overview, now: Duration, wall: Timestamp) -
         url: handle.url.to_string(),
         interval: handle.interval,
         samples: samples(&status, wall),
+        identities: status.identities.map(|counts| IdentityUse {
+            numbers: counts.numbers,
+            held: counts.held,
+            takeovers: counts.takeovers,
+            unnumbered: counts.unnumbered,
+        }),
     };
     look.finish(about, usage, wall)
 }

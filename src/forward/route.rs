@@ -1,5 +1,8 @@
 //! From stored rows to what is sent: labels, downsampling, budget.
 
+mod targets;
+mod window;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -12,6 +15,8 @@ use stint_wire::remote_write::v1::encode_labels;
 
 use super::aggregate::{Aggregator, Output};
 use super::downsample::{Phases, Thinner};
+use super::encode::Families;
+use super::identity::Identities;
 use super::round::{EncodedLabels, Item, Outgoing, Payload, Round};
 use super::rules::Rules;
 use super::source::StoredBatch;
@@ -20,6 +25,8 @@ use super::symbols::Symbols;
 use crate::budget::admission::{Admission, Standing};
 use crate::budget::group::{Key, KeyHasher, target_of};
 use crate::budget::policy::Reason;
+use targets::{Numbered, Targets};
+use window::Window;
 
 /// Behind by more, an endpoint is to catch up.
 const BEHIND: Span = Span(5 * Span::MINUTE.0);
@@ -32,6 +39,12 @@ const FORGET_EVERY: Duration = Duration::from_mins(10);
 struct Route {
     /// Where it goes, or why nowhere.
     to: Result<Arc<Outgoing>, Reason>,
+    /// The number of its target, where that is known by one.
+    numbered: Option<Box<Numbered>>,
+    /// What is sent of it first has to be parted from what another target sent.
+    takes_over: bool,
+    /// What its samples come to between two that are sent, where anybody wants that.
+    window: Option<Box<Window>>,
     /// It goes into this aggregate, under this key.
     part_of: Option<Box<(Output, Key)>>,
     /// How it stands in the budget, as of so many changes there.
@@ -58,6 +71,9 @@ impl Route {
     fn nowhere(thinner: Thinner, target: u64, now: Duration) -> Self {
         Self {
             to: Err(Reason::Relabel),
+            numbered: None,
+            takes_over: false,
+            window: None,
             part_of: None,
             standing: Standing { verdict: Err(Reason::Relabel), is_shown: false, class: None },
             changes: u64::MAX,
@@ -155,6 +171,9 @@ pub struct Router {
     places: Vec<u32>,
     phases: Phases,
     aggregator: Aggregator,
+    targets: Targets,
+    /// Comes before what was just decided on.
+    before: Option<Item>,
     /// The aggregates as they are sent.
     made: HashMap<Output, Route>,
     /// Behind by far: the series that there are by now, and slots for others beside them.
@@ -173,7 +192,12 @@ impl std::fmt::Debug for Router {
 
 impl Router {
     /// A router that has seen nothing yet.
-    pub fn new(rules: Rules, admission: Arc<Mutex<Admission>>) -> Self {
+    pub(super) fn new(
+        rules: Rules,
+        identities: Identities,
+        families: Arc<Mutex<Families>>,
+        admission: Arc<Mutex<Admission>>,
+    ) -> Self {
         let aggregator = Aggregator::new(rules.aggregates.clone(), rules.interval);
         Self {
             rules,
@@ -183,6 +207,8 @@ impl Router {
             places: Vec::new(),
             phases: Phases::default(),
             aggregator,
+            targets: Targets::new(identities, families),
+            before: None,
             made: HashMap::new(),
             present: None,
             room_for_gone: 0,
@@ -217,10 +243,12 @@ impl Router {
         places.clear();
         for (series, labels, sample) in batches.iter().flat_map(|batch| &batch.rows) {
             let place = self.place(*series, labels.as_ref(), sample.at, now, &mut admission);
+            self.touch(place, sample, now, &mut admission);
             self.announce(place, sample, now, &mut admission);
             places.push(place);
         }
         admission.plan(now, wall);
+        self.targets.keep(now, status);
         round.ended.get_or_insert(admission.ended());
         self.plan_points(status, &mut admission);
         let mut rows = places.iter().copied();
@@ -236,9 +264,19 @@ impl Router {
                 if !self.made.is_empty() && sample.at.since(wall) < AHEAD_MAX {
                     self.make(sample.at, maybe_sent, &mut admission, round, status);
                 }
-                match self.decide(place, sample, maybe_sent, &mut admission) {
+                let told = self.tell(place, &sample, maybe_sent, &mut admission, status);
+                let decision = self.decide(place, sample, maybe_sent, &mut admission);
+                if let Some(before) = self.before.take() {
+                    status.counters.made += 1;
+                    admission.extra_point();
+                    round.push(before);
+                }
+                match decision {
                     Decision::Send(item) => {
                         status.counters.pending += 1;
+                        if let Some(first) = self.part(place, &item, &mut admission, status) {
+                            round.push(first);
+                        }
                         round.push(item);
                     }
                     Decision::Withhold(reason, marker) => {
@@ -248,6 +286,9 @@ impl Router {
                         }
                     }
                     Decision::Lost => status.counters.lost += 1,
+                }
+                if let Some(told) = told {
+                    round.push(told);
                 }
             }
             for (series, exemplar) in batch.exemplars {
@@ -295,6 +336,7 @@ impl Router {
 
     /// Asks for slots where the series at `place` has none.
     fn announce(&mut self, place: u32, sample: &Sample, now: Duration, admission: &mut Admission) {
+        self.announce_identity(place, sample, now, admission);
         let Some(route) = self.routes.get_mut(place) else { return };
         route.seen = now;
         let stored = route.stored;
@@ -335,9 +377,18 @@ impl Router {
         let passes_changes = labels.metric_name() == Some("up");
         let thinner = Thinner::new(anchor, passes_changes);
         let mut route = Route::nowhere(thinner, target, now);
-        let Some(labels) = self.rules.apply(labels) else { return route };
-        let Some((output, is_new)) = self.aggregator.join(&labels) else {
-            return self.sent_as(&labels, route, admission);
+        let Some(stored) = self.rules.apply(labels) else { return route };
+        let sent = match self.targets.identities.place(&stored, at) {
+            Some(placed) => self.numbered(labels, placed, &mut route, at, admission),
+            None => stored.clone(),
+        };
+        // Tasks that have one number after the other are inputs of their own.
+        let input = Key::of(&stored);
+        let Some((output, is_new)) = self.aggregator.join_as(&sent, input) else {
+            let families = self.targets.families.lock();
+            route.window = Window::of(&sent, &self.rules, &families);
+            drop(families);
+            return self.sent_as(&sent, route, admission);
         };
         if is_new {
             // Its samples stand at the boundaries of intervals, whatever its inputs' targets do.
@@ -346,7 +397,7 @@ impl Router {
             self.made.insert(output, made);
         }
         route.to = Err(Reason::Aggregated);
-        route.part_of = Some(Box::new((output, Key::of(&labels))));
+        route.part_of = Some(Box::new((output, input)));
         route
     }
 
@@ -383,7 +434,27 @@ impl Router {
             return Decision::Withhold(reason, None);
         }
         route.thinner.settle(self.wall);
-        Self::decide_on(&self.rules, route, sample, maybe_sent, admission)
+        if let Some(reason) = self.targets.keeps_back(route, &sample) {
+            return Decision::Withhold(reason, None);
+        }
+        let Some(mut window) = route.window.take() else {
+            return Self::decide_on(&self.rules, route, sample, maybe_sent, admission);
+        };
+        let offered = window.offer(sample.clone());
+        let decision = Self::decide_on(&self.rules, route, offered, maybe_sent, admission);
+        let goes_on = matches!(
+            decision,
+            Decision::Send(_) | Decision::Withhold(Reason::Interval | Reason::Points, None)
+        );
+        if let Some(before) = window.before_reset(&sample).filter(|_| goes_on)
+            && let Ok(outgoing) = &route.to
+        {
+            let (series, before) = (Arc::clone(outgoing), coarse(before, route.resolution));
+            self.before = Some(Item { series, payload: Payload::Made(before), maybe_sent });
+        }
+        window.note(&sample, &decision);
+        route.window = Some(window);
+        decision
     }
 
     /// Adds what aggregates are due when the samples' time is `at`.
@@ -482,9 +553,13 @@ impl Router {
         let admission = Arc::clone(&self.admission);
         let admission = &mut *admission.lock();
         self.forget_at = now + FORGET_EVERY;
+        self.targets.forget(admission);
         let mut targets = HashSet::new();
         self.routes.retain(|route| {
             let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
+            if !keep {
+                targets::forget_told(route, admission);
+            }
             if keep {
                 targets.insert(route.target);
             } else if let Ok(outgoing) = &route.to {

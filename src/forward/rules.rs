@@ -7,7 +7,7 @@ use stint_wire::remote_write::Version;
 
 use super::source::Position;
 use crate::budget::admission::Admission;
-use crate::config::Aggregate;
+use crate::config::{Aggregate, GaugeRule};
 
 /// What an endpoint wants of the samples.
 #[derive(Clone, Debug)]
@@ -28,6 +28,10 @@ pub struct Rules {
     pub shorten: bool,
     /// Labels that are not sent.
     pub aggregates: Vec<Aggregate>,
+    /// Whether the last sample before a counter's reset is sent too.
+    pub reset_guard: bool,
+    /// What is sent of gauges instead of the sample whose turn it is.
+    pub gauges: Vec<GaugeRule>,
     /// What is stored before it may have been sent by an earlier run.
     pub maybe_sent_until: Position,
 }
@@ -96,5 +100,23 @@ fn shorten(builder: &mut LabelsBuilder) {
         .collect();
     for (name, value) in too_long {
         builder.set(&name, &value);
+    }
+}
+
+/// Rules of an endpoint for which nothing is set.
+#[cfg(test)]
+pub(super) fn tests_rules() -> Rules {
+    Rules {
+        external_labels: Labels::default(),
+        relabel: Vec::new(),
+        interval: Span::MINUTE,
+        version: Version::V1,
+        histograms: true,
+        exemplars: false,
+        shorten: false,
+        aggregates: Vec::new(),
+        reset_guard: false,
+        gauges: Vec::new(),
+        maybe_sent_until: Position::default(),
     }
 }

@@ -15,6 +15,7 @@ use super::cursor::{Cursor, Saved, directory};
 use super::encode::{Encoders, Families};
 use super::forwarder::Forwarder;
 use super::handle::Handle;
+use super::identity::Identities;
 use super::reading::{Before, Core};
 use super::retry::Jitter;
 use super::route::Router;
@@ -159,10 +160,20 @@ impl Begun {
             looked_minute: AtomicU64::new(0),
             looked: AtomicU32::new(0),
         };
+        let identities = Identities::open(
+            config.budget.identities.clone(),
+            Arc::clone(&setup.disk),
+            &directory(&config.name).join("identities"),
+        );
         let read = source.position();
         let core = Core {
             source,
-            router: Router::new(rules, Arc::clone(&handle.admission)),
+            router: Router::new(
+                rules,
+                identities,
+                Arc::clone(&families),
+                Arc::clone(&handle.admission),
+            ),
             cursor,
             clock,
             status: Arc::clone(&handle.status),
@@ -215,6 +226,8 @@ pub(super) fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bo
         exemplars: config.send_exemplars,
         shorten: budgeted,
         aggregates: config.budget.aggregates.clone(),
+        reset_guard: config.budget.reset_guard,
+        gauges: config.budget.gauges.clone(),
         maybe_sent_until: Position::default(),
     }
 }

@@ -224,8 +224,11 @@ struct State {
     active_most: usize,
     stored: BTreeMap<String, Vec<(i64, u64)>>,
     requests: Vec<(Duration, u32)>,
-    /// What is on its way, and when it arrives.
-    late: Vec<(Duration, bytes::Bytes)>,
+    /// What is on its way: when it arrives, and in which run of the sender it was sent.
+    late: Vec<(Duration, u64, bytes::Bytes)>,
+    /// The sender's run, and in which run what arrived was sent first.
+    run: u64,
+    runs: HashMap<(String, i64, u64), u64>,
     /// When how many samples arrived.
     arrivals: Vec<(Duration, usize)>,
     metadata: BTreeMap<String, Metadata>,
@@ -250,6 +253,8 @@ impl Mimir {
                 stored: BTreeMap::new(),
                 requests: Vec::new(),
                 late: Vec::new(),
+                run: 0,
+                runs: HashMap::new(),
                 arrivals: Vec::new(),
                 metadata: BTreeMap::new(),
             }),
@@ -332,6 +337,34 @@ impl Mimir {
         self.state.lock().stored.clone()
     }
 
+    /// Checks that each run of the sender sent the samples of every series in order, as `place` tells it by
+    /// time and bits. A later run may send again what an earlier one got no answer for, thinned
+    /// anew, and what that one sent may arrive when it has ended.
+    pub(super) fn assert_in_order(&self, place: impl Fn(i64, u64) -> f64, seed: u64) {
+        let state = self.state.lock();
+        for (series, samples) in &state.stored {
+            let (mut newest, mut current) = (f64::NEG_INFINITY, 0);
+            let mut seen = HashSet::new();
+            for (at, bits) in samples.iter().filter(|it| it.1 != stint_model::STALE_NAN_BITS) {
+                let run = state.runs[&(series.clone(), *at, *bits)];
+                if !seen.insert((*at, *bits)) || run < current {
+                    continue;
+                }
+                if run > current {
+                    (current, newest) = (run, f64::NEG_INFINITY);
+                }
+                let place = place(*at, *bits);
+                assert!(place >= newest, "seed {seed}: {series} goes back to {place} at {at}");
+                newest = place;
+            }
+        }
+    }
+
+    /// The sender ended.
+    pub(super) fn end_run(&self) {
+        self.state.lock().run += 1;
+    }
+
     pub(super) fn metadata(&self) -> BTreeMap<String, Metadata> {
         self.state.lock().metadata.clone()
     }
@@ -352,7 +385,8 @@ impl Mimir {
                 Err(TransportError("timed out".into()))
             }
             Mood::Late => {
-                state.late.push((now + LATE, request.body.clone()));
+                let run = state.run;
+                state.late.push((now + LATE, run, request.body.clone()));
                 Err(TransportError("timed out".into()))
             }
         }
@@ -364,9 +398,9 @@ impl State {
     fn take_late(&mut self, now: Duration) {
         let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|it| it.0 <= now);
         self.late = late;
-        let due: Vec<(Duration, bytes::Bytes)> = due;
-        for (at, body) in due {
-            self.take(&body, at);
+        let due: Vec<(Duration, u64, bytes::Bytes)> = due;
+        for (at, run, body) in due {
+            self.take_of(&body, at, run);
         }
     }
 
@@ -395,6 +429,10 @@ impl State {
     }
 
     fn take(&mut self, body: &[u8], now: Duration) -> Response {
+        self.take_of(body, now, self.run)
+    }
+
+    fn take_of(&mut self, body: &[u8], now: Duration, run: u64) -> Response {
         let mut message = Vec::new();
         snappy::decompress_limited(body, snappy::DECOMPRESSED_BYTES_MAX, &mut message).unwrap();
         self.forget(now);
@@ -441,6 +479,8 @@ impl State {
                 } else {
                     self.newest = self.newest.max(pair.0);
                     stored.push(pair);
+                    let sample = (labels.to_string(), pair.0, pair.1);
+                    self.runs.entry(sample).or_insert(run);
                 }
             }
         }

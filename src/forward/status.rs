@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use stint_model::{Span, Timestamp};
 
+use super::identity::IdentityCounts;
 use crate::budget::policy::Reason;
 
 /// Numbers of one endpoint since the start. Every sample that was read is in exactly one of
@@ -40,9 +41,10 @@ pub struct Counters {
     pub bytes: u64,
     /// Stale markers sent because a series is not forwarded any more.
     pub markers: u64,
-    /// Samples of aggregates made; they are not among those read.
+    /// Samples made here, of aggregates and of what tells targets apart; they are not among those
+    /// read.
     pub made: u64,
-    /// Samples of aggregates that the endpoint took.
+    /// Samples made here that the endpoint took.
     pub made_sent: u64,
     /// Exemplars sent.
     pub exemplars: u64,
@@ -110,6 +112,8 @@ pub struct Status {
     pub restarts: u64,
     /// The last thing that went wrong.
     pub last_error: Option<Failure>,
+    /// Numbers of targets that come and go; nothing where there are no rules for them.
+    pub identities: Option<IdentityCounts>,
     /// When the endpoint last took samples.
     pub last_success: Option<Timestamp>,
 }

@@ -12,10 +12,9 @@ use tokio::task::JoinHandle;
 use crate::budget::ranking::Ranking;
 use crate::config::{Config, Usage};
 use crate::forward;
+use crate::usage::queries::FILE;
 use crate::usage::{Observer, Queries};
 
-/// Where the record is kept in the data folder.
-const FILE: &str = "usage.json";
 /// How often what changed is written. A crash loses at most this much.
 const SAVE_EVERY: Duration = Duration::from_mins(1);
 /// How often the forwarders are told what is used: what is sent should not change all the time.

@@ -194,4 +194,73 @@ mod tests {
         assert!(read("[]").is_err());
         assert!(read("{").is_err());
     }
+
+    /// The dashboards that lie beside the repository, or where `STINT_SHARED` says.
+    fn collection() -> Option<std::path::PathBuf> {
+        let shared = std::env::var_os("STINT_SHARED").map_or_else(
+            || std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+            std::path::PathBuf::from,
+        );
+        let found = shared.join("dashboards");
+        let is_there = found.join("exprs.json").is_file();
+        if !is_there {
+            eprintln!("skipped: no dashboards at {} (set STINT_SHARED)", found.display());
+        }
+        is_there.then_some(found)
+    }
+
+    /// Texts under a key.
+    fn texts<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+        of[key].as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    #[test]
+    fn popular_dashboards_are_read_as_prometheus_understands_them() {
+        let Some(folder) = collection() else { return };
+        let mut found = std::collections::HashMap::new();
+        let mut files = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_dashboard = path.extension().is_some_and(|ending| ending == "json");
+            if !is_dashboard || path.ends_with("exprs.json") {
+                continue;
+            }
+            files += 1;
+            let known = read(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            found.extend(known.into_iter().map(|known| (known.expr.clone(), known)));
+        }
+        let text = std::fs::read_to_string(folder.join("exprs.json")).unwrap();
+        let all: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!((files, all.len()), (30, 1306));
+        for one in &all {
+            let expr = one["expr"].as_str().unwrap();
+            let known = found.get(expr).unwrap_or_else(|| panic!("not found: {expr}"));
+            if one["parses"] == false {
+                assert!(known.unread.is_some(), "{expr}");
+                continue;
+            }
+            assert_eq!(known.unread, None, "{expr}");
+            for metric in texts(one, "metrics") {
+                let names = |used: &Use| match &used.name {
+                    Name::Is(name) => name == metric,
+                    Name::Like(pattern) => metric.strip_prefix("=~") == Some(pattern),
+                    Name::Any => false,
+                };
+                assert!(known.uses.iter().any(names), "{expr} uses {metric}: {:?}", known.uses);
+            }
+            // Labels that an expression says it does not need, or makes, are among its labels there.
+            let words = ["without", "ignoring", "label_join", "label_replace"];
+            let has_others = words.iter().any(|word| expr.contains(word));
+            for label in texts(one, "labels").filter(|it| *it != "__name__" && !has_others) {
+                let needs = |used: &Use| used.needs.contains(label);
+                assert!(known.uses.iter().any(needs), "{expr} needs {label}: {:?}", known.uses);
+            }
+        }
+        // Nothing was made up either: what is read beside is no query of Prometheus there.
+        let listed: std::collections::HashSet<&str> =
+            all.iter().filter_map(|one| one["expr"].as_str()).collect();
+        let others: Vec<&String> =
+            found.keys().filter(|expr| !listed.contains(expr.as_str())).collect();
+        assert!(others.is_empty(), "{others:?}");
+    }
 }

@@ -20,6 +20,8 @@ use super::catalogue::{Known, Source};
 use super::expression::{Name, Use, uses};
 use super::needs::Needs;
 
+/// Where the record is kept in the data folder.
+pub const FILE: &str = "usage.json";
 /// Entries at most.
 const ENTRIES_MAX: usize = 2000;
 /// Texts of which the entry is known at most; beyond, all are looked at anew.

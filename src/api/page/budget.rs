@@ -154,6 +154,15 @@ fn samples(out: &mut String, report: &EndpointReport) {
         Number(samples.pending),
         samples.lag_secs
     );
+    if let Some(identities) = &report.identities {
+        let _ = write!(
+            out,
+            "<p>{} targets are known by a number; {} went on with that of another one, {} found none.</p>",
+            Number(identities.held),
+            Number(identities.takeovers),
+            Number(identities.unnumbered)
+        );
+    }
     if !samples.running {
         out.push_str("<p class=\"bad\" role=\"alert\">Forwarding broke down and starts again.</p>");
     }

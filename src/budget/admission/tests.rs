@@ -304,6 +304,7 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
             url: String::new(),
             interval: Span::MINUTE,
             samples: crate::budget::report::Samples::default(),
+            identities: None,
         };
         crate::budget::report::Look::at(admission, now, Span::MINUTE)
             .finish(about, &crate::budget::report::Overview::default(), Timestamp(0))

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::tables::Family;
-use super::{EndpointReport, named};
+use super::{EndpointReport, churn, named};
 use crate::usage::Catalogue;
 
 /// One piece of advice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Advice {
-    /// `unused_metrics`, `unused_buckets`, `thin_buckets`, `unused_label` or `dear_label`.
+    /// `unused_metrics`, `unused_buckets`, `thin_buckets`, `unused_label`, `dear_label` or
+    /// `churning_targets`.
     pub kind: String,
     /// What to do, in a sentence.
     pub text: String,
@@ -39,7 +40,7 @@ const BREAKS_MAX: usize = 10;
 /// A label is dear when it costs more than this part of the slots in use.
 const DEAR_PART: u64 = 20;
 /// Slots below which an advice is not worth its line.
-const SLOTS_MIN: u64 = 5;
+pub(super) const SLOTS_MIN: u64 = 5;
 
 /// What would save slots, most first. Without knowledge of what is used there is only what needs
 /// none.
@@ -47,8 +48,12 @@ pub(super) fn advice(
     report: &EndpointReport,
     families: &BTreeMap<&str, Family<'_>>,
     known: Option<&Catalogue>,
+    churn: &[(String, u64)],
 ) -> Vec<Advice> {
     let mut all = Vec::new();
+    if report.identities.is_none() && report.series.is_some() {
+        all.extend(churn::advice(churn));
+    }
     if let Some(known) = known {
         all.extend(unused_metrics(report, families, known));
     }
@@ -97,7 +102,9 @@ fn unused_metrics(
 
 /// What is sent first whatever happens is not called unused: it is for alerts that others keep.
 fn is_vital(name: &str) -> bool {
-    name == "up" || name.starts_with("scrape_") || name.starts_with("ALERTS")
+    matches!(name, "up" | "target_identity")
+        || name.starts_with("scrape_")
+        || name.starts_with("ALERTS")
 }
 
 fn histograms(
@@ -283,7 +290,7 @@ fn free_name(report: &EndpointReport, wanted: &str) -> String {
         .unwrap_or_default()
 }
 
-fn toml_text(text: &str) -> String {
+pub(super) fn toml_text(text: &str) -> String {
     // A basic string of TOML has the escapes of JSON.
     serde_json::to_string(text).unwrap_or_default()
 }

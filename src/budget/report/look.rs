@@ -12,8 +12,8 @@ use super::super::figures::{Figures, UNUSED};
 use super::super::limits::Origin;
 use super::tables::Tables;
 use super::{
-    AccountUse, ClassUse, EndpointReport, Forecast, Points, ROWS_MAX, Samples, SeriesBudget,
-    advice, hints, labels,
+    AccountUse, ClassUse, EndpointReport, Forecast, IdentityUse, Points, ROWS_MAX, Samples,
+    SeriesBudget, advice, churn, hints, labels,
 };
 use crate::usage::Overview;
 
@@ -31,6 +31,8 @@ pub struct About {
     pub interval: Span,
     /// What became of the samples.
     pub samples: Samples,
+    /// Numbers of targets that come and go.
+    pub identities: Option<IdentityUse>,
 }
 
 /// The first half of an endpoint's report.
@@ -143,7 +145,7 @@ impl Look {
         report.name = about.name;
         report.url = about.url;
         report.points.interval_secs = about.interval.as_secs_f64();
-        report.samples = about.samples;
+        (report.samples, report.identities) = (about.samples, about.identities);
         let conclusive = super::is_conclusive(usage, wall);
         let known = conclusive.then_some(&usage.catalogue);
         let names: Vec<String> = report.classes.iter().map(|class| class.name.clone()).collect();
@@ -154,7 +156,8 @@ impl Look {
         for row in &mut report.metric_labels {
             row.used = known.map(|catalogue| catalogue.users(&row.metric).needs(&row.label));
         }
-        report.advice = advice::advice(&report, tables.families(), known);
+        report.advice =
+            advice::advice(&report, tables.families(), known, &churn::churn(&self.series));
         report.hints = hints::hints(&report, about.interval, &usage.catalogue);
         report
     }

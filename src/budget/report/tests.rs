@@ -104,6 +104,7 @@ fn report_of(series: &[Labels], known: Vec<Known>, at: Duration) -> EndpointRepo
         url: String::new(),
         interval: Span::MINUTE,
         samples: Samples::default(),
+        identities: None,
     };
     let overview = Overview { catalogue: Catalogue::new(known, None), ..Overview::default() };
     Look::at(&sent(series), at, Span::MINUTE).finish(about, &overview, Timestamp(0))
@@ -259,6 +260,7 @@ fn a_report_over_200_000_series() {
             url: String::new(),
             interval: Span::MINUTE,
             samples: Samples::default(),
+            identities: None,
         };
         let report = look.finish(about, &overview, Timestamp(0));
         let json = serde_json::to_string(&report).unwrap().len();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use stint_model::{Span, Timestamp};
 
-use super::{Advice, EndpointReport, Report, Use};
+use super::{Advice, EndpointReport, IdentityUse, Report, Use};
 
 /// Rows of each table in the text.
 const ROWS: usize = 10;
@@ -100,6 +100,12 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "  samples  {} sent, {withheld} withheld, {refused} refused, {} too old, {} failed, {} pending, {:.0} s behind",
         samples.sent, samples.too_old, samples.failed, samples.pending, samples.lag_secs
     )?;
+    if let Some(IdentityUse { numbers, held, takeovers, unnumbered }) = &report.identities {
+        writeln!(
+            f,
+            "  targets  {held} known by {numbers} numbers, {takeovers} takeovers, {unnumbered} without one"
+        )?;
+    }
     for (what, by) in [("withheld", &samples.withheld), ("refused", &samples.refused)] {
         let mut rows: Vec<(&String, &u64)> = by.iter().collect();
         rows.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));

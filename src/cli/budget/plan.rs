@@ -2,15 +2,18 @@
 
 mod series;
 mod show;
+mod used;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use stint_model::{Labels, Span};
 
 use super::Format;
+use crate::budget::ranking::Ranking;
 use crate::budget::report::EndpointReport;
 use crate::config::{self, Config, Files};
 use crate::forward::plan::plan;
@@ -22,7 +25,10 @@ use crate::forward::plan::plan;
 #[command(after_help = "\
 The series that are stored already are those of --server or --storage.tsdb.path, if one is named; \
 without, the plan is about the files alone. What changes is told against the same series without \
---scrape-file and --rule-file, under --base.retention.file where that is named.")]
+--scrape-file and --rule-file, under --base.retention.file where that is named. Where no classes are \
+configured, what is used comes first, as with a running server: rules and dashboards of the configuration, \
+--rule-file, --dashboard-file, and the queries that were asked of --server or are remembered in \
+--storage.tsdb.path.")]
 pub(super) struct PlanArgs {
     /// `prometheus.yml`, for its endpoints and external labels.
     #[arg(long = "config.file", value_name = "FILE", default_value = "prometheus.yml")]
@@ -51,6 +57,10 @@ pub(super) struct PlanArgs {
     /// New rules; may be given more than once. They are evaluated over the series there are already.
     #[arg(long, value_name = "FILE")]
     rule_file: Vec<PathBuf>,
+    /// A Grafana dashboard that will be used; may be given more than once. Those that retention.toml
+    /// names are read without.
+    #[arg(long, value_name = "FILE")]
+    dashboard_file: Vec<PathBuf>,
     /// The endpoint to plan for; all without.
     #[arg(long, value_name = "NAME")]
     endpoint: Option<String>,
@@ -70,6 +80,17 @@ struct Planned {
 
 /// Plans and prints.
 pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let planned = plans(args)?;
+    super::print(&match args.format {
+        Format::Text => show::text(&planned),
+        Format::Json => show::json(&planned)?,
+    })?;
+    let fits = planned.iter().all(Planned::fits);
+    Ok(if fits { ExitCode::SUCCESS } else { ExitCode::from(EXIT_OVER) })
+}
+
+/// The plans of all endpoints that are asked for.
+fn plans(args: &PlanArgs) -> anyhow::Result<Vec<Planned>> {
     let config = load(args, args.retention_file.as_ref())?;
     let base = match &args.base_retention_file {
         Some(file) => load(args, Some(file))?,
@@ -82,6 +103,8 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     }
     let source = series::Source::open(args.server.as_deref(), args.storage_path.as_deref())?;
     let stored = source.series()?;
+    let used = used::Used::read(args, &source)?;
+    let (ranked, ranked_before) = (used.after(&config)?, used.before(&base)?);
     let mut all = stored.clone();
     for file in &args.scrape_file {
         all.extend(series::of_targets(file, &args.job, args.replicas, &config)?);
@@ -93,18 +116,16 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let planned =
         config.remote_write.iter().filter(|endpoint| chosen(&endpoint.name)).map(|after| {
             let before = base.remote_write.iter().find(|it| it.name == after.name).unwrap_or(after);
-            let report = |endpoint, config: &Config, series: &[Labels]| {
-                plan(series, endpoint, &config.global.external_labels, scraped)
+            let report = |endpoint, config: &Config, series: &[Labels], ranked: &Arc<Ranking>| {
+                let ranking = Some(Arc::clone(ranked));
+                plan(series, endpoint, &config.global.external_labels, scraped, ranking)
             };
-            Planned { before: report(before, &base, &stored), after: report(after, &config, &all) }
+            Planned {
+                before: report(before, &base, &stored, &ranked_before),
+                after: report(after, &config, &all, &ranked),
+            }
         });
-    let planned: Vec<Planned> = planned.collect();
-    super::print(&match args.format {
-        Format::Text => show::text(&planned),
-        Format::Json => show::json(&planned)?,
-    })?;
-    let fits = planned.iter().all(Planned::fits);
-    Ok(if fits { ExitCode::SUCCESS } else { ExitCode::from(EXIT_OVER) })
+    Ok(planned.collect())
 }
 
 fn load(args: &PlanArgs, retention: Option<&PathBuf>) -> anyhow::Result<Config> {

@@ -1,9 +1,11 @@
 mod aggregate;
 mod full;
+mod identity;
 mod points;
 mod prometheus;
 mod schedules;
 mod supervise;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,6 +122,7 @@ impl World {
         let running = self.running.take().unwrap();
         running.stop.send(true).unwrap();
         running.task.await.unwrap();
+        self.mimir.end_run();
         self.past.push(running.handle.status());
     }
 
@@ -128,6 +131,7 @@ impl World {
         let running = self.running.take().unwrap();
         running.task.abort();
         assert!(running.task.await.is_err());
+        self.mimir.end_run();
         self.past.push(running.handle.status());
         self.disk = self.disk.after_crash(Crash::KILL);
     }

@@ -57,6 +57,11 @@ pub(super) struct Folder {
 const BLOCK: Span = Span(2 * Span::HOUR.0);
 
 impl Folder {
+    /// The time of the newest sample.
+    pub(super) fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
     fn read(db: Db) -> anyhow::Result<Self> {
         let Some((_, end)) = db.stats().bounds else {
             return Ok(Self { db, newest: Timestamp(0), series: Vec::new() });
@@ -174,18 +179,30 @@ struct Data {
     result: serde_json::Value,
 }
 
-async fn ask(server: &str, expr: &str) -> anyhow::Result<Vec<Labels>> {
-    let url = format!("{server}/api/v1/query");
+/// Asks a server, and reads its answer whatever it is.
+pub(super) async fn fetch(
+    method: reqwest::Method,
+    url: &str,
+    form: &[(&str, &str)],
+) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
     let hint = || format!("cannot ask {url}; is the server running there? see --server");
-    let request = super::super::client()?.request(reqwest::Method::POST, &url).await?;
-    let mut response =
-        request.timeout(TIMEOUT).form(&[("query", expr)]).send().await.with_context(hint)?;
+    let mut request = super::super::client()?.request(method, url).await?.timeout(TIMEOUT);
+    if !form.is_empty() {
+        request = request.form(form);
+    }
+    let mut response = request.send().await.with_context(hint)?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.with_context(hint)? {
         body.extend_from_slice(&piece);
         anyhow::ensure!(body.len() as u64 <= ANSWER_BYTES_MAX, "the answer of {url} is too large");
     }
+    Ok((status, body))
+}
+
+async fn ask(server: &str, expr: &str) -> anyhow::Result<Vec<Labels>> {
+    let url = format!("{server}/api/v1/query");
+    let (status, body) = fetch(reqwest::Method::POST, &url, &[("query", expr)]).await?;
     let answer: Answer = serde_json::from_slice(&body)
         .with_context(|| format!("{url} answered {status} and no result"))?;
     if let Some(error) = answer.error {
@@ -245,7 +262,7 @@ pub(super) fn of_targets(
     Ok(all)
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+pub(super) fn read(file: &Path) -> anyhow::Result<String> {
     let shown = || file.display().to_string();
     let size = std::fs::metadata(file).with_context(shown)?.len();
     anyhow::ensure!(size <= FILE_BYTES_MAX, "{} is larger than {FILE_BYTES_MAX} bytes", shown());

@@ -24,6 +24,7 @@ impl Folder {
             replicas,
             job: "api".into(),
             rule_file: Vec::new(),
+            dashboard_file: Vec::new(),
             endpoint: None,
             format: Format::Text,
         }
@@ -88,7 +89,8 @@ fn a_plan_tells_what_changes() {
     let series = series::of_targets(&args.scrape_file[0], "api", 3, &config).unwrap();
     let one = series::of_targets(&args.scrape_file[0], "api", 1, &config).unwrap();
     let report = |series: &[Labels]| {
-        plan(series, &config.remote_write[0], &Labels::default(), scrape_interval(&config))
+        let scraped = scrape_interval(&config);
+        plan(series, &config.remote_write[0], &Labels::default(), scraped, None)
     };
     let planned = [Planned { before: report(&one), after: report(&series) }];
     insta::assert_snapshot!(show::text(&planned));
@@ -97,4 +99,43 @@ fn a_plan_tells_what_changes() {
         (&json["fits"], &json["endpoints"][0]["series"]["before"]),
         (&false.into(), &8.into())
     );
+}
+
+#[test]
+fn what_is_used_comes_first_as_with_a_running_server() {
+    let metrics = (0..6).map(|n| format!("a_total{{n=\"{n}\"}} 1\n")).collect::<Vec<_>>().concat();
+    let metrics = format!("{metrics}{}", metrics.replace("a_total", "z_total"));
+    let rules = "groups: [{name: g, rules: [{alert: Z, expr: 'z_total > 1'}]}]\n";
+    let files = [
+        ("prometheus.yml", CONFIG),
+        ("metrics.txt", metrics.as_str()),
+        // Room for what a scrape adds, and for one of the two.
+        ("plain.toml", "[budget]\nseries = 12\nreserve = 0\n"),
+        ("rules.toml", "[budget]\nseries = 12\nreserve = 0\n[usage]\nrules = ['rules.yml']\n"),
+        ("shown.toml", "[budget]\nseries = 12\nreserve = 0\n[usage]\ndashboards = ['*.json']\n"),
+        ("rules.yml", rules),
+        ("board.json", "{\"panels\": [{\"targets\": [{\"expr\": \"sum(z_total)\"}]}]}"),
+    ];
+    let folder = Folder::new("used", &files);
+    let sent = |args: &PlanArgs| {
+        let planned = plans(args).unwrap().remove(0);
+        let mut sent: Vec<String> = Vec::new();
+        for report in [planned.before, planned.after] {
+            let of =
+                |name: &str| report.metrics.iter().find(|it| it.name == name).map(|it| it.slots);
+            sent.push(format!("{:?} {:?}", of("a_total"), of("z_total")));
+        }
+        sent.remove(1)
+    };
+    let (by_name, by_use) = ("Some(6) Some(0)", "Some(0) Some(6)");
+    assert_eq!(sent(&folder.args("plain.toml", 1)), by_name);
+    assert_eq!(sent(&folder.args("rules.toml", 1)), by_use);
+    assert_eq!(sent(&folder.args("shown.toml", 1)), by_use);
+    let board = PlanArgs {
+        dashboard_file: vec![folder.0.join("board.json")],
+        ..folder.args("plain.toml", 1)
+    };
+    assert_eq!(sent(&board), by_use);
+    let none = PlanArgs { dashboard_file: vec![folder.0.join("none")], ..board };
+    assert!(plans(&none).is_err());
 }

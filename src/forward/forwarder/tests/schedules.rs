@@ -9,10 +9,10 @@ use stint_model::Selector;
 use stint_storage::Disk;
 
 use super::*;
-use crate::config::{Aggregate, Class, Fold, Quota};
+use crate::config::{Aggregate, Class, Fold, IdentityRule, Quota};
 
 /// Seeds to run: a few dozen, or as many as are asked for.
-fn seeds() -> std::ops::Range<u64> {
+pub(super) fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("STINT_SEED") {
         Some(seed) => seed..seed + 1,
@@ -137,7 +137,7 @@ impl Schedule {
             targets: None,
         };
         let budget = &mut self.world.config.budget;
-        match self.chance.next_u64() % 5 {
+        match self.chance.next_u64() % 6 {
             0 => budget.classes = vec![class("web", "deployed"), class("churn", "churn")],
             1 => {
                 let few = Class { targets: Some(2), ..class("web", "deployed") };
@@ -154,9 +154,14 @@ impl Schedule {
                 let selectors = selectors("deployed");
                 budget.aggregates = vec![Aggregate { selectors, without, fold: Fold::Max }];
             }
+            4 => {
+                let (replace, per) = (vec!["instance".to_owned()], vec!["job".to_owned()]);
+                let selectors = selectors("deployed");
+                budget.identities = vec![IdentityRule { selectors, replace, per, info: None }];
+            }
             _ => {
                 (budget.classes, budget.quotas) = (Vec::new(), Vec::new());
-                budget.aggregates = Vec::new();
+                (budget.aggregates, budget.identities) = (Vec::new(), Vec::new());
             }
         }
         self.world.start();
@@ -195,7 +200,8 @@ impl Schedule {
         assert!(status.caught_up && lag == Span::ZERO, "seed {seed}: {lag}");
         self.world.account();
         let stored = self.world.mimir.stored();
-        assert_in_order(&stored, seed);
+        // The wall clock jumps here, so times say nothing.
+        self.world.mimir.assert_in_order(|_, bits| f64::from_bits(bits), seed);
         if self.server == Server::Open {
             assert_whole(&stored, seed);
             assert!(status.counters.refused.is_empty(), "seed {seed}");
@@ -213,22 +219,6 @@ impl Schedule {
         let stored = self.world.mimir.stored();
         let last = stored.keys().filter(|series| series.contains("last")).count();
         assert_eq!(last, 5, "seed {seed}: an hour and a half later everything has its slot");
-    }
-}
-
-/// Samples of a series arrive in order of appending, except that requests whose answer was lost and
-/// what a crash left are sent again. The wall clock jumps here, so times themselves say nothing.
-fn assert_in_order(stored: &BTreeMap<String, Vec<(i64, u64)>>, seed: u64) {
-    for (series, samples) in stored {
-        let mut newest = f64::NEG_INFINITY;
-        let mut seen = std::collections::HashSet::new();
-        for (at, bits) in samples.iter().filter(|(_, bits)| *bits != STALE_NAN_BITS) {
-            if seen.insert((*at, *bits)) {
-                let value = f64::from_bits(*bits);
-                assert!(value >= newest, "seed {seed}: {series} goes back");
-                newest = value;
-            }
-        }
     }
 }
 

@@ -23,7 +23,7 @@ const SAVED_WITHIN: Duration = Duration::from_secs(4);
 
 /// How it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(crate) enum Mood {
     Well,
     /// 503, and nothing is taken.
     Away,
@@ -46,24 +46,24 @@ struct Arrival {
 
 /// What arrived of a series, in order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Vec<Arrival>, Arc<HashMap<u64, Duration>>);
+pub(crate) struct Seen(Vec<Arrival>, Arc<HashMap<u64, Duration>>);
 
 impl Seen {
     /// Samples by time, without markers.
-    pub(super) fn values(&self) -> impl Iterator<Item = (&i64, &String)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&i64, &String)> {
         let all: BTreeMap<&i64, &String> =
             self.0.iter().filter_map(|it| Some((&it.at, it.value.as_ref()?))).collect();
         all.into_iter()
     }
 
     /// The time of its first sample.
-    pub(super) fn first(&self) -> i64 {
+    pub(crate) fn first(&self) -> i64 {
         self.values().next().map_or(i64::MAX, |(at, _)| *at)
     }
 
     /// New samples never go back, and what comes again comes after a crash, or after a request to
     /// which there was no answer.
-    pub(super) fn assert_in_order(&self, name: &str) {
+    pub(crate) fn assert_in_order(&self, name: &str) {
         let mut newest = i64::MIN;
         let mut first: HashMap<i64, &Arrival> = HashMap::new();
         for arrival in &self.0 {
@@ -93,12 +93,12 @@ impl Seen {
 
 /// What is to be said of a sender.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     requests: u64,
     samples: u64,
     repeated: u64,
-    pub(super) refused: u64,
-    pub(super) active_most: u64,
+    pub(crate) refused: u64,
+    pub(crate) active_most: u64,
 }
 
 #[derive(Default)]
@@ -112,20 +112,20 @@ struct State {
     verdict: Verdict,
 }
 
-pub(super) struct Judge {
-    pub(super) limit: u64,
+pub(crate) struct Judge {
+    pub(crate) limit: u64,
     clock: SystemClock,
     state: Mutex<State>,
     arrived: Notify,
 }
 
 impl Judge {
-    pub(super) fn new(limit: u64) -> Arc<Self> {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
         let (clock, state) = (SystemClock::default(), Mutex::default());
         Arc::new(Self { limit, clock, state, arrived: Notify::new() })
     }
 
-    pub(super) async fn serve(self: &Arc<Self>) -> String {
+    pub(crate) async fn serve(self: &Arc<Self>) -> String {
         let own = Arc::clone(self);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -138,28 +138,28 @@ impl Judge {
         address
     }
 
-    pub(super) fn set_mood(&self, mood: Mood) {
+    pub(crate) fn set_mood(&self, mood: Mood) {
         self.state.lock().mood = Some(mood);
     }
 
-    pub(super) fn begin_run(&self) {
+    pub(crate) fn begin_run(&self) {
         self.state.lock().run += 1;
     }
 
-    pub(super) fn end_run(&self) {
+    pub(crate) fn end_run(&self) {
         let mut state = self.state.lock();
         let run = state.run;
         state.ended.insert(run, self.clock.monotonic());
     }
 
     /// Waits until so many more requests came.
-    pub(super) async fn wait_for_requests(&self, more: u64) {
+    pub(crate) async fn wait_for_requests(&self, more: u64) {
         let until = self.state.lock().verdict.requests + more;
         self.wait(|state| state.verdict.requests >= until).await;
     }
 
     /// Waits until a sample of that time came.
-    pub(super) async fn wait_for_time(&self, at: i64) {
+    pub(crate) async fn wait_for_time(&self, at: i64) {
         self.wait(|state| state.newest >= at).await;
     }
 
@@ -177,18 +177,18 @@ impl Judge {
         tokio::time::timeout(patience, arrived).await.expect("it came within two minutes");
     }
 
-    pub(super) fn newest(&self) -> i64 {
+    pub(crate) fn newest(&self) -> i64 {
         self.state.lock().newest
     }
 
     /// Series that are active now.
-    pub(super) fn active(&self) -> u64 {
+    pub(crate) fn active(&self) -> u64 {
         let mut state = self.state.lock();
         state.forget(self.clock.monotonic());
         state.active.len() as u64
     }
 
-    pub(super) fn seen(&self) -> BTreeMap<String, Seen> {
+    pub(crate) fn seen(&self) -> BTreeMap<String, Seen> {
         let state = self.state.lock();
         let ended = Arc::new(state.ended.clone());
         let one = |(name, all): (&String, &Vec<Arrival>)| {
@@ -197,7 +197,7 @@ impl Judge {
         state.seen.iter().map(one).collect()
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         self.state.lock().verdict
     }
 
@@ -295,7 +295,7 @@ fn name_of<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 }
 
 /// A series of an answer in the same words.
-pub(super) fn name_of_json(labels: &Json) -> String {
+pub(crate) fn name_of_json(labels: &Json) -> String {
     let labels = labels.as_object().unwrap().iter();
     name_of(labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap())))
 }
