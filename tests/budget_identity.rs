@@ -197,6 +197,9 @@ async fn tasks_that_are_replaced_go_on_with_the_series_of_those_before() {
     assert!(numbers <= TASKS as usize + 2, "{numbers} numbers");
     assert!(changes >= ROUNDS as usize - 2, "{changes} changes of {ROUNDS} tasks");
     let number = |name: &str| identities[name].as_u64().unwrap();
-    assert_eq!((number("held"), number("unnumbered")), (u64::from(TASKS), 0), "{identities}");
+    // They are counted now and then: the one that was replaced last may be among them.
+    let held = number("held");
+    assert!((u64::from(TASKS)..=u64::from(TASKS) + 1).contains(&held), "{identities}");
+    assert_eq!(number("unnumbered"), 0, "{identities}");
     assert!(number("numbers") as usize == numbers, "{identities}");
 }
