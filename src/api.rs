@@ -336,13 +336,11 @@ const COMPRESSED_BYTES_MIN: u16 = 1024;
 /// than the best one, at a fraction of its cost, which is that of a whole query otherwise. Frames of
 /// chunks, which are packed already, leave as they are made.
 fn compression() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(
-            DefaultPredicate::new()
-                .and(SizeAbove::new(COMPRESSED_BYTES_MIN))
-                .and(NotForContentType::const_new(read::STREAMED)),
-        )
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
+        DefaultPredicate::new()
+            .and(SizeAbove::new(COMPRESSED_BYTES_MIN))
+            .and(NotForContentType::const_new(read::STREAMED)),
+    )
 }
 
 /// Everything that is served.

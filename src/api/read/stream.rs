@@ -66,7 +66,8 @@ pub(super) async fn streamed(
         let following = receiver.recv().await;
         Some((frame, (following, receiver)))
     });
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(Box::pin(body.fuse()))).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(Box::pin(body.fuse())))
+        .into_response()
 }
 
 /// Where frames go.
