@@ -58,7 +58,17 @@ impl Display for NumberLiteral {
 
 impl Display for StringLiteral {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(&quote_bytes(&self.value))
+        f.write_str(&readable(quote_bytes(&self.value)))
+    }
+}
+
+/// A quoted text as it can be read again. The replacement character stands for what is no UTF-8 where
+/// nothing else can, and is refused where it is written as it is.
+fn readable(quoted: String) -> String {
+    if quoted.contains(char::REPLACEMENT_CHARACTER) {
+        quoted.replace(char::REPLACEMENT_CHARACTER, "\\ufffd")
+    } else {
+        quoted
     }
 }
 
@@ -75,7 +85,7 @@ impl Display for Names<'_> {
             if is_legacy_label_name(name) {
                 f.write_str(name)?;
             } else {
-                f.write_str(&quote(name))?;
+                f.write_str(&readable(quote(name)))?;
             }
         }
         f.write_str(")")
@@ -181,12 +191,12 @@ impl VectorSelector {
 }
 
 fn matcher_text(matcher: &Matcher) -> String {
-    let value = quote(matcher.value());
+    let value = readable(quote(matcher.value()));
     let op = matcher.op().as_str();
     if is_legacy_label_name(matcher.name()) {
         format!("{}{op}{value}", matcher.name())
     } else {
-        format!("{}{op}{value}", quote(matcher.name()))
+        format!("{}{op}{value}", readable(quote(matcher.name())))
     }
 }
 

@@ -319,6 +319,18 @@ fn mutated() -> impl Strategy<Value = String> {
     )
 }
 
+#[test]
+fn what_is_no_utf8_is_printed_so_that_it_can_be_read() {
+    for text in
+        [r#"a{x=~"\xee.+"}"#, r#"a{"\ufffd"="1"}"#, r#"f("\ufffd")"#, r#"sum by ("\ufffd") (a)"#]
+    {
+        let text = text.replace("f(", "label_replace(a, \"b\", \"c\", \"d\", ");
+        let printed = all(&text).to_string();
+        assert!(printed.contains("\\ufffd"), "{printed}");
+        assert_eq!(all(&printed).to_string(), printed);
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_printed_parses_to_the_same(text in query()) {
