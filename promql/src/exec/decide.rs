@@ -5,7 +5,7 @@ use crate::engine::EngineOptions;
 use crate::exec::{call, selector};
 use crate::functions::math::float_function;
 use crate::functions::range_function;
-use crate::parse::ast::{Aggregate, AggregateOp, Expr, ValueType};
+use crate::parse::ast::{Aggregate, AggregateOp, BinaryOp, Expr, ValueType};
 
 /// Functions whose value depends on the time of evaluation, not only on their arguments.
 const TIME_DEPENDENT: [&str; 16] = [
@@ -91,6 +91,25 @@ pub(crate) fn has_one_name(expr: &Expr, options: &EngineOptions) -> bool {
                 && has_one_name(&binary.rhs, options)
                 && !binary.op.is_set()
         }
+    }
+}
+
+/// Whether no two series of the expression have equal labels, not even with values at other steps.
+pub(crate) fn has_distinct_labels(expr: &Expr) -> bool {
+    match expr {
+        Expr::Paren(paren) => has_distinct_labels(&paren.expr),
+        Expr::Aggregate(aggregate) => match aggregate.op {
+            AggregateOp::CountValues => false,
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio => has_distinct_labels(&aggregate.expr),
+            _ => true,
+        },
+        Expr::Binary(binary) if matches!(binary.op, BinaryOp::And | BinaryOp::Unless) => {
+            has_distinct_labels(&binary.lhs)
+        }
+        _ => only_passes_labels_on(expr),
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use stint_model::histogram::ResetHint;
 
-use crate::column::{Point, Samples, Steps};
+use crate::column::{Point, Samples, Series, Steps, merge_equal};
 use crate::error::QueryError;
 use crate::exec::Evaluator;
+use crate::exec::decide::has_distinct_labels;
 use crate::exec::window::SamplesSink;
 use crate::parse::ast::{Subquery, ValueType};
 
@@ -42,7 +43,7 @@ impl Evaluator<'_> {
             }
             return sink(stint_model::Labels::default(), false, &mut samples);
         }
-        inner.stream(&subquery.expr, &mut |series| {
+        let mut hand_on = |series: Series| {
             samples.clear();
             for (at, point) in series.column.points() {
                 let time = inner.steps.at(at);
@@ -61,6 +62,11 @@ impl Evaluator<'_> {
             sink(series.labels.clone(), series.drop_name, &mut samples)?;
             inner.shared.recycle(series.column);
             Ok(())
-        })
+        };
+        if has_distinct_labels(&subquery.expr) {
+            return inner.stream(&subquery.expr, &mut hand_on);
+        }
+        // What comes in parts, each with other steps, is one series to whoever looks over a window.
+        merge_equal(inner.vector(&subquery.expr)?)?.into_iter().try_for_each(hand_on)
     }
 }
