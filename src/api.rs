@@ -358,8 +358,9 @@ pub fn router(api: &Arc<Api>) -> Router {
         .route("/version", get(web::version))
         .route("/federate", get(federate::federate))
         .fallback(web::not_found)
-        .layer(compression())
+        // Sizes are observed before compression.
         .layer(axum::middleware::from_fn_with_state(Arc::clone(api), layers::observe))
+        .layer(compression())
         .with_state(Arc::clone(api));
     layers::under_prefix(&api.options.route_prefix, served)
 }
