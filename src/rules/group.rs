@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stint_model::labels::METRIC_NAME;
-use stint_model::{Histogram, Labels, RejectReason, Timestamp, Value};
+use stint_model::{Histogram, Labels, Queryable, RejectReason, Timestamp, Value};
 use stint_promql::{InstantSample, QueryError, QueryValue, SampleValue};
 
 use super::alerting::{ALERT_NAME, Alerts, Seen};
@@ -324,7 +324,8 @@ impl Group {
 
     fn query(rule: &Rule, round: &Round, env: &Env) -> Result<Vec<InstantSample>, EvalError> {
         let parsed = (rule.spec.query.as_str(), &*rule.spec.expr);
-        let answer = env.engine.instant_parsed(round, parsed, round.at(), &env.cancel)?;
+        let store: &dyn Queryable = if round.serves(&rule.spec.expr) { round } else { &*env.store };
+        let answer = env.engine.instant_parsed(store, parsed, round.at(), &env.cancel)?;
         match answer.value {
             QueryValue::Vector(samples) => Ok(samples),
             QueryValue::Scalar { at, value } => Ok(vec![InstantSample {

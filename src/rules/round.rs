@@ -1,7 +1,8 @@
 //! One evaluation of a group: what several of its rules select is selected and decoded once.
 //!
 //! Rules of a group are mostly about the same few metrics, at the same time. Series that rules of the
-//! group write are read anew each time: a rule sees what those before it have written.
+//! group write are read anew each time: a rule sees what those before it have written. A rule that
+//! reads anything alone reads everything alone, since all of a query must be as of one moment.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -144,13 +145,25 @@ impl Round {
         self.0.at
     }
 
+    /// Whether all that a rule reads is shared.
+    pub(super) fn serves(&self, expr: &Expr) -> bool {
+        let (selectors, mut all) = (&self.0.plan.selectors, true);
+        visit_selectors(expr, &mut |selector| all &= selectors.contains_key(&selector));
+        all
+    }
+
     /// Forgets what no rule of a later step reads.
     #[expect(clippy::mutable_key_type, reason = "matchers are equal whatever they have compiled")]
     pub(super) fn step_done(&self, step: usize) {
         let selectors = &self.0.plan.selectors;
         let is_read_later =
             |selector: &Selector| selectors.get(selector).is_some_and(|u| u.last_step > step);
-        self.0.state.lock().sets.retain(|(selector, _), _| is_read_later(selector));
+        let mut state = self.0.state.lock();
+        state.sets.retain(|(selector, _), _| is_read_later(selector));
+        // While it is there, the store remembers what comes in.
+        if !selectors.values().any(|known| known.last_step > step) {
+            state.pinned = None;
+        }
     }
 }
 

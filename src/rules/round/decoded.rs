@@ -92,6 +92,9 @@ struct Place {
     first: usize,
 }
 
+/// After so many series that are not kept here, the others are not looked at.
+const ELSEWHERE_FIRST_MAX: usize = 64;
+
 impl Place {
     const ELSEWHERE: Self = Self { timeline: None, first: 0 };
 }
@@ -119,6 +122,10 @@ impl Decoded {
             let is_plain = columns.histograms.is_empty() && columns.starts.is_empty();
             if !is_read || !is_plain {
                 decoded.places.push(Place::ELSEWHERE);
+                // A metric of histograms would be read for nothing to its end.
+                if decoded.timelines.is_empty() && index + 1 == ELSEWHERE_FIRST_MAX {
+                    break;
+                }
                 continue;
             }
             let Some(place) = decoded.add(&columns, &mut known) else { break };

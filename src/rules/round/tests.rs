@@ -197,6 +197,29 @@ fn series_that_rules_of_the_group_write_are_read_anew() {
 }
 
 #[test]
+fn a_rule_that_reads_something_alone_reads_everything_as_of_one_moment() {
+    let mut store = Counting::default();
+    store.put("up", MINUTE, 1.0);
+    let rules = rules(&["up + 1", "up + 2", "up / other", "up + r0", "vector(1)"]);
+    let round = round(&plan(&rules), &store, 1 << 20, MINUTE);
+    let served: Vec<bool> = rules.iter().map(|rule| round.serves(&rule.expr)).collect();
+    assert_eq!(served, [true, true, false, false, true]);
+}
+
+#[test]
+fn what_is_pinned_is_let_go_with_the_last_rule_that_shares() {
+    let mut store = Counting::default();
+    store.put("up", MINUTE, 1.0);
+    let rules = rules(&["up + 1", "up + 2", "sum(other)"]);
+    let round = round(&plan(&rules), &store, 1 << 20, MINUTE);
+    for (step, is_pinned) in [true, false, false].into_iter().enumerate() {
+        evaluate(&rules[step..=step], &round, MINUTE);
+        round.step_done(step);
+        assert_eq!(round.0.state.lock().pinned.is_some(), is_pinned, "after rule {step}");
+    }
+}
+
+#[test]
 fn rules_see_what_those_before_them_wrote_and_share_what_they_did_not() {
     let world = World::new();
     let group = world.group(
