@@ -19,8 +19,9 @@ const ROUNDS: u32 = 9;
 /// Gauges of each task beside the two that tell which one it is.
 const MORE: usize = 5;
 
-/// Who runs is looked at every second, and who does not any more is noticed then.
-const NOTICED: Duration = Duration::from_secs(3);
+/// How often is looked whether something has come about, and how many times.
+const TICK: Duration = Duration::from_millis(50);
+const TICKS: usize = 1200;
 
 /// What a task shows: its own number in everything.
 async fn show(Path(task): Path<u32>) -> String {
@@ -105,10 +106,41 @@ impl World {
         )
     }
 
+    /// Waits until all tasks were scraped since the program began.
+    async fn scrapes(&self, tasks: &BTreeSet<u32>) {
+        let mut tick = tokio::time::interval(TICK);
+        for _ in 0..TICKS {
+            tick.tick().await;
+            // It may not listen yet.
+            let Some(data) = self.ask("targets").await else { continue };
+            let targets = data["activeTargets"].as_array().unwrap();
+            if targets.len() == tasks.len() && targets.iter().all(|it| it["health"] == "up") {
+                return;
+            }
+        }
+        panic!("{tasks:?} were not scraped");
+    }
+
+    /// Waits until these tasks have series, and the series of all others have ended.
+    async fn shows(&self, tasks: &BTreeSet<u32>) {
+        let names: BTreeSet<String> = tasks.iter().map(|task| format!("task-{task}")).collect();
+        let mut tick = tokio::time::interval(TICK);
+        for _ in 0..TICKS {
+            tick.tick().await;
+            let Some(data) = self.ask("query?query=temp").await else { continue };
+            let series = data["result"].as_array().unwrap().iter();
+            let shown = series.map(|it| it["metric"]["instance"].as_str().unwrap().to_owned());
+            if shown.collect::<BTreeSet<_>>() == names {
+                return;
+            }
+        }
+        panic!("{tasks:?} were not what is shown");
+    }
+
     /// Waits until the endpoint was sent a sample of this task. A foreign process offers no event.
     async fn sees(&self, task: u32) {
-        let mut tick = tokio::time::interval(Duration::from_millis(50));
-        for _ in 0..1200 {
+        let mut tick = tokio::time::interval(TICK);
+        for _ in 0..TICKS {
             tick.tick().await;
             let seen = self.judge.seen();
             let of = |(name, seen): (&String, &crate::judge::Seen)| {
@@ -122,9 +154,15 @@ impl World {
     }
 
     async fn identities(&self) -> Json {
-        let url = format!("http://{}/api/v1/status/budget", self.address);
-        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
-        serde_json::from_str::<Json>(&text).unwrap()["data"]["endpoints"][0]["identities"].take()
+        self.ask("status/budget").await.unwrap()["endpoints"][0]["identities"].take()
+    }
+
+    /// The data that the API answers with, if it answers.
+    async fn ask(&self, path: &str) -> Option<Json> {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
+        let mut answer: Json = serde_json::from_str(&text).ok()?;
+        (answer["status"] == "success").then(|| answer["data"].take())
     }
 }
 
@@ -151,12 +189,11 @@ async fn tasks_that_are_replaced_go_on_with_the_series_of_those_before() {
             server.kill_9();
             world.judge.end_run();
             server = world.start();
-            // Both are scraped again.
-            tokio::time::sleep(NOTICED).await;
+            world.scrapes(&tasks).await;
         }
         tasks.remove(&old);
         world.run(&tasks);
-        tokio::time::sleep(NOTICED).await;
+        world.shows(&tasks).await;
     }
     let identities = world.identities().await;
     server.terminate();

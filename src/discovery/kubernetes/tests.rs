@@ -111,7 +111,7 @@ impl Following {
     /// Waits until somebody asked for `part`.
     async fn asked(&self, part: &str) {
         while !self.server.targets().iter().any(|target| target.contains(part)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     }
 
