@@ -78,6 +78,8 @@ pub struct WalHold {
     name: String,
     position: WalPosition,
     reader: Option<(u64, SegmentReader)>,
+    /// The segment whose file was not there when last looked for.
+    missing: Option<u64>,
     /// Rows of the last batch: so many are likely in the next one.
     rows: usize,
 }
@@ -109,7 +111,7 @@ impl WalHold {
             }
             holds.insert(name.to_owned(), position);
         }
-        Ok(Self { db, name: name.to_owned(), position, reader: None, rows: 0 })
+        Ok(Self { db, name: name.to_owned(), position, reader: None, missing: None, rows: 0 })
     }
 
     /// Where reading goes on.
@@ -189,10 +191,16 @@ impl WalHold {
         };
         reader.set_end(bytes);
         let event = match reader.step() {
-            // Removed between looking and reading: look again.
             Err(error) if error.is_not_found() => {
                 self.reader = None;
-                return Ok(None);
+                // Removed between looking and reading: look again. If it is still listed then, somebody
+                // else has removed it.
+                if self.missing.replace(from.segment) != Some(from.segment) {
+                    return Ok(None);
+                }
+                self.position = WalPosition { segment: from.segment + 1, offset: 0 };
+                let reason = format!("the file is missing: {error}");
+                return Ok(Some(CursorEvent::Lost { from, to: self.position, reason }));
             }
             step => match step? {
                 Step::End if from.segment >= end.segment => Some(CursorEvent::CaughtUp),

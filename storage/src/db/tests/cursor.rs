@@ -148,3 +148,21 @@ fn series_that_the_reader_knows_come_without_labels() {
     assert_eq!((third.rows.len(), third.orphans), (3, 0));
     assert!(third.rows.iter().all(|(_, labels, _)| labels.is_none()));
 }
+
+#[test]
+fn a_segment_whose_file_somebody_removed_is_told_as_lost() {
+    let disk = SimDisk::new();
+    let (db, _) = open(&disk);
+    let mut hold = db.hold("f", None).unwrap();
+    let mut at = 0;
+    while db.stats().wal_segments < 3 {
+        db.append(&batch(at * 10, 0..3)).unwrap();
+        at += 1;
+    }
+    let first = hold.position();
+    crate::disk::Disk::remove(&disk, &crate::wal::segment::path(first.segment)).unwrap();
+    let CursorEvent::Lost { from, to, reason } = hold.next_event().unwrap() else { panic!() };
+    assert_eq!((from, to.segment), (first, first.segment + 1), "{reason}");
+    assert!(reason.contains("missing"), "{reason}");
+    assert!(matches!(hold.next_event().unwrap(), CursorEvent::Batch(_)));
+}
