@@ -13,7 +13,7 @@ use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
 use super::result::{push_open_data, size_hint, truncate};
-use super::work::Spent;
+use super::work::{Spent, distance};
 
 /// Most steps of a range query; more would be more points than any screen has.
 const STEPS_MAX: i64 = 11_000;
@@ -34,7 +34,7 @@ pub(super) async fn instant(
     let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
-    let question = ("instant", &*asked);
+    let question = ("instant", &*asked, lookback, distance(api.clock.now(), at));
     let outcome = parts.run_known(&question, common.timeout, move |cancel| {
         let query = InstantQuery { expr: &expr, at, lookback };
         engine.instant(store.as_ref(), &query, cancel).map_err(ApiError::from)
@@ -65,7 +65,8 @@ pub(super) async fn range(
     let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
-    let question = ("range", &*asked, end.since(start), step);
+    let far = distance(api.clock.now(), end);
+    let question = ("range", &*asked, lookback, end.since(start), step, far);
     let outcome = parts.run_known(&question, common.timeout, move |cancel| {
         let query = RangeQuery { expr: &expr, start, end, step, lookback };
         engine.range(store.as_ref(), &query, cancel).map_err(ApiError::from)

@@ -16,6 +16,7 @@ use super::extract::Ready;
 use super::json::{Reply, push_labels, push_strings};
 use super::params::Params;
 use super::query::TRUNCATED;
+use super::work::distance;
 
 /// Where a request was that ended early.
 pub(super) const PHASE: &str = "looking up series";
@@ -42,9 +43,9 @@ impl Question {
     }
 
     /// What tells it from questions that cost something else.
-    fn asked(&self) -> (Vec<Selector>, usize, bool) {
-        // A range over all of time looks where one that moves with the clock does not.
-        (self.selectors.clone(), self.limit, self.range.start == Timestamp::MIN)
+    fn asked(&self, now: Timestamp) -> (Vec<Selector>, usize, [i32; 2]) {
+        let far = [self.range.start, self.range.end].map(|at| distance(now, at));
+        (self.selectors.clone(), self.limit, far)
     }
 
     /// One more than the limit, to see whether there would be more.
@@ -85,7 +86,7 @@ pub(super) fn read_selectors(params: &Params, name: &str) -> Result<Vec<Selector
 
 /// The label sets of the series that match any selector.
 pub(super) async fn series(
-    State(_api): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Ready(parts): Ready,
     params: Params,
 ) -> Result<Reply, ApiError> {
@@ -94,7 +95,7 @@ pub(super) async fn series(
     }
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let asked = ("series", question.asked());
+    let asked = ("series", question.asked(api.clock.now()));
     let outcome = parts.run_known(&asked, None, move |cancel| {
         let found = find_series(store.as_ref(), &question, cancel)?;
         let shown = if question.limit == 0 { found.len() } else { question.limit };
@@ -164,13 +165,13 @@ fn find_strings(
 
 /// The names of all labels.
 pub(super) async fn labels(
-    State(_api): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Ready(parts): Ready,
     params: Params,
 ) -> Result<Reply, ApiError> {
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let asked = ("labels", question.asked());
+    let asked = ("labels", question.asked(api.clock.now()));
     let outcome = parts.run_known(&asked, None, move |cancel| {
         let querier = store.querier(question.range)?;
         let names = find_strings(&question.selectors, cancel, |selectors| {
@@ -183,7 +184,7 @@ pub(super) async fn labels(
 
 /// The values of one label.
 pub(super) async fn label_values(
-    State(_api): State<Arc<Api>>,
+    State(api): State<Arc<Api>>,
     Ready(parts): Ready,
     name: Result<Path<String>, PathRejection>,
     uri: Uri,
@@ -199,7 +200,7 @@ pub(super) async fn label_values(
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
-    let asked = ("values", name.clone(), question.asked());
+    let asked = ("values", name.clone(), question.asked(api.clock.now()));
     let outcome = parts.run_known(&asked, None, move |cancel| {
         let querier = store.querier(question.range)?;
         let values = find_strings(&question.selectors, cancel, |selectors| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntGauge};
-use stint_model::{Clock, Span};
+use stint_model::{Clock, Span, Timestamp};
 use stint_promql::Cancel;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -59,6 +59,14 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
+}
+
+/// How far a time lies from now, as far as that decides what a question about it costs: another number
+/// for about twice as many minutes.
+pub(super) fn distance(now: Timestamp, at: Timestamp) -> i32 {
+    let minutes = at.0.saturating_sub(now.0) / Span::MINUTE.0;
+    let magnitude = (i64::BITS - minutes.unsigned_abs().leading_zeros()) as i32;
+    if minutes < 0 { -magnitude } else { magnitude }
 }
 
 impl Workers {
@@ -256,6 +264,16 @@ mod tests {
     fn workers(slots: u32, timeout: Span) -> Workers {
         let clock = Arc::new(SimClock::at(Timestamp(0)));
         Workers::new(clock, Helpers::new(1), slots, timeout, &Metrics::new())
+    }
+
+    #[test]
+    fn what_is_asked_of_other_times_is_another_question() {
+        let now = Timestamp(Span::DAY.0 * 365);
+        let of = |minutes: i64| distance(now, now + Span(minutes * Span::MINUTE.0));
+        assert_eq!([0, -1, -2, -3, -4, 5].map(of), [0, -1, -2, -2, -3, 3]);
+        assert_ne!(of(-60), of(-60 * 24 * 30));
+        assert!(distance(now, Timestamp::MIN) < of(-60 * 24 * 300));
+        assert!(distance(now, Timestamp::MAX) > of(60 * 24 * 300));
     }
 
     #[tokio::test]
