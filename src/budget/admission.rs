@@ -299,8 +299,9 @@ impl Admission {
 
     /// Forgets a series that has not been seen for long. Its lease ends by itself.
     pub fn forget(&mut self, index: GroupIndex, key: Key) {
-        self.quota_keys.remove(&key);
+        // Another series may still be sent under the same labels.
         if self.groups.remove_member(index, key) {
+            self.quota_keys.remove(&key);
             self.thinning.forget(key);
         }
     }

@@ -144,6 +144,26 @@ fn a_quota_per_label_holds_each_value_alone_and_over_a_restart() {
 }
 
 #[test]
+fn a_quota_counts_labels_as_long_as_any_series_is_sent_under_them() {
+    let quota = Quota {
+        name: "a".into(),
+        selectors: vec![Selector::metric("a")],
+        per: None,
+        series: Some(4),
+        guaranteed: 0,
+    };
+    let own = policy(&Budget { quotas: vec![quota], ..Budget::default() });
+    let mut bench = Bench::of(100, 0, own);
+    let all = gauges("a", 8);
+    let of_one = bench.want(&all[..4]);
+    assert_eq!(bench.send(&all[..4]), 4);
+    for (index, key) in of_one {
+        bench.admission.forget(index, key);
+    }
+    assert_eq!(bench.send(&all[4..]), 0, "the four are still sent");
+}
+
+#[test]
 fn what_is_guaranteed_is_there_when_it_comes_late() {
     let quota = Quota {
         name: "checkout".into(),
