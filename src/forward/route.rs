@@ -140,6 +140,13 @@ impl Routes {
         place
     }
 
+    /// Takes out a route that no series has any more.
+    fn take(&mut self, place: u32) -> Option<Route> {
+        let route = self.all.get_mut(place as usize)?.take()?;
+        self.vacant.push(place);
+        Some(route)
+    }
+
     fn retain(&mut self, mut keep: impl FnMut(&Route) -> bool) {
         let (all, vacant) = (&mut self.all, &mut self.vacant);
         self.index.retain(|_, place| {
@@ -169,6 +176,8 @@ pub struct Router {
     routes: Routes,
     /// The place of the route of each row that is being routed.
     places: Vec<u32>,
+    /// Routes that only rows before a certain one still go.
+    replaced: Vec<u32>,
     phases: Phases,
     aggregator: Aggregator,
     targets: Targets,
@@ -205,6 +214,7 @@ impl Router {
             symbols: Arc::default(),
             routes: Routes::default(),
             places: Vec::new(),
+            replaced: Vec::new(),
             phases: Phases::default(),
             aggregator,
             targets: Targets::new(identities, families),
@@ -243,7 +253,7 @@ impl Router {
         places.clear();
         for (series, labels, sample) in batches.iter().flat_map(|batch| &batch.rows) {
             let place = self.place(*series, labels.as_ref(), sample.at, now, &mut admission);
-            self.touch(place, sample, now, &mut admission);
+            let place = self.touch(place, *series, sample, now, &mut admission);
             self.announce(place, sample, now, &mut admission);
             places.push(place);
         }
@@ -299,6 +309,7 @@ impl Router {
             }
         }
         self.places = places;
+        self.forget_replaced(&mut admission);
     }
 
     /// Whether the labels of a series need not be told again.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stint_model::histogram::{FloatHistogram, IntegerHistogram, ResetHint};
-use stint_model::{Histogram, Labels, MetricType, Sample, Timestamp, Value};
+use stint_model::{Histogram, Labels, MetricType, Sample, SeriesRef, Timestamp, Value};
 
 use super::super::encode::Families;
 use super::super::identity::{Follows, Hold, Identities, Placed, Slot};
@@ -87,40 +87,50 @@ pub(super) fn forget_told(route: &Route, admission: &mut Admission) {
 
 impl Router {
     /// Notes that a target is there, or that it has ended; the series of one that has lost its number
-    /// gets another.
+    /// gets another, and with it another place. What came before goes where it went.
     pub(super) fn touch(
         &mut self,
         place: u32,
+        series: SeriesRef,
         sample: &Sample,
         now: Duration,
         admission: &mut Admission,
-    ) {
+    ) -> u32 {
         if self.targets.identities.is_empty() {
-            return;
+            return place;
         }
         self.targets.identities.tick(sample.at, self.wall);
         let route = self.routes.get(place);
-        let Some(numbered) = route.and_then(|route| route.numbered.as_deref()) else { return };
+        let Some(numbered) = route.and_then(|route| route.numbered.as_deref()) else {
+            return place;
+        };
         let slot = numbered.slot;
         let is_stale = matches!(sample.value, Value::Stale);
         let ends = is_stale && slot.is_up;
         let hold = self.targets.identities.touch(slot, sample.at, is_stale, ends);
         if hold != Hold::Lost || is_stale {
-            return;
+            return place;
         }
         let stored = numbered.stored.clone();
-        if let Some(route) = route {
-            forget_told(route, admission);
-            if let Some(part) = &route.part_of {
-                self.aggregator.forget(part.1);
-            } else if let Ok(outgoing) = &route.to {
-                admission.forget(outgoing.group, outgoing.key);
-            }
+        if let Some(part) = route.and_then(|route| route.part_of.as_ref()) {
+            self.aggregator.forget(part.1);
         }
+        self.replaced.push(place);
         let hash = stored.stable_hash();
         let new = self.new_route(&stored, sample.at, now, admission);
-        if let Some(route) = self.routes.get_mut(place) {
-            *route = Route { stored: hash, ..new };
+        self.routes.insert(series, Route { stored: hash, ..new })
+    }
+
+    /// Forgets the routes that have been replaced.
+    pub(super) fn forget_replaced(&mut self, admission: &mut Admission) {
+        for place in std::mem::take(&mut self.replaced) {
+            let Some(route) = self.routes.take(place) else { continue };
+            forget_told(&route, admission);
+            if route.part_of.is_none()
+                && let Ok(outgoing) = &route.to
+            {
+                admission.forget(outgoing.group, outgoing.key);
+            }
         }
     }
 

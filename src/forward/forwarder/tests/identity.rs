@@ -184,6 +184,41 @@ async fn a_rolling_deploy_takes_one_number_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_target_showed_before_it_lost_its_number_stays_under_that() {
+    let mut world = World::new(identified(1000)).settled();
+    world.start();
+    pass(1).await;
+    world.append(&Service::series(1, 1, world.clock.now()));
+    pass(60).await;
+    world.stop().await;
+    // All of this is read at once: the task shows more, ends, is followed by another, and comes back.
+    for counted in 2..5 {
+        world.append(&Service::series(1, counted, world.clock.now()));
+        pass(60).await;
+    }
+    let ended = world.clock.now();
+    world.append(&Service::ends(1, ended));
+    for counted in 100..103 {
+        pass(60).await;
+        world.append(&Service::series(2, counted, world.clock.now()));
+    }
+    pass(60).await;
+    world.append(&Service::series(1, 200, world.clock.now()));
+    world.start();
+    pass(60).await;
+    let stored = world.mimir.stored();
+    let (numbers, seen) = assert_apart(&stored, 0);
+    assert_eq!((numbers, seen), (2, BTreeSet::from([1, 2])));
+    for (series, samples) in stored.iter().filter(|(series, _)| series.contains("temp")) {
+        let of = |task: f64| samples.iter().filter(move |(_, bits)| f64::from_bits(*bits) == task);
+        let before = of(1.0).filter(|(at, _)| *at < ended.0).count();
+        let is_first = of(2.0).count() > 0;
+        assert_eq!(before, if is_first { 4 } else { 0 }, "{series}: {samples:?}");
+    }
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_file_parts_what_may_have_been_others() {
     let mut world = World::new(identified(1000)).settled();
     let mut service = Service::new();
