@@ -91,6 +91,8 @@ pub struct Options {
     pub read_timeout: Span,
     /// The path before everything, without a slash at the end; empty for none.
     pub route_prefix: String,
+    /// The path before links in pages, as browsers see it; another where a proxy takes it away.
+    pub link_prefix: String,
     /// The URL under which others reach this server, without a slash at the end.
     pub external_url: String,
     /// The first port that is listened on.
@@ -350,6 +352,11 @@ pub fn router(api: &Arc<Api>) -> Router {
         .route("/", get(page::index))
         .route("/budget", get(page::budget))
         .route("/labels", get(page::labels))
+        .route("/query", get(page::query))
+        .route("/graph", get(page::graph))
+        .route("/alerts", get(page::alerts))
+        .route("/rules", get(page::rules))
+        .route("/targets", get(page::targets))
         .route("/-/healthy", get(web::healthy))
         .route("/-/ready", get(web::ready))
         .route("/-/reload", any(web::reload))

@@ -563,6 +563,7 @@ fn api_options(flags: &Flags, listening_on: SocketAddr) -> anyhow::Result<api::O
         cors_origin,
         read_timeout: flags.web_read_timeout,
         route_prefix: locations.route_prefix,
+        link_prefix: locations.link_prefix,
         external_url: locations.external_url,
         listen_port: listening_on.port(),
     })

@@ -17,6 +17,8 @@ mod value;
 use stint_model::{Labels, Timestamp};
 use stint_promql::{InstantSample, SampleValue};
 
+pub use functions::table_link;
+
 /// What a template can see of its alert.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateData<'a> {

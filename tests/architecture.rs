@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "api",
         &[
             "budget", "config", "forward", "ingest", "metrics", "notify", "receive", "rules",
-            "scrape", "usage",
+            "scrape", "template", "usage",
         ],
     ),
     ("budget", &["config", "usage"]),

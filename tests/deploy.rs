@@ -195,16 +195,40 @@ fn alerts_name_each_other_apart_and_dashboards_have_their_places() {
 #[tokio::test]
 async fn the_pages_are_whole_and_load_nothing() {
     let dir = TestDir::new();
-    let config = "remote_write: [{url: 'http://127.0.0.1:9/<b>', name: cloud}]\n";
+    let config = "remote_write: [{url: 'http://127.0.0.1:9/<b>', name: cloud}]\n\
+                  scrape_configs: [{job_name: '<b>', static_configs: [{targets: ['127.0.0.1:9']}]}]\n\
+                  rule_files: [rules.yml]\n";
+    let rules = "groups: [{name: g, rules: [{alert: Less, expr: 'vector(1) < 2', \
+                 annotations: {summary: <b>cloud}}]}]\n";
+    std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
     std::fs::write(dir.path().join("retention.toml"), "[budget]\nseries = 100\n").unwrap();
     let server = TestServer::start(&dir, config, &["--web.route-prefix=/x"]).await;
-    for (path, part) in [("/x/", "/x/budget"), ("/x/budget", "Series in use")] {
+    for (path, part) in [
+        ("/x/", "/x/budget"),
+        ("/x/budget", "Series in use"),
+        ("/x/query", "Evaluate"),
+        (
+            "/x/query?g0.expr=vector(1)%3C2&g0.moment_input=2023-11-14+22:13:20",
+            "<td class=\"n\">1</td>",
+        ),
+        ("/x/graph?g0.expr=42&g0.tab=1", "<b>42</b>"),
+        ("/x/rules", "vector(1) &lt; 2"),
+        ("/x/alerts", "/x/graph?g0.expr=vector%281%29+%3C+2&amp;g0.tab=1"),
+        ("/x/targets", "http://127.0.0.1:9/metrics"),
+    ] {
         let answer = server.get(path).await;
         assert_eq!(answer.status, 200);
         assert!(answer.text.starts_with("<!doctype html>") && answer.text.contains(part));
         for word in ["<script", "src=", "http-equiv=\"set", "url(", "@import", "<b>cloud"] {
             assert!(!answer.text.contains(word), "{word} in {}", answer.text);
         }
+    }
+    for (query, status, told) in
+        [("rate(", 400, "unclosed left parenthesis"), ("1&g0.moment_input=now", 400, "is no time")]
+    {
+        let answer = server.get(&format!("/x/query?g0.expr={query}")).await;
+        assert_eq!(answer.status, status);
+        assert!(answer.text.contains(told), "{}", answer.text);
     }
     let request = server.request(reqwest::Method::GET, "/x/budget");
     let response = request.send().await.unwrap();

@@ -1,21 +1,28 @@
-//! `GET /budget`, `GET /labels` and `GET /`: pages for people, made whole on the server, without scripts and
-//! without anything from elsewhere.
+//! `GET /` and what it leads to: pages for people, made whole on the server, without scripts and without
+//! anything from elsewhere.
 
 use std::fmt::{self, Write as _};
 
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
+use stint_model::{Span, Timestamp};
 
 mod budget;
 mod labels;
+mod query;
+mod rules;
 mod start;
+mod targets;
 
 pub(super) use budget::budget;
 pub(super) use labels::labels;
+pub(super) use query::{graph, query};
+pub(super) use rules::{alerts, rules};
 pub(super) use start::index;
+pub(super) use targets::targets;
 
 /// Nothing is loaded and nothing runs, whatever a label's value says.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'";
 /// How often the page is loaded again, in seconds.
 const REFRESH_SECS: u32 = 30;
@@ -59,6 +66,17 @@ impl fmt::Display for Number {
     }
 }
 
+/// How long ago, in its largest unit or two.
+fn ago(now: Timestamp, at: Timestamp) -> String {
+    let span = now.since(at).max(Span::ZERO);
+    let unit = match span {
+        span if span < Span::from_secs(10) => Span(1),
+        span if span < Span::HOUR => Span::SECOND,
+        _ => Span::MINUTE,
+    };
+    format!("{} ago", Span(span.0 / unit.0 * unit.0))
+}
+
 /// A page with its frame; `prefix` is the path before everything.
 fn page(title: &str, prefix: &str, refresh: bool, body: &str) -> Response {
     let refresh = if refresh {
@@ -73,6 +91,8 @@ fn page(title: &str, prefix: &str, refresh: bool, body: &str) -> Response {
          <meta name=\"color-scheme\" content=\"light dark\">{refresh}<title>{title} · Stint</title>\
          <style>{STYLE}</style></head><body><header><nav aria-label=\"Pages\">\
          <a href=\"{prefix}/\">Stint</a> <a href=\"{prefix}/budget\">Budget</a> \
+         <a href=\"{prefix}/query\">Query</a> <a href=\"{prefix}/alerts\">Alerts</a> \
+         <a href=\"{prefix}/rules\">Rules</a> <a href=\"{prefix}/targets\">Targets</a> \
          <a href=\"{prefix}/labels\">Labels</a>\
          </nav></header><main>{body}</main></body></html>\n"
     );

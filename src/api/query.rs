@@ -7,13 +7,13 @@ use serde::Serialize;
 use stint_model::{Span, Timestamp};
 use stint_promql::{Answer, InstantQuery, QueryError, RangeQuery, StepStats};
 
-use super::Api;
 use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
 use super::result::{push_open_data, size_hint, truncate};
 use super::work::{Spent, distance};
+use super::{Api, Parts};
 
 /// Most steps of a range query; more would be more points than any screen has.
 const STEPS_MAX: i64 = 11_000;
@@ -31,6 +31,18 @@ pub(super) async fn instant(
     let common = Common::read(&params)?;
     let at = params.time("time", api.clock.now())?;
     let expr: Arc<str> = params.get("query").unwrap_or_default().into();
+    let (answer, spent) = value_at(&api, &parts, expr, at, &common).await?;
+    encoded(common, answer, spent).await
+}
+
+/// The value of an expression at one time, and what it cost.
+pub(super) async fn value_at(
+    api: &Api,
+    parts: &Parts,
+    expr: Arc<str>,
+    at: Timestamp,
+    common: &Common,
+) -> Result<(Answer, Spent), ApiError> {
     let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
     let lookback = common.lookback;
@@ -42,7 +54,7 @@ pub(super) async fn instant(
     let (answer, spent) = outcome.await?;
     parts.asked(&asked, api.clock.now());
     api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
-    encoded(common, answer, spent).await
+    Ok((answer, spent))
 }
 
 /// Evaluates an expression at many times.
@@ -125,7 +137,8 @@ fn check_step(start: Timestamp, end: Timestamp, step: Span) -> Result<(), ApiErr
 }
 
 /// Parameters of both kinds of query.
-struct Common {
+#[derive(Default)]
+pub(super) struct Common {
     limit: usize,
     timeout: Option<Span>,
     lookback: Option<Span>,

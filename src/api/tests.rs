@@ -16,6 +16,7 @@ fn options() -> Options {
         cors_origin: None,
         read_timeout: Span::MINUTE,
         route_prefix: String::new(),
+        link_prefix: String::new(),
         external_url: "http://localhost:9090".into(),
         listen_port: 9090,
     }

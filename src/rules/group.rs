@@ -18,7 +18,7 @@ use super::order;
 use super::outputs::{self, Outputs};
 use super::round::{Plan, Round};
 use super::spec::{AlertSpec, GroupSpec, RuleSpec};
-use crate::template::{QueryFunc, TemplateData};
+use crate::template::{QueryFunc, TemplateData, table_link};
 
 /// How the last evaluation of a rule went.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,7 +89,7 @@ enum EvalError {
 impl Rule {
     fn new(spec: RuleSpec, restored: bool, external_url: &str) -> Self {
         Self {
-            url: Arc::from(generator_url(external_url, &spec.query)),
+            url: Arc::from(format!("{external_url}{}", table_link(&spec.query))),
             spec,
             status: Mutex::default(),
             outputs: Mutex::default(),
@@ -466,23 +466,6 @@ impl QueryFunc for Query<'_> {
             }
         }
     }
-}
-
-/// Where an expression can be looked at.
-fn generator_url(external_url: &str, query: &str) -> String {
-    use std::fmt::Write as _;
-    let mut url = format!("{external_url}/graph?g0.expr=");
-    for byte in query.bytes() {
-        match byte {
-            b' ' => url.push('+'),
-            b'-' | b'_' | b'.' | b'~' => url.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => url.push(char::from(byte)),
-            // Writing to a string cannot fail.
-            _ => drop(write!(url, "%{byte:02X}")),
-        }
-    }
-    url.push_str("&g0.tab=1");
-    url
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ pub struct Locations {
     pub external_url: String,
     /// The path before every route, without a slash at the end; empty for none.
     pub route_prefix: String,
+    /// The path before every link in pages, likewise: what browsers see, where a proxy may take away
+    /// what is no part of the routes.
+    pub link_prefix: String,
 }
 
 impl Locations {
@@ -24,10 +27,11 @@ impl Locations {
         hostname: &str,
         listening_on: SocketAddr,
     ) -> anyhow::Result<Self> {
-        let external_url = if external_url.is_empty() {
-            format!("http://{hostname}:{}", listening_on.port())
-        } else {
+        let is_told = !external_url.is_empty();
+        let external_url = if is_told {
             external_url.trim_end_matches('/').to_owned()
+        } else {
+            format!("http://{hostname}:{}", listening_on.port())
         };
         if external_url.starts_with(['"', '\'']) {
             bail!("external URL must not begin or end with quotes: {external_url}");
@@ -40,7 +44,8 @@ impl Locations {
         }
         let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default();
         let route_prefix = normal_path(route_prefix.unwrap_or(path));
-        Ok(Self { external_url, route_prefix })
+        let link_prefix = if is_told { normal_path(path) } else { route_prefix.clone() };
+        Ok(Self { external_url, route_prefix, link_prefix })
     }
 }
 
@@ -63,20 +68,24 @@ pub fn own_address(listening_on: SocketAddr) -> String {
 mod tests {
     use super::*;
 
-    fn check(url: &str, prefix: Option<&str>, external_url: &str, route_prefix: &str) {
+    fn check(url: &str, prefix: Option<&str>, external_url: &str, [route, link]: [&str; 2]) {
         let listening_on = "0.0.0.0:9090".parse().unwrap();
         let locations = Locations::new(url, prefix, "host", listening_on).unwrap();
-        let expected =
-            Locations { external_url: external_url.into(), route_prefix: route_prefix.into() };
+        let expected = Locations {
+            external_url: external_url.into(),
+            route_prefix: route.into(),
+            link_prefix: link.into(),
+        };
         assert_eq!(locations, expected);
     }
 
     #[test]
     fn the_prefix_is_the_path_of_the_external_url() {
-        check("", None, "http://host:9090", "");
-        check("https://a.b/prom/", None, "https://a.b/prom", "/prom");
-        check("https://a.b/prom", Some("/"), "https://a.b/prom", "");
-        check("https://a.b", Some("x/y/"), "https://a.b", "/x/y");
+        check("", None, "http://host:9090", ["", ""]);
+        check("", Some("/x"), "http://host:9090", ["/x", "/x"]);
+        check("https://a.b/prom/", None, "https://a.b/prom", ["/prom", "/prom"]);
+        check("https://a.b/prom", Some("/"), "https://a.b/prom", ["", "/prom"]);
+        check("https://a.b", Some("x/y/"), "https://a.b", ["/x/y", ""]);
     }
 
     #[test]

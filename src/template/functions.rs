@@ -159,7 +159,7 @@ static FUNCTIONS: [Function; 48] = [
     plain("reReplaceAll", &[Text, Text, Text], replace_all),
     plain("safeHtml", &[Text], |of| Ok(arg(of, 0).clone())),
     plain("graphLink", &[Text], |of| Ok(Value::text(link(&text(arg(of, 0)), 0)))),
-    plain("tableLink", &[Text], |of| Ok(Value::text(link(&text(arg(of, 0)), 1)))),
+    plain("tableLink", &[Text], |of| Ok(Value::text(table_link(&text(arg(of, 0)))))),
     scoped("externalURL", &[], |_, scope| Ok(Value::text(scope.data.external_url))),
     scoped("pathPrefix", &[], |_, scope| {
         let url = scope.data.external_url;
@@ -380,6 +380,11 @@ fn replace_all(of: &[Value]) -> Outcome {
     }
     out.push_str(text.get(end..).unwrap_or_default());
     go::bounded(out)
+}
+
+/// Where the value of an expression can be looked at, below the server's address.
+pub fn table_link(expr: &str) -> String {
+    link(expr, 1)
 }
 
 fn link(expr: &str, tab: u8) -> String {

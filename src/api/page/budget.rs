@@ -27,7 +27,7 @@ pub(in super::super) async fn budget(State(api): State<Arc<Api>>, Ready(parts): 
     match made(&api, &parts).await {
         Some(report) => {
             let body = body(&report, &targets);
-            page("Budget", &api.options.route_prefix, true, &body)
+            page("Budget", &api.options.link_prefix, true, &body)
         }
         None => {
             (StatusCode::INTERNAL_SERVER_ERROR, "the report could not be made\n").into_response()

@@ -16,7 +16,7 @@ const ROWS: usize = 200;
 
 /// The rules, and what breaks them.
 pub(in super::super) async fn labels(State(api): State<Arc<Api>>, Ready(parts): Ready) -> Response {
-    page("Labels", &api.options.route_prefix, true, &body(&parts.labels.report()))
+    page("Labels", &api.options.link_prefix, true, &body(&parts.labels.report()))
 }
 
 /// The content; writing to a text cannot fail.
