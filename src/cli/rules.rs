@@ -10,6 +10,7 @@ use stint_model::labels::NameScheme;
 use stint_model::{Span, Timestamp};
 use stint_promql::parse;
 
+use super::Format;
 use crate::rules::spec::{self, GroupSpec, Reading};
 
 mod backfill;
@@ -65,36 +66,60 @@ pub(super) struct CheckArgs {
     /// Experimental features, comma-separated; may be repeated.
     #[arg(long = "enable-feature", value_name = "NAMES", value_delimiter = ',')]
     enable_feature: Vec<String>,
+    /// How the outcome is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 /// What checking one file found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
-    mistakes: bool,
-    lint: bool,
+    file: String,
+    rules: usize,
+    warnings: Vec<String>,
+    errors: Vec<String>,
+    lint: Option<String>,
 }
 
-/// Checks rule files and prints what promtool prints: exit code 1 for mistakes.
-pub(super) fn check(args: &CheckArgs) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    let mut errors = std::io::stderr().lock();
-    match check_to(args, &mut out, &mut errors) {
-        Ok(found) if found.mistakes => ExitCode::from(1),
-        Ok(found) if found.lint && args.lint_fatal => ExitCode::from(EXIT_LINT),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(1),
+impl Found {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "file": self.file,
+            "valid": self.errors.is_empty(),
+            "rules": self.rules,
+            "warnings": self.warnings,
+            "lints": self.lint.iter().collect::<Vec<_>>(),
+            "errors": self.errors,
+        })
     }
 }
 
-fn check_to(
-    args: &CheckArgs,
-    out: &mut dyn std::io::Write,
-    errors: &mut dyn std::io::Write,
-) -> std::io::Result<Found> {
+/// Checks rule files and prints what promtool prints, or JSON: exit code 1 for mistakes.
+pub(super) fn check(args: &CheckArgs) -> ExitCode {
+    let found = look(args);
+    match args.format {
+        Format::Json => {
+            let listed: Vec<_> = found.iter().map(Found::to_json).collect();
+            super::check::print_json(&listed);
+        }
+        Format::Text => {
+            // Where the report cannot be written, the exit code still tells.
+            let _ = print(&found, &mut std::io::stdout().lock(), &mut std::io::stderr().lock());
+        }
+    }
+    if found.iter().any(|found| !found.errors.is_empty()) {
+        ExitCode::from(1)
+    } else if args.lint_fatal && found.iter().any(|found| found.lint.is_some()) {
+        ExitCode::from(EXIT_LINT)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn look(args: &CheckArgs) -> Vec<Found> {
     let ignore_unknown = args.ignore_unknown_fields;
     let reading = Reading { ignore_unknown, ..reading(&args.enable_feature) };
     let lints = args.lint != "none";
-    let mut all = Found::default();
     let mut inputs: Vec<(String, std::io::Result<String>)> = Vec::new();
     if args.files.is_empty() {
         let mut text = String::new();
@@ -104,32 +129,52 @@ fn check_to(
     for file in &args.files {
         inputs.push((file.display().to_string(), std::fs::read_to_string(file)));
     }
-    for (name, text) in inputs {
-        writeln!(out, "Checking {name}")?;
+    let check = |(file, text): (String, std::io::Result<String>)| {
         let checked = text
-            .map_err(|error| vec![format!("{name}: cannot read the file: {error}")])
-            .and_then(|text| spec::read(Path::new(&name), &text, &reading));
+            .map_err(|error| vec![format!("{file}: cannot read the file: {error}")])
+            .and_then(|text| spec::read(Path::new(&file), &text, &reading));
         match checked {
-            Err(mistakes) => {
-                all.mistakes = true;
-                writeln!(errors, "  FAILED:\n{}", mistakes.join("\n"))?;
-            }
+            Err(errors) => Found { file, errors, ..Found::default() },
             Ok(read) => {
-                for warning in &read.warnings {
-                    writeln!(errors, "{warning}")?;
-                }
-                if let Some(found) = duplicates(&read.groups).filter(|_| lints) {
-                    all.lint = true;
-                    writeln!(errors, "  FAILED:\n{found}")?;
-                } else {
-                    let rules: usize = read.groups.iter().map(|group| group.rules.len()).sum();
-                    writeln!(out, "  SUCCESS: {rules} rules found")?;
-                }
+                let rules = read.groups.iter().map(|group| group.rules.len()).sum();
+                let lint = if lints { duplicates(&read.groups) } else { None };
+                Found { file, rules, warnings: read.warnings, lint, ..Found::default() }
             }
+        }
+    };
+    inputs.into_iter().map(check).collect()
+}
+
+fn print(
+    found: &[Found],
+    out: &mut dyn std::io::Write,
+    errors: &mut dyn std::io::Write,
+) -> std::io::Result<()> {
+    for found in found {
+        writeln!(out, "Checking {}", found.file)?;
+        for warning in &found.warnings {
+            writeln!(errors, "{warning}")?;
+        }
+        if !found.errors.is_empty() {
+            writeln!(errors, "  FAILED:\n{}", found.errors.join("\n"))?;
+        } else if let Some(lint) = &found.lint {
+            writeln!(errors, "  FAILED:\n{lint}")?;
+        } else {
+            writeln!(out, "  SUCCESS: {} rules found", found.rules)?;
         }
         writeln!(out)?;
     }
-    Ok(all)
+    Ok(())
+}
+
+/// The same for files of groups: what each file writes twice.
+pub(super) fn duplicates_by_file(groups: &[GroupSpec]) -> Vec<String> {
+    let by_file = groups.chunk_by(|a, b| a.file == b.file);
+    let told = by_file.filter_map(|groups| {
+        let file = &groups.first()?.file;
+        duplicates(groups).map(|found| format!("{file}: {found}"))
+    });
+    told.collect()
 }
 
 /// Rules that write the same series or alerts, if there are any.
@@ -188,7 +233,7 @@ mod tests {
         folder
     }
 
-    fn checked(name: &str, yaml: &str, lint: &str) -> (Found, String, String) {
+    fn checked(name: &str, yaml: &str, lint: &str) -> (bool, bool, String, String) {
         let folder = folder(name);
         let file = folder.join("r.yml");
         std::fs::write(&file, yaml).unwrap();
@@ -198,25 +243,31 @@ mod tests {
             lint_fatal: false,
             ignore_unknown_fields: name == "unknown",
             enable_feature: Vec::new(),
+            format: Format::Text,
         };
         let (mut out, mut errors) = (Vec::new(), Vec::new());
-        let found = check_to(&args, &mut out, &mut errors).unwrap();
+        let found = look(&args);
+        print(&found, &mut out, &mut errors).unwrap();
         let text = |bytes: Vec<u8>| {
             String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.display()), "")
         };
         std::fs::remove_dir_all(&folder).unwrap();
-        (found, text(out), text(errors))
+        let [found] = &*found else { panic!("one file") };
+        let json = found.to_json();
+        assert_eq!(json["valid"], found.errors.is_empty());
+        assert_eq!(json["lints"].as_array().map(Vec::len), Some(found.lint.iter().count()));
+        (found.errors.is_empty(), found.lint.is_none(), text(out), text(errors))
     }
 
     #[test]
     fn rule_files_are_checked_in_promtools_words() {
-        let (found, out, errors) =
+        let (is_valid, is_clean, out, errors) =
             checked("good", "groups: [{name: g, rules: [{record: a, expr: up}]}]", "all");
-        assert_eq!(found, Found::default());
+        assert!(is_valid && is_clean);
         assert_eq!((&*out, &*errors), ("Checking r.yml\n  SUCCESS: 1 rules found\n\n", ""));
-        let (found, out, errors) =
+        let (is_valid, _, out, errors) =
             checked("bad", "groups: [{name: g, rules: [{record: a}]}]", "all");
-        assert!(found.mistakes);
+        assert!(!is_valid);
         assert_eq!(out, "Checking r.yml\n\n");
         assert_eq!(
             errors,
@@ -227,21 +278,21 @@ mod tests {
     #[test]
     fn unknown_fields_are_passed_over_where_that_is_wanted() {
         let yaml = "groups: [{name: g, owner: me, rules: [{record: a, expr: up}]}]";
-        assert!(checked("known", yaml, "all").0.mistakes);
-        assert_eq!(checked("unknown", yaml, "all").0, Found::default());
+        assert!(!checked("known", yaml, "all").0);
+        assert!(checked("unknown", yaml, "all").0);
     }
 
     #[test]
     fn duplicates_are_found_unless_nobody_wants_to_know() {
         let rule = "{record: a, expr: up, labels: {x: y}}";
         let yaml = format!("groups: [{{name: g, rules: [{rule}, {rule}]}}]");
-        let (found, _, errors) = checked("twice", &yaml, "duplicate-rules");
-        assert_eq!(found, Found { mistakes: false, lint: true });
+        let (is_valid, is_clean, _, errors) = checked("twice", &yaml, "duplicate-rules");
+        assert!(is_valid && !is_clean);
         assert_eq!(
             errors,
             "  FAILED:\nlint error 1 duplicate rule(s) found.\nMetric: a\nLabel(s):\n\tx: y\nMight cause \
              inconsistency while recording expressions\n"
         );
-        assert_eq!(checked("none", &yaml, "none").0, Found::default());
+        assert!(checked("none", &yaml, "none").1);
     }
 }

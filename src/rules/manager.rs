@@ -86,6 +86,11 @@ impl Prepared {
     pub fn counts(&self) -> (usize, usize) {
         (self.groups.len(), self.groups.iter().map(|group| group.rules.len()).sum())
     }
+
+    /// The groups, those of a file together.
+    pub fn groups(&self) -> &[GroupSpec] {
+        &self.groups
+    }
 }
 
 fn rule_files(config: &Config, errors: &mut Vec<String>) -> Vec<PathBuf> {
