@@ -409,17 +409,7 @@ impl Server {
         }
         self.parts.forwarding.stop().await;
         self.usage.stop().await;
-        if tokio::time::timeout(JOBS_FINISH_WITHIN, self.jobs.stop()).await.is_err() {
-            tracing::warn!("a job of the store did not finish in time; a later start does it anew");
-        }
-        let db = self.parts.db.clone();
-        let closed = tokio::task::spawn_blocking(move || db.close())
-            .await
-            .context("closing the store ended unexpectedly")?
-            .context("cannot close the store")?;
-        if let Some(reason) = closed.replays {
-            tracing::warn!(reason, "the next start has to replay the log");
-        }
+        self.jobs.stop_and_close(JOBS_FINISH_WITHIN).await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use prometheus::{IntCounter, IntCounterVec};
 use stint_model::Clock;
 use stint_storage::{Db, Job, JobError};
@@ -132,8 +133,30 @@ impl Jobs {
         Self { db: db.clone(), stop: vec![stop_sync, stop_work], threads }
     }
 
+    /// Stops, and closes the store. A job that does not end `within` that time is left behind as a kill
+    /// would leave it: the log, which has everything, is made to survive the machine.
+    ///
+    /// # Errors
+    /// What was stored last may not survive the machine.
+    pub async fn stop_and_close(self, within: Duration) -> anyhow::Result<()> {
+        let db = self.db.clone();
+        let has_ended = tokio::time::timeout(within, self.stop()).await.is_ok();
+        let closing = tokio::task::spawn_blocking(move || {
+            if has_ended {
+                db.close().map(|report| report.replays)
+            } else {
+                db.sync().map(|()| Some("a job of the store did not end in time".to_owned()))
+            }
+        });
+        let closed = closing.await.context("closing the store ended unexpectedly")?;
+        if let Some(reason) = closed.context("cannot close the store")? {
+            tracing::warn!(reason, "the next start has to replay the log");
+        }
+        Ok(())
+    }
+
     /// Stops; the job that is running ends at its next step.
-    pub async fn stop(self) {
+    async fn stop(self) {
         self.db.stop_jobs();
         drop(self.stop);
         for thread in self.threads {
@@ -210,6 +233,7 @@ fn run(job: Job, clock: &dyn Clock, counters: &Counters) -> bool {
 mod tests {
     use stint_model::clock::SystemClock;
     use stint_model::{Appender as _, Batch, Labels, Sample, Span, Timestamp};
+    use stint_storage::disk::sim::{Crash, Unsynced};
     use stint_storage::{Options, SimDisk};
 
     use super::*;
@@ -259,6 +283,41 @@ mod tests {
         let jobs = Jobs::start(&db, &clock, &Metrics::new());
         jobs.stop().await;
         assert!(db.next_job(Timestamp(3000)).is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_hangs_does_not_keep_the_server_from_stopping() {
+        let disk = SimDisk::new();
+        let db = store(&disk);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (reached, has_reached) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        let may_go_on = std::sync::Mutex::new(may_go_on);
+        let job = db.next_job(Timestamp(3000)).unwrap();
+        let (ended, has_ended) = channel();
+        let hanging = tokio::task::spawn_blocking(move || {
+            let outcome = job.run_while(&mut || {
+                let _ = reached.send(());
+                may_go_on.lock().unwrap().recv().is_ok()
+            });
+            ended.send(outcome).unwrap();
+        });
+        tokio::task::spawn_blocking(move || has_reached.recv().unwrap()).await.unwrap();
+        let mut jobs = Jobs::start(&db, &clock, &Metrics::new());
+        jobs.threads.push(hanging);
+        jobs.stop_and_close(Duration::ZERO).await.unwrap();
+        // As the machine would leave it, with the job still at its step.
+        let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
+        let (again, report) = Db::open(Arc::new(left), Options::default()).unwrap();
+        assert_eq!((again.stats().series, report.samples), (1, 30));
+        drop(go_on);
+        // One that ends is waited for.
+        let jobs = Jobs::start(&db, &clock, &Metrics::new());
+        jobs.stop_and_close(Duration::from_secs(60)).await.unwrap();
+        let outcome = has_ended.recv().unwrap();
+        assert!(matches!(outcome, Err(JobError::Interrupted)), "{outcome:?}");
+        let (_, report) = Db::open(Arc::new(disk), Options::default()).unwrap();
+        assert_eq!((report.series, report.segments), (1, 0), "nothing is replayed");
     }
 
     #[test]

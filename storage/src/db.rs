@@ -74,8 +74,6 @@ pub(crate) struct Inner {
     pub(crate) usage: Mutex<Usage>,
     /// Released by [`Db::close`].
     lock: RwLock<Option<Box<dyn DiskLock>>>,
-    /// The same where a job outlives the closing: released with the job.
-    late_lock: Mutex<Option<Box<dyn DiskLock>>>,
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +117,13 @@ impl Db {
 
     /// Makes everything survive the machine, writes a checkpoint, so that the next start has nothing
     /// to replay, and gives the directory free. Appends fail from now on; queriers that exist stay
-    /// readable.
+    /// readable. Closing what is closed does nothing.
+    ///
+    /// A job that runs meanwhile, in whichever thread, ends at its next step, as after
+    /// [`Db::stop_jobs`], and is waited for: what it was about to do is done anew after the next
+    /// start, and nobody writes to the directory any more once this returns. A job that was handed
+    /// out and is not running never will. From inside a job, that is, from the function given to
+    /// [`Job::run_while`], it would wait for itself: [`Db::stop_jobs`] is for there.
     ///
     /// # Errors
     /// What was appended last may not survive the machine. A checkpoint that cannot be written is no
@@ -127,27 +131,18 @@ impl Db {
     pub fn close(&self) -> Result<CloseReport, AppendError> {
         let inner = &self.inner;
         self.stop_jobs();
-        // One that runs ends at its next step and is not waited for.
-        let jobs = inner.jobs.try_lock();
-        let finished = jobs.map(|mut jobs| job::finish_flush(inner, &mut jobs).map(|()| jobs));
+        let mut jobs = inner.jobs.lock();
+        let finished = job::finish_flush(inner, &mut jobs);
         let lock = {
             // A batch that is on its way is not cut in two; later ones find it closed.
             let _writer = inner.writer.lock();
             inner.lock.write().take()
         };
-        let Some(lock) = lock else { return Ok(CloseReport::default()) };
-        let _released =
-            if finished.is_some() { Some(lock) } else { inner.late_lock.lock().replace(lock) };
+        // Released at the end, before the jobs are: the next of them finds it closed.
+        let Some(_lock) = lock else { return Ok(CloseReport::default()) };
         inner.log.sync()?;
-        let settled = match &finished {
-            None => Err("a job is running".to_owned()),
-            Some(Err(error)) => Err(error.to_string()),
-            Some(Ok(_jobs)) => job::settle(inner).map_err(|error| error.to_string()),
-        };
-        Ok(match settled {
-            Ok(()) => CloseReport { replays: None },
-            Err(reason) => CloseReport { replays: Some(reason) },
-        })
+        let settled = finished.and_then(|()| job::settle(inner));
+        Ok(CloseReport { replays: settled.err().map(|error| error.to_string()) })
     }
 
     /// The next step of work that keeps the database small, if there is any at `now`: cutting
@@ -171,10 +166,11 @@ impl Db {
     pub fn delete_series(&self, selectors: &[Selector], range: TimeRange) -> Result<(), JobError> {
         let inner = &self.inner;
         let _jobs = inner.jobs.lock();
+        // Somebody else may have opened the directory since it was closed.
+        inner.check_open()?;
         inner.blocks.sweep(&*inner.disk)?;
         {
             let mut writer = inner.writer();
-            inner.check_open()?;
             let pin = Arc::new(inner.head.pin());
             let querier = HeadQuerier::new(Arc::clone(&inner.head), pin, range);
             let series =

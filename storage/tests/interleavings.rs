@@ -21,7 +21,7 @@ use stint_model::{
 };
 use stint_storage::check::check;
 use stint_storage::disk::sim::{Crash, Unsynced};
-use stint_storage::{CursorEvent, Db, Disk, JobError, Options, SimDisk, SyncPolicy};
+use stint_storage::{CloseReport, CursorEvent, Db, Disk, JobError, Options, SimDisk, SyncPolicy};
 
 /// Tries a test under schedules at random, and under such as change the running thread seldom, which
 /// finds what needs a thread to be held up for long.
@@ -333,11 +333,17 @@ fn closing_takes_what_was_acknowledged_and_nothing_else() {
             })
         };
         thread::yield_now();
-        db.close().unwrap();
+        assert_eq!(db.close().unwrap(), CloseReport::default(), "the job that ran is at its end");
+        // Others still have the database, and may not know yet; the directory is free.
+        let (again, report) = Db::open(Arc::new(disk.clone()), options()).unwrap();
+        assert_eq!(report.segments, 0, "there is nothing to replay");
+        let closed = content_of(&again);
+        again.close().unwrap();
         writing.join().unwrap();
         working.join().unwrap();
         let want = acknowledged.so_far();
-        drop(db);
+        assert_eq!(batches(&closed), want);
+        drop((db, again));
         // The machine may end right behind it.
         let left = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: true });
         for disk in [left, disk] {

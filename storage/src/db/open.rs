@@ -97,7 +97,6 @@ pub(super) fn open(
         refused_full: AtomicU64::new(0),
         usage: Mutex::default(),
         lock: RwLock::new(Some(lock)),
-        late_lock: Mutex::default(),
         limits: RwLock::new(options.limits()),
         options,
     };

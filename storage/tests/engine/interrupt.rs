@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{TryRecvError, channel};
 
 use stint_model::{
     AppendError, Appender as _, Batch, Matcher, Sample, Selector, Span, TimeRange, Timestamp,
 };
 use stint_storage::disk::TEMPORARY_SUFFIX;
-use stint_storage::{Db, Disk as _, Job, JobError, JobReport, SimDisk};
+use stint_storage::{CloseReport, Db, Disk as _, Job, JobError, JobReport, SimDisk};
 
 use crate::support::{content, options, series, verify};
 
@@ -157,24 +158,66 @@ fn a_database_that_is_to_be_closed_begins_nothing_and_ends_what_runs() {
     assert_eq!(db.next_job(NOW).unwrap().name(), "compact", "it is done by the next run");
 }
 
-#[test]
-fn closing_ends_a_job_that_runs() {
-    let (disk, db) = before("flush");
+/// Closes from another thread while the job `name` is at step `at` and does not go on before the
+/// closing has begun.
+fn close_beside(name: &str, at: usize) -> Result<JobReport, JobError> {
+    let (disk, db) = before(name);
     let whole = content(&db);
-    let (mut steps, other) = (0, db.clone());
-    let outcome = job(&db, "flush").run_while(&mut || {
+    let job = job(&db, name);
+    let (begun, has_begun) = channel();
+    let (closed, is_closed) = channel();
+    let (mut steps, closer) = (0, db.clone());
+    let mut closing = None;
+    let outcome = job.run_while(&mut || {
         steps += 1;
-        if steps == 5 {
-            let report = other.close().unwrap();
-            assert!(report.replays.is_some_and(|reason| reason.contains("job")));
+        if steps == at {
+            let (db, begun, closed) = (closer.clone(), begun.clone(), closed.clone());
+            closing = Some(std::thread::spawn(move || {
+                begun.send(()).unwrap();
+                let report = db.close().unwrap();
+                closed.send(report).unwrap();
+            }));
+            has_begun.recv().unwrap();
         }
+        assert_eq!(is_closed.try_recv(), Err(TryRecvError::Empty), "{name}: a job runs");
         true
     });
-    assert!(matches!(outcome, Err(JobError::Interrupted)), "{outcome:?}");
-    assert_eq!(unfinished(&disk), Vec::<PathBuf>::new());
-    drop((db, other));
-    let (db, _) = Db::open(Arc::new(disk), options()).unwrap();
-    assert_eq!(content(&db), whole);
+    if let Some(closing) = closing {
+        closing.join().unwrap();
+        let report = is_closed.recv().unwrap();
+        assert_eq!(report, CloseReport::default(), "{name}, closed at step {at}");
+        // Nobody holds the directory any more, whoever still has the database.
+        let (again, report) = Db::open(Arc::new(disk.clone()), options()).unwrap();
+        assert_eq!((report.segments, &report.damage), (0, &Vec::new()), "{name}, step {at}");
+        assert_eq!(content(&again), whole, "{name}, closed at step {at}");
+        let selectors = [Selector::default()];
+        let deleted = db.delete_series(&selectors, TimeRange::ALL);
+        assert!(matches!(deleted, Err(JobError::Append(AppendError::Closed))), "{deleted:?}");
+        assert_eq!(content(&again), whole);
+        again.close().unwrap();
+    }
+    assert_eq!(db.close().unwrap(), CloseReport::default(), "once is enough");
+    assert_eq!(unfinished(&disk), Vec::<PathBuf>::new(), "{name}, closed at step {at}");
+    drop((db, closer));
+    verify(&disk);
+    outcome
+}
+
+#[test]
+fn closing_waits_for_the_job_that_runs() {
+    for name in ["flush", "compact", "truncate", "checkpoint"] {
+        let (mut cut_short, mut at) = (0, 1);
+        while at < 60 {
+            match close_beside(name, at) {
+                Err(JobError::Interrupted) => cut_short += 1,
+                // It may have been too far to be stopped, or there is no such step.
+                Ok(_) => {}
+                Err(error) => panic!("{name}, closed at step {at}: {error}"),
+            }
+            at += if at < 4 { 1 } else { 7 };
+        }
+        assert!(cut_short > 0, "{name} was never met");
+    }
 }
 
 #[test]
