@@ -51,7 +51,8 @@ impl Labels {
     /// The label set of pairs that are already sorted by name, without duplicates and without
     /// empty values. This is the fast path of decoders; `None` when the order does not hold.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
-        let mut text = String::new();
+        // Most label sets fit, so that it does not grow in steps.
+        let mut text = String::with_capacity(256);
         let mut last: Option<&str> = None;
         for (name, value) in pairs {
             if value.is_empty() || last.is_some_and(|last| last >= name) {

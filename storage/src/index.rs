@@ -7,6 +7,7 @@
 //! visiting series ([`regex`]), and per value a list of series numbers ([`postings`]). Labels of a
 //! series are stored as numbers of values. See `docs/formats/index.md`.
 
+mod containing;
 pub mod dictionary;
 pub mod groups;
 pub(crate) mod literal;
@@ -16,6 +17,7 @@ pub mod reader;
 pub mod regex;
 pub(crate) mod rows;
 pub mod select;
+pub(crate) mod table;
 pub(crate) mod tester;
 pub mod writer;
 

@@ -3,4 +3,5 @@
 pub(crate) mod block;
 pub(crate) mod columns;
 pub(crate) mod querier;
+pub(crate) mod selected;
 pub(crate) mod selections;

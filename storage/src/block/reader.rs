@@ -20,6 +20,7 @@ use crate::codec::chunk;
 use crate::codec::varint::Reader;
 use crate::codec::{Corruption, crc, times};
 use crate::disk::{self, Disk, Mapped};
+use crate::index::table::LabelTable;
 use crate::index::{Index, select};
 use crate::tombstones::Tombstones;
 
@@ -199,11 +200,16 @@ impl Block {
     }
 
     /// The labels of many series, best in rising order.
-    pub(crate) fn labels_of(
+    pub(crate) fn label_table(
         &self,
         series: impl IntoIterator<Item = u32>,
-    ) -> Result<Vec<Labels>, Corruption> {
-        self.in_index(self.inner.index.labels_of(series))
+    ) -> Result<LabelTable, Corruption> {
+        self.in_index(self.inner.index.label_table(series))
+    }
+
+    /// Compares what labels are made of with its checksums, unless that was done before.
+    pub(crate) fn check_labels(&self) -> Result<(), Corruption> {
+        self.in_index(self.inner.index.check_labels())
     }
 
     /// The places of the series, as they rise, in order of their labels.

@@ -35,6 +35,8 @@ pub struct Index {
     all_labels: bool,
     /// All names and where their values are, read when first wanted: labels need them often.
     known: OnceLock<Vec<KnownName>>,
+    /// Set once all that labels are made of was compared with its checksums.
+    labels_fit: OnceLock<()>,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl Index {
             columns: Section::take(&mut reader)?,
             all_labels: magic == MAGIC_V1,
             known: OnceLock::new(),
+            labels_fit: OnceLock::new(),
         };
         let sections = [
             (index.series, index.entries),

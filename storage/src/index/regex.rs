@@ -11,6 +11,7 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, nfa::thompson, util::syntax};
 use stint_model::{MatchOp, Matcher};
 
+use super::containing::Piece;
 use super::dictionary::Dictionary;
 use super::groups::GROUP;
 use super::literal;
@@ -18,8 +19,6 @@ use crate::codec::Corruption;
 
 /// Below this many strings, testing them one by one is faster than building an automaton.
 const STRINGS_MIN: u32 = 256;
-/// Bytes of strings that are searched at once.
-const SEARCHED_BYTES: usize = if cfg!(test) { 64 } else { 1 << 16 };
 /// Expressions whose automaton takes more memory than this are tested string by string.
 const AUTOMATON_BYTES_MAX: usize = 1 << 20;
 
@@ -72,46 +71,25 @@ fn rare_piece(
     Ok(literal::rarest(pieces, &samples))
 }
 
-/// Looks for `piece` in many strings at once, and tests those that have it.
+/// Tests the strings of such groups as may have `piece`.
 fn test_containing(
     dictionary: &Dictionary<'_>,
     matcher: &Matcher,
     range: std::ops::Range<u32>,
     piece: &[u8],
 ) -> Result<Vec<u32>, Corruption> {
-    let negative = matcher.op().is_negative();
+    let Some(wanted) = Piece::new(piece) else { return test_each(dictionary, matcher, range) };
     let finder = Finder::new(piece);
-    let mut numbers = Vec::new();
-    let begin = range.start;
-    let mut end_of = |text: &mut Vec<u8>, ends: &mut Vec<u32>, first: u32| {
-        literal::containing(text, ends, &finder, |at| {
-            let start = at.checked_sub(1).and_then(|before| ends.get(before)).copied();
-            let end = ends.get(at).copied().unwrap_or_default() as usize;
-            let text = text.get(start.unwrap_or_default() as usize..end).unwrap_or_default();
-            let number = first + at as u32;
-            let named =
-                std::str::from_utf8(text).is_ok_and(|text| matcher.matches(text) != negative);
-            if number >= begin && named {
-                numbers.push(number);
-            }
-        });
-        text.clear();
-        ends.clear();
-    };
-    let (mut text, mut ends, mut first) = (Vec::new(), Vec::new(), 0);
-    dictionary.walk(range, |number, next| {
-        if ends.is_empty() || (number % GROUP as u32 == 0 && text.len() >= SEARCHED_BYTES) {
-            end_of(&mut text, &mut ends, first);
-            first = number;
+    let (mut numbers, mut text) = (Vec::new(), Vec::new());
+    for group in range.start / GROUP as u32..range.end.div_ceil(GROUP as u32) {
+        if !wanted.may_be_in(dictionary.groups().get(group)?, &mut text)? {
+            continue;
         }
-        let before = ends.len().checked_sub(2).and_then(|at| ends.get(at)).copied();
-        let before = before.unwrap_or_default() as usize;
-        let shared = before..(before + next.shared).min(text.len());
-        text.extend_from_within(shared);
-        text.extend_from_slice(next.rest);
-        ends.push(text.len() as u32);
-    })?;
-    end_of(&mut text, &mut ends, first);
+        let first = group * GROUP as u32;
+        let inside = first.max(range.start)..range.end.min(first.saturating_add(GROUP as u32));
+        let has_it = |text: &[u8]| finder.find(text).is_some();
+        test(dictionary, matcher, inside, has_it, &mut numbers)?;
+    }
     Ok(numbers)
 }
 
@@ -120,18 +98,31 @@ fn test_each(
     matcher: &Matcher,
     range: std::ops::Range<u32>,
 ) -> Result<Vec<u32>, Corruption> {
-    let negative = matcher.op().is_negative();
     let mut numbers = Vec::new();
+    test(dictionary, matcher, range, |_| true, &mut numbers)?;
+    Ok(numbers)
+}
+
+/// Adds to `numbers` the strings of `range` that the matcher names, of those that `may` be.
+fn test(
+    dictionary: &Dictionary<'_>,
+    matcher: &Matcher,
+    range: std::ops::Range<u32>,
+    may: impl Fn(&[u8]) -> bool,
+    numbers: &mut Vec<u32>,
+) -> Result<(), Corruption> {
+    let negative = matcher.op().is_negative();
     let mut text = Vec::new();
     let start = range.start;
     dictionary.walk(range, |number, next| {
         next.apply(&mut text);
-        let named = std::str::from_utf8(&text).is_ok_and(|text| matcher.matches(text) != negative);
-        if number >= start && named {
+        let is_named = |text: &[u8]| {
+            std::str::from_utf8(text).is_ok_and(|text| matcher.matches(text) != negative)
+        };
+        if number >= start && may(&text) && is_named(&text) {
             numbers.push(number);
         }
-    })?;
-    Ok(numbers)
+    })
 }
 
 /// The automaton of `expression`, which is anchored; `None` where it is too large.

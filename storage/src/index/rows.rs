@@ -1,10 +1,7 @@
 //! Many series of an index read one after the other: what neighbours share is read once.
 
-use hashbrown::HashMap;
 use roaring::RoaringBitmap;
-use stint_model::Labels;
 
-use super::dictionary::Dictionary;
 use super::groups::GROUP;
 use super::order::Rows;
 use super::reader::{Index, LabelsHead};
@@ -89,6 +86,13 @@ impl<'a> RowReader<'a> {
         Ok((self.schema.unwrap_or_default(), &self.names))
     }
 
+    /// The number of the set of names of a series, those of the names, and those of the values in
+    /// order of names.
+    pub(crate) fn whole(&mut self, series: u32) -> Result<(u32, &[u32], &[u32]), Corruption> {
+        self.read(series)?;
+        Ok((self.schema.unwrap_or_default(), &self.names, &self.values))
+    }
+
     /// The numbers of names and values of a series, in order of names.
     pub(crate) fn row(&mut self, series: u32) -> Result<(&[u32], &[u32]), Corruption> {
         self.read(series)?;
@@ -103,102 +107,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// Strings of a dictionary, each group of them read when first wanted.
-struct Texts<'a> {
-    dictionary: Dictionary<'a>,
-    text: String,
-    /// Where each string lies in `text`.
-    spans: Vec<(usize, usize)>,
-    /// Where in `spans` those of a group begin.
-    groups: HashMap<u32, usize>,
-    last: Option<(u32, usize)>,
-}
-
-impl<'a> Texts<'a> {
-    fn new(dictionary: Dictionary<'a>) -> Self {
-        let (text, spans, groups) = (String::new(), Vec::new(), HashMap::new());
-        Self { dictionary, text, spans, groups, last: None }
-    }
-
-    /// Makes string number `number` readable; returns its place.
-    fn load(&mut self, number: u32) -> Result<usize, Corruption> {
-        if let Some((last, at)) = self.last
-            && last == number
-        {
-            return Ok(at);
-        }
-        let group = number / GROUP as u32;
-        let first = if let Some(first) = self.groups.get(&group) {
-            *first
-        } else {
-            let first = self.spans.len();
-            let start = group * GROUP as u32;
-            let end = self.dictionary.len().min(start.saturating_add(GROUP as u32));
-            let mut bytes = Vec::new();
-            let (text, spans) = (&mut self.text, &mut self.spans);
-            let mut is_text = true;
-            self.dictionary.walk(start..end, |_, next| {
-                next.apply(&mut bytes);
-                let from = text.len();
-                match std::str::from_utf8(&bytes) {
-                    Ok(string) => text.push_str(string),
-                    Err(_) => is_text = false,
-                }
-                spans.push((from, text.len()));
-            })?;
-            if !is_text {
-                return Err(Corruption::new(0, "a string that is not UTF-8"));
-            }
-            self.groups.insert(group, first);
-            first
-        };
-        let at = first + number as usize % GROUP;
-        if number >= self.dictionary.len() || at >= self.spans.len() {
-            return Err(Corruption::new(0, "a value that does not exist"));
-        }
-        self.last = Some((number, at));
-        Ok(at)
-    }
-
-    fn get(&self, at: usize) -> &str {
-        let span = self.spans.get(at);
-        span.and_then(|(from, to)| self.text.get(*from..*to)).unwrap_or_default()
-    }
-}
-
 impl Index {
-    /// The labels of many series.
-    pub(crate) fn labels_of(
-        &self,
-        series: impl IntoIterator<Item = u32>,
-    ) -> Result<Vec<Labels>, Corruption> {
-        let mut reader = RowReader::new(self);
-        let mut texts: HashMap<u32, (&str, Texts<'_>)> = HashMap::new();
-        let mut places: Vec<usize> = Vec::new();
-        let mut all = Vec::new();
-        for number in series {
-            let (names, values) = reader.row(number)?;
-            places.clear();
-            for (name, value) in names.iter().zip(values) {
-                let of_name = match texts.entry(*name) {
-                    hashbrown::hash_map::Entry::Occupied(known) => known.into_mut(),
-                    hashbrown::hash_map::Entry::Vacant(vacant) => {
-                        let values = self.name_at(*name)?.values;
-                        vacant.insert((self.name_text(*name)?, Texts::new(values)))
-                    }
-                };
-                places.push(of_name.1.load(*value)?);
-            }
-            let pairs = names.iter().zip(&places).filter_map(|(name, at)| {
-                let (name, texts) = texts.get(name)?;
-                Some((*name, texts.get(*at)))
-            });
-            let labels = Labels::from_sorted(pairs);
-            all.push(labels.ok_or_else(|| Corruption::new(0, "labels of a series out of order"))?);
-        }
-        Ok(all)
-    }
-
     /// The places of the series, as they rise, in order of their labels: names and values have their
     /// numbers in order of text, so no text is looked at.
     pub(crate) fn order_of_labels(&self, series: &RoaringBitmap) -> Result<Vec<u32>, Corruption> {

@@ -12,7 +12,8 @@ use super::rows::RowReader;
 use crate::codec::Corruption;
 
 /// When there are this many values to walk, or series to decode, per series still in question,
-/// looking at those series' own labels is cheaper.
+/// looking at those series' own labels is cheaper; and it is cheaper than intersecting lists of series
+/// with them for each value, unless there are so many series per value.
 const WORK_PER_SERIES: u64 = 64;
 
 /// The numbers of the series that meet all conditions of `selector`.
@@ -94,10 +95,15 @@ fn named(index: &Index, name: &Name<'_>, matcher: &Matcher) -> Result<RoaringBit
         return index.any(name);
     }
     let numbers = regex::named(&name.values, matcher)?;
-    if numbers.len() == name.values.len() as usize {
-        return index.any(name);
+    let others = name.values.len() as usize - numbers.len().min(name.values.len() as usize);
+    if others >= numbers.len() {
+        return index.union(name, &numbers);
     }
-    index.union(name, &numbers)
+    // A series has one value: those that have another are fewer.
+    let mut named = numbers.into_iter().peekable();
+    let is_other = |number: &u32| named.next_if_eq(number).is_none();
+    let others: Vec<u32> = (0..name.values.len()).filter(is_other).collect();
+    Ok(index.any(name)? - index.union(name, &others)?)
 }
 
 /// Tests the series of `found` one by one.
@@ -191,7 +197,7 @@ pub fn label_values(
         return values.collect(0..values.len());
     };
     let mut numbers = BTreeSet::new();
-    if found.len() <= u64::from(values.len()).saturating_mul(4) {
+    if found.len() <= u64::from(values.len()).saturating_mul(WORK_PER_SERIES) {
         let mut reader = RowReader::new(index);
         for series in &found {
             numbers.extend(reader.value(series, number)?);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use stint_model::{Columns, Hints, Labels, Querier, QueryError, Selector, SeriesSet, TimeRange};
 
 use super::querier::{Part, Stored};
-use super::selections::{Selected, Selections};
+use super::selected::Selected;
+use super::selections::Selections;
 use crate::block::Block;
 use crate::codec::Corruption;
 
@@ -39,9 +40,15 @@ impl Part for BlockQuerier {
     fn stored(&self, selector: &Selector, hints: &Hints) -> Result<Box<dyn Stored>, QueryError> {
         let selected =
             self.selections.select(&self.block, selector).map_err(damaged(&self.block))?;
+        // Where the order is known, it costs nothing.
+        let sorted = !hints.unordered || hints.limit > 0 || selected.known_order().is_some();
+        if sorted {
+            selected.order(&self.block).map_err(damaged(&self.block))?;
+        }
         let limit = if hints.limit == 0 { usize::MAX } else { hints.limit };
-        let len = selected.series.len().min(limit);
-        Ok(Box::new(BlockSet { block: self.block.clone(), range: self.range, selected, len }))
+        let len = selected.len().min(limit);
+        let (block, range) = (self.block.clone(), self.range);
+        Ok(Box::new(BlockSet { block, range, selected, sorted, len }))
     }
 }
 
@@ -72,12 +79,25 @@ struct BlockSet {
     block: Block,
     range: TimeRange,
     selected: Arc<Selected>,
+    /// Whether the series are in order of labels.
+    sorted: bool,
     len: usize,
+}
+
+impl BlockSet {
+    /// The place of a series in the selection.
+    fn place(&self, index: usize) -> usize {
+        let order = if self.sorted { self.selected.known_order() } else { None };
+        match order {
+            Some(order) => order.get(index).map_or(usize::MAX, |place| *place as usize),
+            None => index,
+        }
+    }
 }
 
 impl Stored for BlockSet {
     fn is_sorted(&self) -> bool {
-        true
+        self.sorted
     }
 }
 
@@ -87,7 +107,11 @@ impl SeriesSet for BlockSet {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        self.selected.series.get(index).map(|(labels, _)| labels.clone()).unwrap_or_default()
+        self.selected.labels(&self.block, self.place(index))
+    }
+
+    fn encode_labels(&self, index: usize, keep: &dyn Fn(&str) -> bool, text: &mut String) {
+        self.selected.encode_labels(&self.block, self.place(index), keep, text);
     }
 
     fn read(
@@ -98,9 +122,14 @@ impl SeriesSet for BlockSet {
     ) -> Result<(), QueryError> {
         let range =
             TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
-        let Some((_, place)) = self.selected.series.get(index).filter(|_| !range.is_empty()) else {
+        if range.is_empty() {
             return Ok(());
-        };
-        self.block.read_place(place, range, columns).map_err(damaged(&self.block))
+        }
+        let damaged = damaged(&self.block);
+        let chunks = self.selected.chunks_of(&self.block, self.place(index));
+        match chunks.map_err(&damaged)? {
+            Some(chunks) => self.block.read_place(chunks, range, columns).map_err(damaged),
+            None => Ok(()),
+        }
     }
 }

@@ -5,46 +5,17 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 use hashbrown::HashMap;
-use stint_model::{Labels, Selector};
+use stint_model::Selector;
 
-use crate::block::{Block, Identity, Place};
+use super::selected::Selected;
+use crate::block::{Block, Identity};
 use crate::codec::Corruption;
 
-/// Bytes of what one selection remembers of a series beside its labels.
-const SERIES_BYTES: usize = size_of::<(Labels, Place)>() + 16;
+/// What takes more than one of so many parts of the room is not remembered.
+const PART: usize = 4;
 
 /// Selections that are remembered at most, however small they are.
 const COUNT_MAX: usize = 4096;
-
-/// Series of a block in order of labels, and where their samples are.
-#[derive(Debug, Default)]
-pub(crate) struct Selected {
-    pub(crate) series: Vec<(Labels, Place)>,
-}
-
-impl Selected {
-    fn of(block: &Block, selector: &Selector) -> Result<Self, Corruption> {
-        let selected = block.select(selector)?;
-        let order = block.order_of_labels(&selected)?;
-        // Neighbours share what is read.
-        let numbers: Vec<u32> = selected.iter().collect();
-        let labels = block.labels_of(numbers.iter().copied())?;
-        let mut series = Vec::with_capacity(numbers.len());
-        for at in order {
-            if let (Some(labels), Some(number)) =
-                (labels.get(at as usize), numbers.get(at as usize))
-            {
-                series.push((labels.clone(), block.place(*number)?));
-            }
-        }
-        Ok(Self { series })
-    }
-
-    fn bytes(&self) -> usize {
-        let labels: usize = self.series.iter().map(|(labels, _)| labels.size_bytes()).sum();
-        labels + self.series.len() * SERIES_BYTES
-    }
-}
 
 /// What was asked of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +34,10 @@ enum Answer {
 }
 
 impl Answer {
+    fn grows(&self) -> bool {
+        matches!(self, Self::Series(selected) if !selected.is_complete())
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Series(selected) => selected.bytes(),
@@ -91,11 +66,14 @@ struct Remembered {
     block: Identity,
     answer: Answer,
     bytes: usize,
+    /// Whether more may be looked up of it.
+    grows: bool,
     used: u64,
 }
 
 impl Selections {
-    /// Room for `bytes_max`. What takes more than a quarter of it is not remembered.
+    /// Room for `bytes_max`, of which no selection may take more than a part. What is looked up of one
+    /// after it was remembered counts when the next is added.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, held: Mutex::default() }
     }
@@ -167,8 +145,9 @@ impl Selections {
         }
         let answer = find()?;
         let bytes = answer.bytes();
-        if bytes <= self.bytes_max / 4 {
-            let new = Remembered { block: identity, answer: answer.clone(), bytes, used: 0 };
+        if bytes <= self.bytes_max / PART {
+            let (grows, known) = (answer.grows(), answer.clone());
+            let new = Remembered { block: identity, answer: known, bytes, grows, used: 0 };
             self.held.lock().add(key, new, self.bytes_max);
         }
         Ok(answer)
@@ -189,12 +168,23 @@ impl Held {
         Some(known.answer.clone())
     }
 
+    /// Takes into account what was looked up of selections since they came, and forgets those that
+    /// have more than `each_max` by now.
+    fn recount(&mut self, each_max: usize) {
+        self.by_key.retain(|_, known| {
+            if known.grows {
+                known.grows = known.answer.grows();
+                known.bytes = known.answer.bytes();
+            }
+            known.bytes <= each_max
+        });
+        self.bytes = self.by_key.values().map(|known| known.bytes).sum();
+    }
+
     fn add(&mut self, key: (usize, Question), new: Remembered, bytes_max: usize) {
-        self.bytes += new.bytes;
         let new = Remembered { used: self.uses, ..new };
-        if let Some(other) = self.by_key.insert(key, new) {
-            self.bytes -= other.bytes;
-        }
+        self.by_key.insert(key, new);
+        self.recount(bytes_max / PART);
         if self.bytes <= bytes_max && self.by_key.len() <= COUNT_MAX {
             return;
         }
@@ -224,7 +214,7 @@ impl Remembered {
 mod tests {
     use std::path::Path;
 
-    use stint_model::{Columns, MatchOp, Matcher, TimeRange, Timestamp};
+    use stint_model::{Columns, Labels, MatchOp, Matcher, TimeRange, Timestamp};
 
     use super::*;
     use crate::block::{BlockId, BlockMeta, BlockWriter};
@@ -248,14 +238,30 @@ mod tests {
         Selector::new(vec![Matcher::new(MatchOp::Equal, "__name__", value).unwrap()])
     }
 
+    /// What a selection takes that everything was looked up of.
+    fn whole(block: &Block, selector: &Selector) -> usize {
+        let selected = Selected::of(block, selector).unwrap();
+        look_up(block, &selected);
+        selected.bytes()
+    }
+
+    fn look_up(block: &Block, selected: &Selected) {
+        selected.order(block).unwrap();
+        selected.labels(block, 0);
+        selected.chunks_of(block, 0).unwrap();
+        assert!(selected.is_complete());
+    }
+
+    const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+
     #[test]
     fn what_was_selected_is_not_selected_again_while_there_is_room() {
         let disk = SimDisk::new();
-        let block = block(&disk, 1, &["a", "b", "c", "d", "e", "f", "g", "h"]);
-        let one = Selected::of(&block, &selector("a")).unwrap().bytes();
+        let block = block(&disk, 1, &NAMES);
+        let one = whole(&block, &selector("a"));
         let selections = Selections::new(one * 4);
         let first = selections.select(&block, &selector("a")).unwrap();
-        assert_eq!(first.series.len(), 1);
+        assert_eq!(first.len(), 1);
         assert!(Arc::ptr_eq(&first, &selections.select(&block, &selector("a")).unwrap()));
         for name in ["b", "c", "d"] {
             selections.select(&block, &selector(name)).unwrap();
@@ -266,12 +272,28 @@ mod tests {
         assert!(selections.bytes() <= one * 4);
         assert!(Arc::ptr_eq(&first, &selections.select(&block, &selector("a")).unwrap()));
         // More than there is room for is found every time.
-        let all = selections.select(&block, &Selector::new(Vec::new())).unwrap();
-        assert_eq!(all.series.len(), 8);
-        assert!(!Arc::ptr_eq(
-            &all,
-            &selections.select(&block, &Selector::new(Vec::new())).unwrap()
-        ));
+        let all = Selector::new(Vec::new());
+        let selections = Selections::new(4);
+        let found = selections.select(&block, &all).unwrap();
+        assert_eq!(found.len(), NAMES.len());
+        assert!(!Arc::ptr_eq(&found, &selections.select(&block, &all).unwrap()));
+    }
+
+    #[test]
+    fn what_is_looked_up_later_counts_as_well() {
+        let disk = SimDisk::new();
+        let block = block(&disk, 1, &NAMES);
+        let all = Selector::new(Vec::new());
+        let selections = Selections::new(whole(&block, &all) * PART - 1);
+        let found = selections.select(&block, &all).unwrap();
+        let before = selections.bytes();
+        assert!(before > 0 && !found.is_complete());
+        assert!(Arc::ptr_eq(&found, &selections.select(&block, &all).unwrap()));
+        look_up(&block, &found);
+        // By now it takes more than its part.
+        selections.select(&block, &selector("a")).unwrap();
+        assert_eq!(selections.bytes(), whole(&block, &selector("a")));
+        assert!(!Arc::ptr_eq(&found, &selections.select(&block, &all).unwrap()));
     }
 
     #[test]
@@ -281,7 +303,7 @@ mod tests {
         for (id, names) in (1..).zip([&["a", "b"][..], &["b"], &["a"]]) {
             let block = block(&disk, id, names);
             let found = selections.select(&block, &selector("a")).unwrap();
-            assert_eq!(found.series.len(), usize::from(names.contains(&"a")));
+            assert_eq!(found.len(), usize::from(names.contains(&"a")));
             assert_eq!(&*selections.label_values(&block, "__name__", &[]).unwrap(), names);
             let some = [selector("b")];
             let values = selections.label_values(&block, "__name__", &some).unwrap();

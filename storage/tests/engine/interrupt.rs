@@ -166,24 +166,24 @@ fn close_beside(name: &str, at: usize) -> Result<JobReport, JobError> {
     let job = job(&db, name);
     let (begun, has_begun) = channel();
     let (closed, is_closed) = channel();
-    let (mut steps, closer) = (0, db.clone());
-    let mut closing = None;
-    let outcome = job.run_while(&mut || {
-        steps += 1;
-        if steps == at {
-            let (db, begun, closed) = (closer.clone(), begun.clone(), closed.clone());
-            closing = Some(std::thread::spawn(move || {
-                begun.send(()).unwrap();
-                let report = db.close().unwrap();
-                closed.send(report).unwrap();
-            }));
-            has_begun.recv().unwrap();
-        }
-        assert_eq!(is_closed.try_recv(), Err(TryRecvError::Empty), "{name}: a job runs");
-        true
+    let mut steps = 0;
+    let outcome = std::thread::scope(|scope| {
+        job.run_while(&mut || {
+            steps += 1;
+            if steps == at {
+                let (begun, closed) = (begun.clone(), closed.clone());
+                let db = &db;
+                scope.spawn(move || {
+                    begun.send(()).unwrap();
+                    closed.send(db.close().unwrap()).unwrap();
+                });
+                has_begun.recv().unwrap();
+            }
+            assert_eq!(is_closed.try_recv(), Err(TryRecvError::Empty), "{name}: a job runs");
+            true
+        })
     });
-    if let Some(closing) = closing {
-        closing.join().unwrap();
+    if steps >= at {
         let report = is_closed.recv().unwrap();
         assert_eq!(report, CloseReport::default(), "{name}, closed at step {at}");
         // Nobody holds the directory any more, whoever still has the database.
@@ -198,7 +198,7 @@ fn close_beside(name: &str, at: usize) -> Result<JobReport, JobError> {
     }
     assert_eq!(db.close().unwrap(), CloseReport::default(), "once is enough");
     assert_eq!(unfinished(&disk), Vec::<PathBuf>::new(), "{name}, closed at step {at}");
-    drop((db, closer));
+    drop(db);
     verify(&disk);
     outcome
 }

@@ -45,6 +45,24 @@ impl Index {
         Ok(())
     }
 
+    /// Reads what labels of series are made of, and compares its checksums; once, since a published file
+    /// does not change.
+    ///
+    /// # Errors
+    /// The first checksum that does not fit.
+    pub(crate) fn check_labels(&self) -> Result<(), Corruption> {
+        if self.labels_fit.get().is_some() {
+            return Ok(());
+        }
+        self.verify_section(self.schemas, self.schemas_len)?;
+        self.verify_section(self.entries, self.series)?;
+        for known in self.known()? {
+            self.verify_section(known.values, known.values_len)?;
+        }
+        self.labels_fit.get_or_init(|| ());
+        Ok(())
+    }
+
     fn verify_section(&self, section: Section, items: u32) -> Result<(), Corruption> {
         if section.groups != items.div_ceil(GROUP as u32) {
             return Err(self.corrupt("a section with more groups than its items fill"));

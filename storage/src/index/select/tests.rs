@@ -55,15 +55,24 @@ proptest! {
         index.verify().unwrap();
         for (number, labels) in series.iter().enumerate() {
             prop_assert_eq!(&index.labels(number as u32).unwrap(), labels);
-            prop_assert_eq!(&index.labels_of([number as u32]).unwrap()[0], labels);
+            let one = index.label_table([number as u32]).unwrap();
+            prop_assert_eq!(&one.labels(0), labels);
+            prop_assert_eq!(one.labels_bytes(), labels.size_bytes());
             let (chunk_start, chunks) = index.chunks(number as u32).unwrap();
             prop_assert_eq!(chunk_start, number as u64 * 10);
             prop_assert_eq!(chunks.rest(), &[number as u8]);
         }
         let some: RoaringBitmap = (0..series.len() as u32).filter(|number| number % 3 < 2).collect();
         let mut rising: Vec<&Labels> = some.iter().map(|number| &series[number as usize]).collect();
-        let read = index.labels_of(&some).unwrap();
-        prop_assert!(read.iter().eq(rising.iter().copied()));
+        index.check_labels().unwrap();
+        let table = index.label_table(&some).unwrap();
+        for (at, labels) in rising.iter().enumerate() {
+            prop_assert_eq!(&table.labels(at), *labels);
+            let (mut text, mut want) = (String::new(), String::new());
+            table.encode(at, &|name| name != "job", &mut text);
+            labels.encode_retained(|name| name != "job", &mut want);
+            prop_assert_eq!(text, want);
+        }
         let order = index.order_of_labels(&some).unwrap();
         let ordered: Vec<&Labels> = order.iter().map(|at| rising[*at as usize]).collect();
         rising.sort();
@@ -151,8 +160,12 @@ fn every_flipped_bit_is_found_or_harmless() {
                 assert_eq!(found, expected, "byte {at}");
             }
             let all = 0..series.len() as u32;
-            if let Ok(read) = index.labels_of(all) {
+            if let Ok(read) = index.label_table(all) {
+                let read: Vec<Labels> = (0..series.len()).map(|at| read.labels(at)).collect();
                 assert_eq!(read, series, "byte {at}");
+            }
+            if index.check_labels().is_ok() {
+                assert!(index.label_table(0..series.len() as u32).is_ok(), "byte {at}");
             }
             for (number, labels) in series.iter().enumerate() {
                 if let Ok(read) = index.labels(number as u32) {
