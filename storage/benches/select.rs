@@ -163,10 +163,20 @@ fn ask_values(db: &Db, place: &str) {
     asker.regex("nothing", "instance", |n| format!(".*nowhere{n}.*"));
     asker.regex("classes, again", "instance", |_| "host-[0-9]+13[13]7.+".to_owned());
     asker.select("regex half of all, any order", &any_order, |n| {
+        vec![matcher(MatchOp::Regex, "instance", &format!("host-.*[02468].example.+0|x{n}"))]
+    });
+    asker.select("regex all but tried, any order", &any_order, |n| {
         vec![matcher(MatchOp::Regex, "instance", &format!("host-.*[02468].+0|x{n}"))]
     });
-    asker.select("regex all, any order", &any_order, |_| {
-        vec![matcher(MatchOp::Regex, "instance", ".+")]
+    // A condition that all meet, so that nothing is known from before.
+    asker.select("regex all, any order", &any_order, |n| {
+        vec![matcher(MatchOp::Regex, "instance", ".+"), Matcher::equal(&format!("none{n}"), "")]
+    });
+    asker.select("regex all, in order", &Hints::default(), |n| {
+        vec![matcher(MatchOp::Regex, "instance", ".+"), Matcher::equal(&format!("none{n}"), "")]
+    });
+    asker.series("regex all", |n| {
+        vec![matcher(MatchOp::Regex, "instance", ".+"), Matcher::equal(&format!("none{n}"), "")]
     });
     asker.select("not a regex, with metric", &any_order, |n| {
         vec![metric(n), matcher(MatchOp::NotRegex, "instance", &format!(".*{n}1.example.*"))]

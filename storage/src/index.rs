@@ -19,6 +19,7 @@ pub(crate) mod rows;
 pub mod select;
 pub(crate) mod table;
 pub(crate) mod tester;
+mod walk;
 pub mod writer;
 
 use std::cmp::Ordering;

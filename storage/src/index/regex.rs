@@ -5,16 +5,15 @@
 //! rest is skipped.
 
 use memchr::memmem::Finder;
-use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::util::primitives::StateID;
-use regex_automata::util::start;
-use regex_automata::{Anchored, nfa::thompson, util::syntax};
+use regex_automata::dfa::{StartKind, dense};
+use regex_automata::{nfa::thompson, util::syntax};
 use stint_model::{MatchOp, Matcher};
 
 use super::containing::Piece;
 use super::dictionary::Dictionary;
 use super::groups::GROUP;
 use super::literal;
+use super::walk::{GaveUp, Walk};
 use crate::codec::Corruption;
 
 /// Below this many strings, testing them one by one is faster than building an automaton.
@@ -146,33 +145,14 @@ fn run(
     dictionary: &Dictionary<'_>,
     range: std::ops::Range<u32>,
 ) -> Result<Option<Vec<u32>>, Corruption> {
-    let config = start::Config::new().anchored(Anchored::Yes);
-    let Ok(first) = automaton.start_state(&config) else { return Ok(None) };
-    // The state after each byte of the present string, up to where no match is possible any more.
-    let mut states: Vec<StateID> = vec![first];
+    let Some(mut along) = Walk::new(automaton) else { return Ok(None) };
     let mut numbers = Vec::new();
     let mut gave_up = false;
     let start = range.start;
-    dictionary.walk(range, |number, next| {
-        if states.len() <= next.shared {
-            // Lost within what is shared.
-            return;
-        }
-        states.truncate(next.shared + 1);
-        let Some(mut state) = states.last().copied() else { return };
-        for byte in next.rest {
-            state = automaton.next_state(state, *byte);
-            if automaton.is_special_state(state) {
-                if automaton.is_dead_state(state) {
-                    return;
-                }
-                gave_up |= automaton.is_quit_state(state);
-            }
-            states.push(state);
-        }
-        if number >= start && automaton.is_match_state(automaton.next_eoi_state(state)) {
-            numbers.push(number);
-        }
+    dictionary.walk(range, |number, next| match along.step(next.shared, next.rest) {
+        Ok(true) if number >= start => numbers.push(number),
+        Ok(_) => {}
+        Err(GaveUp) => gave_up = true,
     })?;
     Ok((!gave_up).then_some(numbers))
 }

@@ -10,6 +10,7 @@ use regex_automata::util::start;
 use stint_model::Matcher;
 
 use super::regex::build;
+use super::walk::Walk;
 
 /// Texts at once.
 const LANES: usize = 4;
@@ -113,38 +114,17 @@ impl Tester {
         found: &mut Vec<u32>,
     ) -> bool {
         let begun = found.len();
-        // The state after each byte of the text at hand, up to where no match is possible any more.
-        let mut states = vec![self.first];
-        let (mut read, mut whole) = (0, 0);
+        let Some(mut along) = Walk::new(&self.automaton) else { return false };
+        let mut whole = 0;
         for (count, (number, text, shared)) in texts.into_iter().enumerate() {
             whole += text.len();
-            if count == SORTED_PROBES && read * 2 > whole {
+            let is_match = along.step(shared, text.as_bytes().get(shared..).unwrap_or_default());
+            let saves_little = count + 1 == SORTED_PROBES && along.read_bytes() * 2 > whole;
+            if saves_little || is_match.is_err() {
                 found.truncate(begun);
                 return false;
             }
-            if states.len() <= shared {
-                continue;
-            }
-            states.truncate(shared + 1);
-            let rest = text.as_bytes().get(shared..).unwrap_or_default();
-            let Some(mut state) = states.last().copied() else { return false };
-            let mut is_possible = true;
-            for byte in rest {
-                read += 1;
-                state = self.automaton.next_state(state, *byte);
-                if self.automaton.is_special_state(state) {
-                    if self.automaton.is_dead_state(state) {
-                        is_possible = false;
-                        break;
-                    }
-                    if self.automaton.is_quit_state(state) {
-                        found.truncate(begun);
-                        return false;
-                    }
-                }
-                states.push(state);
-            }
-            if is_possible && self.is_match(state) == Some(true) {
+            if is_match.is_ok_and(|is_match| is_match) {
                 found.push(number);
             }
         }
