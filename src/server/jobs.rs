@@ -313,7 +313,7 @@ mod tests {
         drop(go_on);
         // One that ends is waited for.
         let jobs = Jobs::start(&db, &clock, &Metrics::new());
-        jobs.stop_and_close(Duration::from_secs(60)).await.unwrap();
+        jobs.stop_and_close(Duration::from_mins(1)).await.unwrap();
         let outcome = has_ended.recv().unwrap();
         assert!(matches!(outcome, Err(JobError::Interrupted)), "{outcome:?}");
         let (_, report) = Db::open(Arc::new(disk), Options::default()).unwrap();

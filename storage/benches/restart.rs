@@ -1,7 +1,8 @@
 //! What a restart costs: after `kill -9` and after a clean stop.
 //!
-//! `cargo bench -p stint-storage --bench restart -- SERIES [ROUNDS]`; one sample a round for each
-//! series, 15 s apart, blocks of two hours cut on the way, checkpoints written when they are due. Prints one figure a line. Times are CPU
+//! `cargo bench -p stint-storage --bench restart -- SERIES [ROUNDS] [DAYS]`; one sample a round for each
+//! series, 15 s apart, behind so many days with one each quarter of an hour. Blocks are cut and merged on
+//! the way, checkpoints written when they are due. Prints one figure a line. Times are CPU
 //! time of the one thread there is, so that a busy machine does not show; the disk is waited for
 //! beside them.
 
@@ -12,6 +13,8 @@ use stint_storage::{Db, OpenReport, Options, OsDisk, SyncPolicy};
 
 const BATCH: usize = 5000;
 const START: i64 = 1_699_999_200_000;
+/// How often the database is opened after a clean stop.
+const OPENS: usize = 10;
 
 fn labels(number: usize) -> Labels {
     Labels::from_pairs([
@@ -43,10 +46,11 @@ fn cpu_millis() -> f64 {
     stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).expect("a number") / 1e6
 }
 
-fn fill(db: &Db, series: usize, rounds: usize) {
+/// Appends a sample of each series at each of `times`.
+fn fill(db: &Db, series: usize, times: &[i64]) {
     let mut refs: Vec<SeriesRef> = Vec::new();
-    for round in 0..rounds {
-        let at = Timestamp(START + round as i64 * 15_000);
+    for (round, at) in times.iter().enumerate() {
+        let at = Timestamp(START + at);
         for first in (0..series).step_by(BATCH) {
             let mut batch = Batch::default();
             for number in first..series.min(first + BATCH) {
@@ -89,11 +93,16 @@ fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
     let series = numbers.next().unwrap_or(1000);
     let rounds = numbers.next().unwrap_or(50);
+    let days = numbers.next().unwrap_or(0);
+    let begin = days as i64 * 86_400_000;
+    let old = (0..days as i64 * 96).map(|quarter| quarter * 900_000);
+    let times: Vec<i64> =
+        old.chain((0..rounds as i64).map(|round| begin + round * 15_000)).collect();
     let root = std::env::temp_dir().join(format!("stint-restart-{}", std::process::id()));
     let disk = Arc::new(OsDisk::new(&root).expect("a directory"));
     let (db, ..) = open(&disk);
-    fill(&db, series, rounds);
-    report("samples", (series * rounds) as f64, "");
+    fill(&db, series, &times);
+    report("samples", (series * times.len()) as f64, "");
     report("peak memory while appending", peak_bytes() as f64 / 1e6, "MB");
     drop(db);
     forget_peak();
@@ -110,12 +119,24 @@ fn main() {
     let bytes = |stats: stint_storage::Stats| {
         (stats.wal_bytes + stats.head_file_bytes + stats.block_bytes) as f64
     };
-    report("bytes per sample then", bytes(db.stats()) / (series * rounds) as f64, "");
+    report("bytes per sample then", bytes(db.stats()) / (series * times.len()) as f64, "");
     drop(db);
-    let (db, found, millis) = open(&disk);
-    assert_eq!((found.segments, found.series), (0, series as u64));
-    report("open after a clean stop", millis, "ms");
-    report("blocks", db.stats().blocks as f64, "");
-    drop(db);
+    let mut opens = Vec::new();
+    for _ in 0..OPENS {
+        let (db, found, millis) = open(&disk);
+        assert_eq!((found.segments, found.series), (0, series as u64));
+        opens.push(millis);
+        if opens.len() == OPENS {
+            report("blocks", db.stats().blocks as f64, "");
+            report("bytes of blocks", db.stats().block_bytes as f64 / 1e6, "MB");
+        }
+    }
+    opens.sort_by(f64::total_cmp);
+    report(
+        "open after a clean stop, median",
+        opens.get(OPENS / 2).copied().unwrap_or_default(),
+        "ms",
+    );
+    report("the longest", opens.last().copied().unwrap_or_default(), "ms");
     std::fs::remove_dir_all(&root).expect("removed");
 }

@@ -37,6 +37,14 @@ pub struct Next<'a> {
 /// Reads the next string of a front-coded list.
 #[inline]
 pub fn take_next<'a>(reader: &mut Reader<'a>) -> Result<Next<'a>, Corruption> {
+    // Both numbers are mostly short.
+    if let Some(([shared, length], behind)) = reader.rest().split_first_chunk::<2>()
+        && (shared | length) & 0x80 == 0
+        && let Some(rest) = behind.get(..usize::from(*length))
+    {
+        reader.skip(2 + rest.len());
+        return Ok(Next { shared: usize::from(*shared), rest });
+    }
     let shared = reader.varint_up_to(usize::MAX)?;
     let length = reader.varint_up_to(usize::MAX)?;
     Ok(Next { shared, rest: reader.take(length)? })

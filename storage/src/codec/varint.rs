@@ -77,6 +77,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over bytes that were seen in [`Reader::rest`].
+    #[inline]
+    pub(super) fn skip(&mut self, length: usize) {
+        self.at += length;
+    }
+
     /// The next `N` bytes as an array.
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Corruption> {

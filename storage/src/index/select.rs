@@ -77,10 +77,13 @@ fn narrow(
     })
 }
 
-/// How many values a condition walks, or how many series its one value has.
+/// A value is walked in the time in which so many series of a list are decoded.
+const WORK_OF_VALUE: u64 = 4;
+
+/// How many series are decoded, or what walking values costs instead.
 fn work(name: &Name<'_>, matcher: &Matcher) -> Result<u64, Corruption> {
     if matches!(matcher.op(), MatchOp::Regex | MatchOp::NotRegex) {
-        return Ok(u64::from(name.values.len()));
+        return Ok(u64::from(name.values.len()).saturating_mul(WORK_OF_VALUE));
     }
     match name.values.find(matcher.value())? {
         Some(number) => name.lists.count(number),
