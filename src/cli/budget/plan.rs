@@ -155,7 +155,8 @@ impl Planned {
     }
 
     fn points(report: &EndpointReport) -> f64 {
-        report.jobs.iter().map(|job| job.points).sum()
+        // The sum of nothing is -0.0, which would be shown.
+        report.jobs.iter().map(|job| job.points).sum::<f64>() + 0.0
     }
 
     fn fits(&self) -> bool {
