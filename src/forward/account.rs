@@ -27,7 +27,7 @@ const FILE: &str = "account";
 /// What lies in a directory that is taken over, in the order in which it is. Numbers of targets belong
 /// to the series that hold the leases.
 const CURSOR: &str = "cursor";
-const LEDGER: [&str; 4] = ["ledger", "ledger.doubt", "ledger.evicted", "identities"];
+const LEDGER: [&str; 5] = ["ledger", "ledger.doubt", "ledger.evicted", "identities", "trail"];
 
 /// An account, as it can be told without revealing anything: a hash of address and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,9 +26,19 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// The phases of an earlier run.
+    pub fn known(first: HashMap<u64, Timestamp>) -> Self {
+        Self { first }
+    }
+
     /// The time around which the slots of `target` are centred: that of its first sample.
     pub fn anchor(&mut self, target: u64, at: Timestamp) -> Timestamp {
         *self.first.entry(target).or_insert(at)
+    }
+
+    /// The time around which the slots of a known target are centred.
+    pub fn get(&self, target: u64) -> Option<Timestamp> {
+        self.first.get(&target).copied()
     }
 
     /// Forgets targets for which `keep` does not hold.
@@ -57,6 +67,12 @@ impl Thinner {
     /// `passes_changes` lets every change of value pass at once, as for `up`.
     pub fn new(anchor: Timestamp, passes_changes: bool) -> Self {
         Self { anchor, taken: None, last: None, passes_changes }
+    }
+
+    /// Goes on behind what an earlier run forwarded last: its time and the bits of its value.
+    pub fn resume(&mut self, at: Timestamp, bits: u64) {
+        let is_end = bits == stint_model::STALE_NAN_BITS;
+        (self.taken, self.last) = ((!is_end).then_some(at), Some((at, bits)));
     }
 
     /// Forgets what was forwarded for times that lie so far ahead of `wall` that no endpoint took it: a

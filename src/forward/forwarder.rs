@@ -84,6 +84,7 @@ impl Forwarder {
             {
                 let (items, started) = (round.items, Instant::now());
                 self.reach(&shards).await?;
+                round = self.note(round).await?;
                 let delivered = self.deliver(round, &mut shards, &stop).await;
                 if delivered == Delivered::Stopped {
                     break;
@@ -173,6 +174,18 @@ impl Forwarder {
         self.blocking(move |core| {
             let filled = core.fill(&mut round, full);
             (round, filled)
+        })
+        .await
+    }
+
+    /// Writes down what is about to be sent, where it was chosen among what is stored.
+    async fn note(&self, round: Round) -> Result<Round, ForwardError> {
+        if !self.core.lock().as_ref().is_some_and(|core| core.router.notes()) {
+            return Ok(round);
+        }
+        self.blocking(move |core| {
+            core.note(&round);
+            round
         })
         .await
     }

@@ -202,12 +202,27 @@ impl Core {
         let (log, done) = (self.source.log(), self.done);
         let place = Place { log, done, reached: ahead, shards, newest };
         match self.cursor.save(place) {
-            Ok(()) => self.source.release(self.done),
+            Ok(()) => {
+                self.source.release(self.done);
+                if let Err(error) = self.router.done(self.done, now) {
+                    tracing::warn!("{error}");
+                }
+            }
             Err(error) => {
                 tracing::warn!(
                     "cannot save the forwarding cursor: {error}; after a crash, samples are sent again"
                 );
             }
+        }
+    }
+
+    /// Writes down what is in `round` before it is sent.
+    pub(super) fn note(&mut self, round: &Round) {
+        if let Err(error) = self.router.note(round, self.read, self.clock.now()) {
+            let message =
+                format!("{error}; after a crash, other samples may be chosen than were sent");
+            tracing::warn!("{message}");
+            self.status.lock().last_error = Some(Failure { at: self.clock.now(), message });
         }
     }
 

@@ -25,6 +25,11 @@ pub struct Outgoing {
     pub noted: AtomicU32,
     /// Whether there is another one with the same key.
     pub is_shared: bool,
+    /// A hash of the target it comes from.
+    pub target: u64,
+    /// Whether its values are made here, or say when it is sent, so that they must be known when it is
+    /// sent again.
+    pub keeps_value: bool,
     /// The request that it was last found in, by the number of its encoding.
     pub request: AtomicU32,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stint_model::{Exemplar, Labels, Sample, SeriesRef, Span, Timestamp, Value};
+use stint_storage::DiskError;
 use stint_wire::remote_write::Version;
 use stint_wire::remote_write::v1::encode_labels;
 
@@ -19,9 +20,10 @@ use super::encode::Families;
 use super::identity::Identities;
 use super::round::{EncodedLabels, Item, Outgoing, Payload, Round};
 use super::rules::Rules;
-use super::source::StoredBatch;
+use super::source::{Position, StoredBatch};
 use super::status::Status;
 use super::symbols::Symbols;
+use super::trail::{Said, Trail};
 use crate::budget::admission::{Admission, Standing};
 use crate::budget::group::{Key, KeyHasher, target_of};
 use crate::budget::policy::Reason;
@@ -35,6 +37,15 @@ const AHEAD_MAX: Span = Span(5 * Span::MINUTE.0);
 /// A series that was not seen this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 const FORGET_EVERY: Duration = Duration::from_mins(10);
+
+/// Where a sample was read.
+#[derive(Clone, Copy)]
+struct Read {
+    /// Reading goes on there.
+    position: Position,
+    /// An earlier run may have sent it.
+    maybe_sent: bool,
+}
 
 struct Route {
     /// Where it goes, or why nowhere.
@@ -112,6 +123,9 @@ struct Routes {
     index: HashMap<SeriesRef, u32, KeyHasher>,
 }
 
+/// The target of what is made of several targets' series.
+const OF_MANY: u64 = 0;
+
 /// The place of no route.
 const NOWHERE: u32 = u32::MAX;
 
@@ -179,6 +193,7 @@ pub struct Router {
     /// Routes that only rows before a certain one still go.
     replaced: Vec<u32>,
     phases: Phases,
+    trail: Trail,
     aggregator: Aggregator,
     targets: Targets,
     /// Comes before what was just decided on.
@@ -206,6 +221,7 @@ impl Router {
         identities: Identities,
         families: Arc<Mutex<Families>>,
         admission: Arc<Mutex<Admission>>,
+        trail: Trail,
     ) -> Self {
         let aggregator = Aggregator::new(rules.aggregates.clone(), rules.interval);
         Self {
@@ -215,7 +231,8 @@ impl Router {
             routes: Routes::default(),
             places: Vec::new(),
             replaced: Vec::new(),
-            phases: Phases::default(),
+            phases: Phases::known(trail.anchors()),
+            trail,
             aggregator,
             targets: Targets::new(identities, families),
             before: None,
@@ -264,18 +281,19 @@ impl Router {
         let mut rows = places.iter().copied();
         for batch in batches {
             status.counters.lost += batch.orphans;
-            let maybe_sent =
-                batch.maybe_sent || batch.position_after <= self.rules.maybe_sent_until;
+            let position = batch.position_after;
+            let maybe_sent = batch.maybe_sent || position <= self.rules.maybe_sent_until;
+            let read = Read { position, maybe_sent };
             for (_, _, sample) in batch.rows {
                 let place = rows.next().unwrap_or(NOWHERE);
                 status.counters.read += 1;
                 status.newest_read = status.newest_read.max(Some(sample.at));
                 // A clock that is wrong does not take everybody's boundaries along.
                 if !self.made.is_empty() && sample.at.since(wall) < AHEAD_MAX {
-                    self.make(sample.at, maybe_sent, &mut admission, round, status);
+                    self.make(sample.at, read, &mut admission, round, status);
                 }
-                let told = self.tell(place, &sample, maybe_sent, &mut admission, status);
-                let decision = self.decide(place, sample, maybe_sent, &mut admission);
+                let told = self.tell(place, &sample, read, &mut admission, status);
+                let decision = self.decide(place, sample, read, &mut admission);
                 if let Some(before) = self.before.take() {
                     status.counters.made += 1;
                     admission.extra_point();
@@ -315,6 +333,33 @@ impl Router {
     /// Whether the labels of a series need not be told again.
     pub(super) fn knows(&self, series: SeriesRef) -> bool {
         self.routes.place(series).is_some()
+    }
+
+    /// Whether what is sent has to be written down before.
+    pub(super) fn notes(&self) -> bool {
+        self.trail.is_kept()
+    }
+
+    /// Makes durable what is chosen in `round`, for which everything up to `until` was routed.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(super) fn note(
+        &mut self,
+        round: &Round,
+        until: Position,
+        wall: Timestamp,
+    ) -> Result<(), DiskError> {
+        let Self { trail, phases, .. } = self;
+        trail.note(round, until, wall, |target| phases.get(target).unwrap_or_default())
+    }
+
+    /// Says that everything up to `done` is durably dealt with.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(super) fn done(&mut self, done: Position, now: Timestamp) -> Result<(), DiskError> {
+        self.trail.shorten(done, now)
     }
 
     /// Thins the classes as far as points per minute are scarce.
@@ -399,12 +444,13 @@ impl Router {
             let families = self.targets.families.lock();
             route.window = Window::of(&sent, &self.rules, &families);
             drop(families);
-            return self.sent_as(&sent, route, admission);
+            let is_made = matches!(route.window.as_deref(), Some(Window::Gauge { .. }));
+            return self.sent_as(&sent, route, is_made || passes_changes, admission);
         };
         if is_new {
             // Its samples stand at the boundaries of intervals, whatever its inputs' targets do.
-            let made = Route::nowhere(Thinner::new(Timestamp(0), false), target, now);
-            let made = self.sent_as(&self.aggregator.labels(output), made, admission);
+            let made = Route::nowhere(Thinner::new(Timestamp(0), false), OF_MANY, now);
+            let made = self.sent_as(&self.aggregator.labels(output), made, true, admission);
             self.made.insert(output, made);
         }
         route.to = Err(Reason::Aggregated);
@@ -412,8 +458,20 @@ impl Router {
         route
     }
 
-    fn sent_as(&self, labels: &Labels, mut route: Route, admission: &mut Admission) -> Route {
+    /// The route of what is sent under `labels`, which goes on where an earlier run stopped.
+    fn sent_as(
+        &mut self,
+        labels: &Labels,
+        mut route: Route,
+        keeps_value: bool,
+        admission: &mut Admission,
+    ) -> Route {
         let key = Key::of(labels);
+        let last = self.trail.claim(key);
+        if let Some(last) = last.filter(|last| last.target == route.target) {
+            route.thinner.resume(last.at, last.bits);
+            route.takes_over = false;
+        }
         let place = admission.register(labels, key);
         let encoded = match self.rules.version {
             Version::V1 => EncodedLabels::Bytes(encode_labels(labels).into_boxed_slice()),
@@ -426,7 +484,18 @@ impl Router {
         route.resolution = place.resolution;
         let (group, is_shared) = (place.group, place.is_shared);
         let (noted, request) = (AtomicU32::new(u32::MAX), AtomicU32::new(0));
-        let outgoing = Outgoing { key, group, labels, encoded, noted, is_shared, request };
+        let target = route.target;
+        let outgoing = Outgoing {
+            key,
+            group,
+            labels,
+            encoded,
+            noted,
+            is_shared,
+            target,
+            keeps_value,
+            request,
+        };
         route.to = Ok(Arc::new(outgoing));
         route
     }
@@ -435,7 +504,7 @@ impl Router {
         &mut self,
         place: u32,
         sample: Sample,
-        maybe_sent: bool,
+        read: Read,
         admission: &mut Admission,
     ) -> Decision {
         let Some(route) = self.routes.get_mut(place) else { return Decision::Lost };
@@ -449,10 +518,11 @@ impl Router {
             return Decision::Withhold(reason, None);
         }
         let Some(mut window) = route.window.take() else {
-            return Self::decide_on(&self.rules, route, sample, maybe_sent, admission);
+            return Self::decide_on((&self.rules, &self.trail), route, sample, read, admission);
         };
         let offered = window.offer(sample.clone());
-        let decision = Self::decide_on(&self.rules, route, offered, maybe_sent, admission);
+        let known = (&self.rules, &self.trail);
+        let decision = Self::decide_on(known, route, offered, read, admission);
         let goes_on = matches!(
             decision,
             Decision::Send(_) | Decision::Withhold(Reason::Interval | Reason::Points, None)
@@ -461,7 +531,8 @@ impl Router {
             && let Ok(outgoing) = &route.to
         {
             let (series, before) = (Arc::clone(outgoing), coarse(before, route.resolution));
-            self.before = Some(Item { series, payload: Payload::Made(before), maybe_sent });
+            let (payload, maybe_sent) = (Payload::Made(before), read.maybe_sent);
+            self.before = Some(Item { series, payload, maybe_sent });
         }
         window.note(&sample, &decision);
         route.window = Some(window);
@@ -472,7 +543,7 @@ impl Router {
     fn make(
         &mut self,
         at: Timestamp,
-        maybe_sent: bool,
+        read: Read,
         admission: &mut Admission,
         round: &mut Round,
         status: &mut Status,
@@ -480,7 +551,8 @@ impl Router {
         for (output, sample) in self.aggregator.due(at) {
             let Some(route) = self.made.get_mut(&output) else { continue };
             status.counters.made += 1;
-            match Self::decide_on(&self.rules, route, sample, maybe_sent, admission) {
+            let known = (&self.rules, &self.trail);
+            match Self::decide_on(known, route, sample, read, admission) {
                 Decision::Send(Item { series, payload: Payload::Sample(sample), maybe_sent }) => {
                     round.push(Item { series, payload: Payload::Made(sample), maybe_sent });
                 }
@@ -491,12 +563,13 @@ impl Router {
     }
 
     fn decide_on(
-        rules: &Rules,
+        (rules, trail): (&Rules, &Trail),
         route: &mut Route,
-        sample: Sample,
-        maybe_sent: bool,
+        mut sample: Sample,
+        read: Read,
         admission: &mut Admission,
     ) -> Decision {
+        let maybe_sent = read.maybe_sent;
         let standing = route.standing(admission);
         let outgoing = match &route.to {
             Ok(outgoing) => outgoing,
@@ -505,7 +578,16 @@ impl Router {
         if !rules.takes(&sample.value) {
             return Decision::Withhold(Reason::Histogram, None);
         }
-        let is_shown = standing.is_shown && route.thinner.is_shown(sample.at);
+        let said = match trail.said(outgoing.key, &sample, read.position) {
+            // What was made then is not known, and what is made now is something else.
+            Said::Sent(None) if outgoing.keeps_value => Said::Left,
+            said => said,
+        };
+        if let (Said::Sent(Some(bits)), Value::Float(value)) = (said, &mut sample.value) {
+            *value = f64::from_bits(bits);
+        }
+        let was_sent = matches!(said, Said::Sent(_));
+        let is_shown = standing.is_shown && (was_sent || route.thinner.is_shown(sample.at));
         if matches!(sample.value, Value::Stale) {
             if !is_shown {
                 return Decision::Withhold(Reason::StaleUnsent, None);
@@ -513,7 +595,7 @@ impl Router {
             admission.extra_point();
         } else if let Err(reason) = standing.verdict {
             // It was sent until now: say that it ends.
-            let marker = is_shown.then(|| {
+            let marker = (is_shown && !was_sent).then(|| {
                 route.thinner.taken(sample.at, &Value::Stale);
                 admission.extra_point();
                 let payload = Payload::Marker(sample.at);
@@ -525,7 +607,10 @@ impl Router {
             let class = standing.class.unwrap_or(route.class);
             admission.seen(class, &mut route.mark);
             let is_due = |interval| route.thinner.is_due(sample.at, interval);
-            if !is_due(admission.interval(class, route.interval)) {
+            if said == Said::Left {
+                return Decision::Withhold(Reason::Interval, None);
+            }
+            if !was_sent && !is_due(admission.interval(class, route.interval)) {
                 if !route.thinner.passes(sample.at, &sample.value) {
                     let as_configured = !is_due(route.interval);
                     let reason = if as_configured { Reason::Interval } else { Reason::Points };

@@ -23,6 +23,7 @@ use super::rules::Rules;
 use super::send::{Sender, Settings};
 use super::source::{Position, Source};
 use super::status::Status;
+use super::trail::Trail;
 use super::transport::Transport;
 use crate::budget::admission::{Admission, Opening};
 use crate::budget::ledger::Found;
@@ -31,7 +32,7 @@ use crate::budget::points::BURST_MINUTES;
 use crate::budget::policy::Policy;
 use crate::budget::pool::Seat;
 use crate::budget::ranking::Ranking;
-use crate::config::{ProtobufMessage, QueueConfig, RemoteWrite, is_grafana_cloud};
+use crate::config::{Budget, ProtobufMessage, QueueConfig, RemoteWrite, is_grafana_cloud};
 
 /// A request may arrive this long after it was given up.
 const LINGER: Duration = Duration::from_secs(30);
@@ -166,6 +167,12 @@ impl Begun {
             &directory(&config.name).join("identities"),
         );
         let read = source.position();
+        let path = directory(&config.name).join("trail");
+        let trail = if chooses(&config, handle.admission.lock().limits().is_some()) {
+            Trail::open(Arc::clone(&setup.disk), &path, source.log())
+        } else {
+            Trail::default()
+        };
         let core = Core {
             source,
             router: Router::new(
@@ -173,6 +180,7 @@ impl Begun {
                 identities,
                 Arc::clone(&families),
                 Arc::clone(&handle.admission),
+                trail,
             ),
             cursor,
             clock,
@@ -206,6 +214,16 @@ fn public_url(url: &str) -> String {
     };
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     format!("{scheme}://{host}{path}")
+}
+
+/// Whether an endpoint is sent less than what is stored, so that it must be known what was chosen.
+fn chooses(config: &RemoteWrite, budgeted: bool) -> bool {
+    let Budget { interval, aggregates, identities, reset_guard, gauges, classes, .. } =
+        &config.budget;
+    let thins = |interval: &Option<Span>| interval.is_some_and(|it| it > Span::ZERO);
+    let makes = !(aggregates.is_empty() && identities.is_empty() && gauges.is_empty());
+    let of_class = || classes.iter().any(|class| thins(&class.interval));
+    budgeted || makes || *reset_guard || thins(interval) || of_class()
 }
 
 pub(super) fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rules {

@@ -224,11 +224,8 @@ struct State {
     active_most: usize,
     stored: BTreeMap<String, Vec<(i64, u64)>>,
     requests: Vec<(Duration, u32)>,
-    /// What is on its way: when it arrives, and in which run of the sender it was sent.
-    late: Vec<(Duration, u64, bytes::Bytes)>,
-    /// The sender's run, and in which run what arrived was sent first.
-    run: u64,
-    runs: HashMap<(String, i64, u64), u64>,
+    /// What is on its way, and when it arrives.
+    late: Vec<(Duration, bytes::Bytes)>,
     /// When how many samples arrived.
     arrivals: Vec<(Duration, usize)>,
     metadata: BTreeMap<String, Metadata>,
@@ -253,8 +250,6 @@ impl Mimir {
                 stored: BTreeMap::new(),
                 requests: Vec::new(),
                 late: Vec::new(),
-                run: 0,
-                runs: HashMap::new(),
                 arrivals: Vec::new(),
                 metadata: BTreeMap::new(),
             }),
@@ -337,32 +332,20 @@ impl Mimir {
         self.state.lock().stored.clone()
     }
 
-    /// Checks that each run of the sender sent the samples of every series in order, as `place` tells it by
-    /// time and bits. A later run may send again what an earlier one got no answer for, thinned
-    /// anew, and what that one sent may arrive when it has ended.
+    /// Checks that the samples of every series arrived in order, as `place` tells it by time and bits:
+    /// what was sent again, by this run of the sender or a later one, is what had been sent.
     pub(super) fn assert_in_order(&self, place: impl Fn(i64, u64) -> f64, seed: u64) {
-        let state = self.state.lock();
-        for (series, samples) in &state.stored {
-            let (mut newest, mut current) = (f64::NEG_INFINITY, 0);
+        for (series, samples) in &self.state.lock().stored {
+            let mut newest = f64::NEG_INFINITY;
             let mut seen = HashSet::new();
             for (at, bits) in samples.iter().filter(|it| it.1 != stint_model::STALE_NAN_BITS) {
-                let run = state.runs[&(series.clone(), *at, *bits)];
-                if !seen.insert((*at, *bits)) || run < current {
-                    continue;
+                if seen.insert((*at, *bits)) {
+                    let place = place(*at, *bits);
+                    assert!(place >= newest, "seed {seed}: {series} goes back to {place} at {at}");
+                    newest = place;
                 }
-                if run > current {
-                    (current, newest) = (run, f64::NEG_INFINITY);
-                }
-                let place = place(*at, *bits);
-                assert!(place >= newest, "seed {seed}: {series} goes back to {place} at {at}");
-                newest = place;
             }
         }
-    }
-
-    /// The sender ended.
-    pub(super) fn end_run(&self) {
-        self.state.lock().run += 1;
     }
 
     pub(super) fn metadata(&self) -> BTreeMap<String, Metadata> {
@@ -385,8 +368,7 @@ impl Mimir {
                 Err(TransportError("timed out".into()))
             }
             Mood::Late => {
-                let run = state.run;
-                state.late.push((now + LATE, run, request.body.clone()));
+                state.late.push((now + LATE, request.body.clone()));
                 Err(TransportError("timed out".into()))
             }
         }
@@ -398,9 +380,9 @@ impl State {
     fn take_late(&mut self, now: Duration) {
         let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|it| it.0 <= now);
         self.late = late;
-        let due: Vec<(Duration, u64, bytes::Bytes)> = due;
-        for (at, run, body) in due {
-            self.take_of(&body, at, run);
+        let due: Vec<(Duration, bytes::Bytes)> = due;
+        for (at, body) in due {
+            self.take(&body, at);
         }
     }
 
@@ -429,10 +411,6 @@ impl State {
     }
 
     fn take(&mut self, body: &[u8], now: Duration) -> Response {
-        self.take_of(body, now, self.run)
-    }
-
-    fn take_of(&mut self, body: &[u8], now: Duration, run: u64) -> Response {
         let mut message = Vec::new();
         snappy::decompress_limited(body, snappy::DECOMPRESSED_BYTES_MAX, &mut message).unwrap();
         self.forget(now);
@@ -479,8 +457,6 @@ impl State {
                 } else {
                     self.newest = self.newest.max(pair.0);
                     stored.push(pair);
-                    let sample = (labels.to_string(), pair.0, pair.1);
-                    self.runs.entry(sample).or_insert(run);
                 }
             }
         }

@@ -20,7 +20,7 @@ impl GroupIndex {
     }
 
     /// The group of that number.
-    pub(super) fn of(number: u32) -> Self {
+    pub(crate) fn of(number: u32) -> Self {
         Self(number)
     }
 }

@@ -5,6 +5,7 @@ mod points;
 mod prometheus;
 mod schedules;
 mod supervise;
+mod trail;
 mod window;
 
 use std::collections::BTreeMap;
@@ -122,7 +123,6 @@ impl World {
         let running = self.running.take().unwrap();
         running.stop.send(true).unwrap();
         running.task.await.unwrap();
-        self.mimir.end_run();
         self.past.push(running.handle.status());
     }
 
@@ -131,7 +131,6 @@ impl World {
         let running = self.running.take().unwrap();
         running.task.abort();
         assert!(running.task.await.is_err());
-        self.mimir.end_run();
         self.past.push(running.handle.status());
         self.disk = self.disk.after_crash(Crash::KILL);
     }

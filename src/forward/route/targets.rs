@@ -16,7 +16,7 @@ use stint_model::{Histogram, Labels, MetricType, Sample, SeriesRef, Timestamp, V
 use super::super::encode::Families;
 use super::super::identity::{Follows, Hold, Identities, Placed, Slot};
 use super::super::status::Status;
-use super::{Decision, Item, Payload, Route, Router};
+use super::{Decision, Item, Payload, Read, Route, Router};
 use crate::budget::admission::Admission;
 use crate::budget::group::{Key, KeyHasher, family_of};
 use crate::budget::policy::Reason;
@@ -159,7 +159,7 @@ impl Router {
         };
         let told = info.map(|info| {
             let told = Route::nowhere(route.thinner, route.target, route.seen);
-            Box::new(self.sent_as(&info, told, admission))
+            Box::new(self.sent_as(&info, told, true, admission))
         });
         route.numbered = Some(Box::new(Numbered { slot, stored: stored.clone(), told }));
         labels
@@ -198,7 +198,7 @@ impl Router {
         &mut self,
         place: u32,
         sample: &Sample,
-        maybe_sent: bool,
+        read: Read,
         admission: &mut Admission,
         status: &mut Status,
     ) -> Option<Item> {
@@ -216,7 +216,8 @@ impl Router {
         };
         let made = Sample { at: sample.at, started: None, value };
         told.thinner.settle(self.wall);
-        match Self::decide_on(&self.rules, told, made, maybe_sent, admission) {
+        let known = (&self.rules, &self.trail);
+        match Self::decide_on(known, told, made, read, admission) {
             Decision::Send(Item { series, payload: Payload::Sample(made), maybe_sent }) => {
                 status.counters.made += 1;
                 Some(Item { series, payload: Payload::Made(made), maybe_sent })
@@ -238,9 +239,14 @@ impl Router {
         if self.targets.identities.is_empty() {
             return None;
         }
-        let route = self.routes.get_mut(place).filter(|route| route.takes_over)?;
-        route.takes_over = false;
         let Payload::Sample(sample) = &item.payload else { return None };
+        let route = self.routes.get_mut(place)?;
+        let before = Timestamp(sample.at.as_ms() - 1);
+        // What parted them then does so again.
+        let was_parted = item.maybe_sent && self.trail.was_sent(item.series.key, before);
+        if !std::mem::take(&mut route.takes_over) && !was_parted {
+            return None;
+        }
         let payload = parting(sample, &item.series.labels, &self.targets.families.lock())?;
         status.counters.made += u64::from(matches!(payload, Payload::Made(_)));
         admission.extra_point();
