@@ -47,6 +47,7 @@ impl Account {
         let router = axum::Router::new()
             .route("/usage/api/v1/query", get(Self::query))
             .route("/prom/api/v1/cardinality/label_values", get(Self::cardinality))
+            .route("/prom/api/v1/cardinality/active_series", get(Self::active_series))
             .with_state(Arc::clone(self));
         tokio::spawn(async move { axum::serve(listener, router).await });
         url
@@ -110,6 +111,42 @@ impl Account {
         let active = own.numbers.lock()[2];
         axum::Json(json!({"series_count_total": active, "labels": []})).into_response()
     }
+}
+
+impl Account {
+    async fn active_series(
+        headers: HeaderMap,
+        Query(params): Query<Vec<(String, String)>>,
+    ) -> Response {
+        if headers.get("authorization").and_then(|value| value.to_str().ok()) != Some(BASIC) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        if params != [("selector".to_owned(), "{cluster=\"here\"}".to_owned())] {
+            return StatusCode::BAD_REQUEST.into_response();
+        }
+        let series = |n: u64| json!({"__name__": "x", "cluster": "here", "n": n.to_string()});
+        let data: Vec<Json> = (0..77).map(series).collect();
+        axum::Json(json!({"data": data})).into_response()
+    }
+}
+
+#[tokio::test]
+async fn where_the_ledger_is_lost_the_server_tells_which_series_it_counts() {
+    let account = Account::new();
+    let url = account.serve().await;
+    let dir = TestDir::new();
+    configure(&dir, 8_000, &cardinality(&url, "secret"));
+    // A cursor that cannot be read, and no ledger: there was an earlier run.
+    let folder = dir.path().join("data/forward/cloud");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("cursor"), "damaged").unwrap();
+    let config = format!("global: {{external_labels: {{cluster: here}}}}\n{CONFIG}");
+    let server = TestServer::start(&dir, &config, FLAGS).await;
+    let found = |data: &Json| data["endpoints"][0]["live"] == 77;
+    let report = server.wait_for("/api/v1/status/budget", found).await;
+    let said = &report["endpoints"][0]["series"];
+    assert_eq!(said["in_doubt"], true, "what was on its way may still arrive: {said}");
+    server.stop().await;
 }
 
 /// A server that asks the account as `api` says.

@@ -594,6 +594,11 @@ impl Admission {
         self.ledger.answered(keys.iter().copied(), now, false);
     }
 
+    /// Notes an answer that says that nothing of the request was looked at, and nothing was counted.
+    pub fn uncounted(&mut self, keys: &[Key]) {
+        self.ledger.uncounted(keys.iter().copied());
+    }
+
     /// How many of `keys` a full server may have refused: those that are new, or, where none is,
     /// those of an earlier run.
     pub fn doubtful(&self, keys: &[Key]) -> usize {

@@ -43,6 +43,8 @@ enum State {
 struct Lease {
     /// The hold time after the latest moment at which a sample of the series may have arrived.
     ends: Duration,
+    /// The same without the request that is on its way.
+    ended_before: Duration,
     /// Found at start, and not used since.
     is_dormant: bool,
     /// Whether the file says for how long the series was not sent.
@@ -126,13 +128,42 @@ impl Ledger {
             let state = State::Recovered;
             let ends_not_before = Duration::ZERO;
             let is_dormant = true;
-            let lease =
-                Lease { ends, is_dormant, is_unused_written, class, state, ends_not_before };
+            let lease = Lease {
+                ends,
+                ended_before: ends,
+                is_dormant,
+                is_unused_written,
+                class,
+                state,
+                ends_not_before,
+            };
             // What comes later in the file holds.
             ledger.remove(key);
             ledger.insert(key, lease);
         }
         (ledger, found)
+    }
+
+    /// Takes in series of which the server says that it counts them: they are as those of an earlier run
+    /// of which nothing more is known.
+    pub fn recover(&mut self, keys: &[Key], class: u16, now: Duration) {
+        let ends = now + self.hold;
+        for key in keys {
+            if !self.is_live(*key) {
+                let (is_dormant, is_unused_written) = (true, false);
+                let (state, ends_not_before) = (State::Recovered, Duration::ZERO);
+                let lease = Lease {
+                    ends,
+                    ended_before: ends,
+                    is_dormant,
+                    is_unused_written,
+                    class,
+                    state,
+                    ends_not_before,
+                };
+                self.insert(*key, lease);
+            }
+        }
     }
 
     /// Grows with every change to what a series may do: leases granted, renewed, ended, refused. That
@@ -206,8 +237,15 @@ impl Ledger {
             let (is_dormant, is_unused_written) = (false, false);
             let state = State::Unconfirmed;
             let ends_not_before = Duration::ZERO;
-            let lease =
-                Lease { ends, is_dormant, is_unused_written, class, state, ends_not_before };
+            let lease = Lease {
+                ends,
+                ended_before: ends,
+                is_dormant,
+                is_unused_written,
+                class,
+                state,
+                ends_not_before,
+            };
             self.insert(key, lease);
         }
         Ok(())
@@ -271,7 +309,17 @@ impl Ledger {
     pub fn hand_over(&mut self, keys: impl IntoIterator<Item = Key>, until: Duration) {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
+                lease.ended_before = lease.ends;
                 lease.ends = lease.ends.max(until + self.hold);
+            }
+        }
+    }
+
+    /// Notes an answer that says that nothing of the request counts: it is as if it had not been sent.
+    pub fn uncounted(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(&key) {
+                lease.ends = lease.ended_before.max(lease.ends_not_before);
             }
         }
     }

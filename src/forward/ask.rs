@@ -1,13 +1,17 @@
 //! Asking an account for its limits and its use.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
+use stint_model::Labels;
 
 use super::handle::Handle;
+use super::setup::{LINGER, own_labels};
 use crate::budget::feedback::Said;
-use crate::config::{AccountApi, AccountKind};
+use crate::budget::group::Key;
+use crate::config::{AccountApi, AccountKind, RemoteWrite};
 use crate::http::{Client, explain};
 
 /// How often it is asked.
@@ -16,11 +20,16 @@ pub(super) const ASK_EVERY: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More than any answer to these questions has.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// More than the names of the series of an account have.
+const SERIES_BYTES_MAX: usize = 256 << 20;
 
 /// Asks one account.
 pub(super) struct Asker {
     api: AccountApi,
     client: Client,
+    /// Of all series that are sent from here.
+    labels: Labels,
+    in_flight_max: Duration,
 }
 
 impl Asker {
@@ -28,9 +37,14 @@ impl Asker {
     ///
     /// # Errors
     /// The client cannot be made.
-    pub(super) fn new(api: &AccountApi) -> Result<Self, String> {
+    pub(super) fn new(
+        api: &AccountApi,
+        labels: Labels,
+        in_flight_max: Duration,
+    ) -> Result<Self, String> {
         let client = Client::new(&api.http, super::manager::USER_AGENT);
-        Ok(Self { api: api.clone(), client: client.map_err(|error| error.to_string())? })
+        let client = client.map_err(|error| error.to_string())?;
+        Ok(Self { api: api.clone(), client, labels, in_flight_max })
     }
 
     /// Asks for ever, and tells the budget that `handle` gives.
@@ -40,21 +54,56 @@ impl Asker {
             let outcome = self.ask().await;
             if let Some(handle) = handle() {
                 match &outcome {
-                    Ok(said) => {
-                        failures = 0;
-                        handle.hear(*said);
-                    }
+                    Ok(_) => failures = 0,
                     Err(problem) => {
                         failures = failures.saturating_add(1);
                         if failures.is_power_of_two() {
                             tracing::warn!(endpoint = %handle.name, failures, "the account does not tell its use: {problem}");
                         }
-                        handle.admission.lock().unheard(problem.clone());
                     }
                 }
+                // What was sent from here is not taken for others'.
+                if self.api.kind == AccountKind::Cardinality && handle.is_in_doubt() {
+                    self.find(&handle).await;
+                }
+                tell(handle, outcome).await;
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
+    }
+
+    /// Finds out which series the server counts, where the ledger was lost.
+    async fn find(&self, handle: &Handle) {
+        match self.active().await {
+            Ok(keys) => {
+                tracing::info!(endpoint = %handle.name, series = keys.len(), "the server has told which series it counts; they hold their slots");
+                let (handle, in_flight_max) = (handle.clone(), self.in_flight_max);
+                let told = move || handle.recover(&keys, in_flight_max);
+                if let Err(error) = tokio::task::spawn_blocking(told).await {
+                    tracing::error!(%error, "the budget could not be told what the server counts");
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(endpoint = %handle.name, "the server does not tell which series it counts: {problem}");
+            }
+        }
+    }
+
+    /// The active series that may have been sent from here: those with the labels that all have, or
+    /// all where there are none.
+    async fn active(&self) -> Result<Vec<Key>, String> {
+        let selector = match self.labels.is_empty() {
+            true => "{__name__!=\"\"}".to_owned(),
+            false => self.labels.to_string(),
+        };
+        let pairs = [("selector", selector.as_str())];
+        let body = self.body("cardinality/active_series", &pairs, SERIES_BYTES_MAX).await?;
+        let answer: ActiveSeries =
+            serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let key = |series: &BTreeMap<String, String>| {
+            Key::of(&Labels::from_pairs(series.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
+        };
+        Ok(answer.data.iter().map(key).collect())
     }
 
     /// What the account says.
@@ -107,6 +156,16 @@ impl Asker {
     }
 
     async fn get(&self, path: &str, pairs: &[(&str, &str)]) -> Result<Json, String> {
+        let body = self.body(path, pairs, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&body).map_err(|error| error.to_string())
+    }
+
+    async fn body(
+        &self,
+        path: &str,
+        pairs: &[(&str, &str)],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, String> {
         let url = format!("{}/api/v1/{path}", self.api.url);
         let url = Url::parse_with_params(&url, pairs).map_err(|error| error.to_string())?;
         let request = self.client.request(Method::GET, url.as_str()).await;
@@ -117,7 +176,7 @@ impl Asker {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES_MAX {
+            if body.len() > bytes_max {
                 return Err("the answer is too long".into());
             }
         }
@@ -125,20 +184,44 @@ impl Asker {
             let text = String::from_utf8_lossy(&body);
             return Err(format!("http {}: {}", status.as_u16(), super::send::first_line(&text)));
         }
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
+        Ok(body)
+    }
+}
+
+/// An answer to which series are active.
+#[derive(serde::Deserialize)]
+struct ActiveSeries {
+    data: Vec<BTreeMap<String, String>>,
+}
+
+/// Tells the budget what was said, where it may wait: forwarding holds the budget while its ledger is
+/// written.
+async fn tell(handle: Handle, outcome: Result<Said, String>) {
+    let told = tokio::task::spawn_blocking(move || match outcome {
+        Ok(said) => handle.hear(said),
+        Err(problem) => handle.admission.lock().unheard(problem),
+    });
+    if let Err(error) = told.await {
+        tracing::error!(%error, "the budget could not be told what the account says");
     }
 }
 
 /// Asks for an endpoint, whichever forwarder runs for it.
 pub(super) fn spawn(
-    api: Option<&AccountApi>,
-    name: &str,
+    config: &RemoteWrite,
+    external_labels: &Labels,
     handle: impl Fn() -> Option<Handle> + Send + Sync + 'static,
 ) -> Option<tokio::task::JoinHandle<()>> {
-    match Asker::new(api?) {
+    let api = config.budget.account.as_ref()?;
+    let labels = own_labels(config, external_labels);
+    let in_flight_max = config.remote_timeout.to_std() + LINGER;
+    match Asker::new(api, labels, in_flight_max) {
         Ok(asker) => Some(tokio::spawn(asker.run(handle))),
         Err(error) => {
-            tracing::error!(endpoint = name, "the account cannot be asked for its use: {error}");
+            tracing::error!(
+                endpoint = config.name,
+                "the account cannot be asked for its use: {error}"
+            );
             None
         }
     }

@@ -1,6 +1,7 @@
 //! A view of an endpoint for reports.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stint_model::{Clock, Span};
@@ -8,6 +9,7 @@ use stint_model::{Clock, Span};
 use super::status::Status;
 use crate::budget::admission::Admission;
 use crate::budget::feedback::Said;
+use crate::budget::group::Key;
 
 /// A view of a forwarder for reports, cheap to clone.
 #[derive(Clone)]
@@ -37,6 +39,19 @@ impl Handle {
     pub(super) fn hear(&self, said: Said) {
         let (now, wall) = (self.clock.monotonic(), self.clock.now());
         self.admission.lock().hear(said, now, wall);
+    }
+
+    /// Whether the server may be counting what nobody here knows of.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.with_budget(|admission| admission.is_in_doubt(now))
+    }
+
+    /// Tells the budget which series the server counts. A request may arrive for so long after it was
+    /// sent.
+    pub(super) fn recover(&self, keys: &[Key], in_flight_max: Duration) {
+        let now = self.clock.monotonic();
+        self.admission.lock().recover(keys, in_flight_max, now);
     }
 
     /// Looks at the budget, which stands still meanwhile.

@@ -315,7 +315,7 @@ impl Manager {
         let task = tokio::spawn(supervisor.run(first, start, stopped));
         let place = Arc::clone(&seat);
         let handle = move || place.handle.read().clone();
-        let asks = ask::spawn(config.budget.account.as_ref(), &config.name, handle);
+        let asks = ask::spawn(&config, &external_labels, handle);
         Running { config, external_labels, seat, stop, task, asks }
     }
 

@@ -119,11 +119,11 @@ impl Core {
             }
             let (now, wall) = (self.clock.monotonic(), self.clock.now());
             self.look_ahead(&batches, now, wall);
-            let mut status = self.status.lock();
-            self.router.route(batches, now, wall, round, &mut status);
+            self.router.route(batches, now, wall, round, &self.status);
             if self.held.is_none() {
                 self.router.forget(now);
             }
+            let mut status = self.status.lock();
             status.caught_up = filled.caught_up;
             status.lag_bytes = self.source.lag_bytes();
             status.segment = self.cursor.saved().map(|place| place.done.segment);

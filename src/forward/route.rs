@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use stint_model::{Exemplar, Labels, Sample, SeriesRef, Span, Timestamp, Value};
 use stint_storage::DiskError;
 use stint_wire::remote_write::Version;
@@ -258,7 +258,7 @@ impl Router {
         now: Duration,
         wall: Timestamp,
         round: &mut Round,
-        status: &mut Status,
+        status: &Mutex<Status>,
     ) {
         self.wall = wall;
         let admission = Arc::clone(&self.admission);
@@ -275,8 +275,11 @@ impl Router {
             places.push(place);
         }
         admission.plan(now, wall);
-        self.targets.keep(now, status);
+        // Others look at the budget while the disk is at work.
+        MutexGuard::unlocked(&mut admission, || self.targets.keep(now));
         round.ended.get_or_insert(admission.ended());
+        let status = &mut *status.lock();
+        self.targets.count(now, status);
         self.plan_points(status, &mut admission);
         let mut rows = places.iter().copied();
         for batch in batches {
@@ -632,7 +635,8 @@ impl Router {
     ) -> Option<Item> {
         let place = self.routes.place(series)?;
         let outgoing = self.routes.get(place)?.to.as_ref().ok()?;
-        let is_sent = admission.is_settled(outgoing.group, outgoing.key);
+        // What the policy leaves out is settled as well, and holds no lease.
+        let is_sent = admission.check(outgoing.group, outgoing.key).is_ok();
         (self.rules.exemplars && is_sent).then(|| Item {
             series: Arc::clone(outgoing),
             payload: Payload::Exemplar(exemplar),

@@ -237,6 +237,7 @@ impl Sender {
         match verdict {
             Verdict::Stored => self.admission.lock().accepted(keys, now),
             Verdict::ServerFull { .. } => {}
+            Verdict::Deduplicated => self.admission.lock().uncounted(keys),
             _ => self.admission.lock().answered(keys, now),
         }
         if !matches!(verdict, Verdict::Stored | Verdict::Deduplicated) {

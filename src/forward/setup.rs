@@ -35,7 +35,7 @@ use crate::budget::ranking::Ranking;
 use crate::config::{Budget, ProtobufMessage, QueueConfig, RemoteWrite, is_grafana_cloud};
 
 /// A request may arrive this long after it was given up.
-const LINGER: Duration = Duration::from_secs(30);
+pub(super) const LINGER: Duration = Duration::from_secs(30);
 
 /// What a forwarder is made of.
 pub struct Setup {
@@ -226,17 +226,22 @@ fn chooses(config: &RemoteWrite, budgeted: bool) -> bool {
     budgeted || makes || *reset_guard || thins(interval) || of_class()
 }
 
-pub(super) fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rules {
+/// The labels that every series has which is sent to an endpoint.
+pub(super) fn own_labels(config: &RemoteWrite, external_labels: &Labels) -> Labels {
     let mut labels = external_labels.to_builder();
     for (name, value) in &config.labels {
         labels.set(name, value);
     }
+    labels.build()
+}
+
+pub(super) fn rules(config: &RemoteWrite, external_labels: &Labels, budgeted: bool) -> Rules {
     let version = match config.protobuf_message {
         ProtobufMessage::V1 => Version::V1,
         ProtobufMessage::V2 => Version::V2,
     };
     Rules {
-        external_labels: labels.build(),
+        external_labels: own_labels(config, external_labels),
         relabel: config.write_relabel_configs.clone(),
         interval: config.budget.interval.unwrap_or(Span::ZERO),
         version,

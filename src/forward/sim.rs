@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use stint_model::{Clock, Labels, SeriesRef, Span, Timestamp, Value};
-use stint_model::{Metadata, Sample};
+use stint_model::{Exemplar, Metadata, Sample};
 use stint_storage::WalId;
 use stint_wire::remote_write::v1::{self, Item};
 use stint_wire::snappy;
@@ -74,6 +74,12 @@ impl Log {
         }
         self.samples += samples.len() as u64;
         self.push(batch);
+    }
+
+    pub(super) fn append_exemplar(&mut self, labels: &Labels, at: Timestamp) {
+        let exemplar = Exemplar { labels: Labels::default(), value: 1.0, at };
+        let series = self.refs[labels];
+        self.push(StoredBatch { exemplars: vec![(series, exemplar)], ..StoredBatch::default() });
     }
 
     pub(super) fn append_metadata(&mut self, family: &str, metadata: Metadata) {

@@ -6,6 +6,7 @@ use stint_model::Timestamp;
 
 use super::{Admission, growth_of};
 use crate::budget::feedback::{Feedback, Said};
+use crate::budget::group::Key;
 
 impl Admission {
     /// The account has answered: from now on its limits hold, and others' series leave less. What is
@@ -22,6 +23,23 @@ impl Admission {
             self.pending.look_soon();
         }
         self.give_back(now, wall);
+    }
+
+    /// The server has told which series it counts, which may be more than the ledger lists. Nothing is
+    /// unknown any more when what an earlier run had on its way has arrived: after `in_flight_max`.
+    pub fn recover(&mut self, keys: &[Key], in_flight_max: Duration, now: Duration) {
+        let class = self.policy.classes().len().saturating_sub(1) as u16;
+        self.ledger.recover(keys, class, now);
+        self.pending.look_soon();
+        if let Err(error) = self.ledger.checkpoint(now) {
+            self.failed(&error);
+            return;
+        }
+        if now.saturating_sub(self.started) >= in_flight_max
+            && let Some(doubt) = self.doubt.take()
+        {
+            doubt.end();
+        }
     }
 
     /// The account was asked and has not answered.

@@ -363,3 +363,29 @@ fn under_a_lowered_target_what_is_new_does_not_end_what_goes_on() {
 }
 
 mod policy;
+
+#[test]
+fn what_the_server_tells_ends_the_doubt_when_nothing_is_on_its_way_any_more() {
+    let disk = SimDisk::new();
+    let mut admission = open(&disk, limits(100, 0), true, Duration::ZERO);
+    let minute = Duration::from_mins(1);
+    assert!(admission.is_in_doubt(Duration::ZERO) && admission.slots(Duration::ZERO) == 10);
+    let keys: Vec<Key> = (0..60).map(Key).collect();
+    admission.recover(&keys, minute, Duration::from_secs(5));
+    assert_eq!((admission.live(), admission.room(Duration::from_secs(5))), (60, 0));
+    assert!(admission.is_in_doubt(Duration::from_secs(5)));
+    admission.recover(&keys, minute, minute);
+    assert!(!admission.is_in_doubt(minute));
+    assert_eq!((admission.live(), admission.room(minute)), (60, 40));
+    // It holds over a restart, and no longer than the server counts.
+    let mut again = open(&disk, limits(100, 0), true, minute);
+    assert!(!again.is_in_doubt(minute) && again.live() == 60);
+    again.advance(minute + HOLD.to_std(), WALL);
+    assert_eq!(again.live(), 0);
+    // Where that cannot be written, the doubt stays.
+    let broken = SimDisk::new();
+    let mut admission = open(&broken, limits(100, 0), true, Duration::ZERO);
+    broken.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    admission.recover(&keys, minute, minute);
+    assert!(admission.is_in_doubt(minute) && admission.ledger_error.is_some());
+}

@@ -426,7 +426,8 @@ async fn a_renamed_endpoint_forgets_neither_leases_nor_samples() {
         world.scrape(&gauges("old", 0..50), f64::from(n)).await;
     }
     world.stop().await;
-    // Stored while nobody forwards.
+    // Stored while nobody forwards, when it is their turn.
+    pass(60).await;
     world.scrape(&gauges("old", 0..10), 9.0).await;
     world.config.name = "renamed".into();
     world.start();
@@ -602,6 +603,47 @@ async fn wrong_credentials_are_tried_rarely_and_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_elected_replica_sends_is_not_held_for_longer_by_the_other() {
+    let mut world = World::new(budget(20)).settled();
+    world.start();
+    pass(1).await;
+    world.scrape(&gauges("a", 0..20), 1.0).await;
+    world.mimir.set_mood(Mood::Answers(answer(202, "deduplicated")));
+    for n in 0..60 {
+        world.scrape(&gauges("a", 0..20), f64::from(n)).await;
+    }
+    // The last sample that counted was sent a quarter of an hour ago, and all since for nothing.
+    for n in 0..34 {
+        world.scrape(&gauges("b", 0..20), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Well);
+    for n in 0..6 {
+        world.scrape(&gauges("b", 0..20), f64::from(n)).await;
+    }
+    let stored = world.mimir.stored();
+    let new = stored.keys().filter(|series| series.contains("\"b\"")).count();
+    assert_eq!(new, 20, "25 minutes after what was counted last");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_wrong_token_keeps_back_keeps_its_slots() {
+    let mut world = World::new(budget(20)).settled();
+    world.mimir.set_mood(Mood::Answers(answer(401, "invalid token")));
+    world.start();
+    pass(1).await;
+    for n in 0..160 {
+        world.scrape(&gauges("a", 0..20), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Well);
+    pass(900).await;
+    let counters = world.status().counters;
+    assert_eq!(counters.withheld.get(&Reason::Budget), None, "{counters:?}");
+    assert_eq!(counters.sent, 20 * 41, "{counters:?}");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_got_too_old_is_counted() {
     let mut world = World::new(Budget::default());
     world.config.queue.sample_age_limit = Span::from_secs(600);
@@ -691,6 +733,35 @@ async fn a_backlog_is_worked_off_by_more_requests_at_once() {
     assert_ordered(&world.mimir.stored());
     pass(600).await;
     world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exemplar_makes_no_series_and_follows_its_own() {
+    let selectors = vec![stint_model::Selector::metric("hist_bucket")];
+    let level = crate::config::Level::Totals;
+    let (at_least, bounds, resolution) = (level, Vec::new(), None);
+    let rule = crate::config::HistogramRule { selectors, level, at_least, bounds, resolution };
+    let mut world = World::new(Budget { histograms: vec![rule], ..budget(13) }).settled();
+    world.config.send_exemplars = true;
+    world.start();
+    pass(1).await;
+    let mut series = histogram(0);
+    series.extend(gauges("sent", 0..11));
+    series.extend(gauges("withheld", 0..11));
+    for n in 0..8 {
+        world.scrape(&series, f64::from(n)).await;
+        let at = world.clock.now();
+        for labels in &series {
+            world.log.lock().append_exemplar(labels, at);
+        }
+    }
+    pass(20).await;
+    let stored = world.mimir.stored();
+    assert_eq!(stored.len(), 13, "{:?}", stored.keys());
+    assert!(stored.keys().all(|series| !series.contains("bucket")));
+    let counters = world.status().counters;
+    assert_eq!((counters.exemplars, counters.exemplars_withheld), (13 * 8, 14 * 8));
+    assert!(world.mimir.active_most() <= 13);
 }
 
 fn histogram(n: usize) -> Vec<Labels> {

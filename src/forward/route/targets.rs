@@ -48,12 +48,15 @@ impl Targets {
     }
 
     /// Sees to it that numbers are durable before anything is sent under them.
-    pub(super) fn keep(&mut self, now: Duration, status: &mut Status) {
-        if self.identities.is_empty() {
-            return;
+    pub(super) fn keep(&mut self, now: Duration) {
+        if !self.identities.is_empty() {
+            self.identities.keep(now);
         }
-        self.identities.keep(now);
-        if now >= self.count_at {
+    }
+
+    /// Counts them now and then for the report.
+    pub(super) fn count(&mut self, now: Duration, status: &mut Status) {
+        if !self.identities.is_empty() && now >= self.count_at {
             self.count_at = now + COUNT_EVERY;
             status.identities = Some(self.identities.counts());
         }
