@@ -92,9 +92,10 @@ impl Asker {
     /// The active series that may have been sent from here: those with the labels that all have, or
     /// all where there are none.
     async fn active(&self) -> Result<Vec<Key>, String> {
-        let selector = match self.labels.is_empty() {
-            true => "{__name__!=\"\"}".to_owned(),
-            false => self.labels.to_string(),
+        let selector = if self.labels.is_empty() {
+            "{__name__!=\"\"}".to_owned()
+        } else {
+            self.labels.to_string()
         };
         let pairs = [("selector", selector.as_str())];
         let body = self.body("cardinality/active_series", &pairs, SERIES_BYTES_MAX).await?;

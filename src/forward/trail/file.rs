@@ -217,10 +217,7 @@ fn parse(bytes: &[u8], log: WalId) -> Result<Vec<Record>, String> {
         records.push(record);
         rest = after;
     }
-    match records.is_empty() {
-        true => Err("its first record is damaged".to_owned()),
-        false => Ok(records),
-    }
+    if records.is_empty() { Err("its first record is damaged".to_owned()) } else { Ok(records) }
 }
 
 fn take_payload(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
