@@ -206,7 +206,7 @@ impl Index {
         if let Some(place) = self.entities.get_mut(at) {
             *place = entity;
         }
-        self.all.insert(slot);
+        add_slot(&mut self.all, slot);
         if let Some(since) = &mut self.since {
             since.push(slot);
         }
@@ -325,13 +325,18 @@ pub(crate) fn rebuild(lock: &RwLock<Index>) {
     drop(worn);
 }
 
+/// Slots mostly come in order, where there is nothing to look for.
+fn add_slot(slots: &mut RoaringBitmap, slot: Slot) {
+    if slots.try_push(slot).is_err() {
+        slots.insert(slot);
+    }
+}
+
 impl Postings {
     fn add(&mut self, slot: Slot) {
         match self {
             Self::One(first) => *self = Self::Many(Box::new([*first, slot].into_iter().collect())),
-            Self::Many(slots) => {
-                slots.insert(slot);
-            }
+            Self::Many(slots) => add_slot(slots, slot),
         }
     }
 

@@ -20,8 +20,10 @@ use crate::error::Damage;
 use crate::wal::WalPosition;
 use crate::wal::record::{self, Item};
 
-/// Samples that are collected before they go to their series: a megabyte or two.
-const WINDOW: usize = if cfg!(test) { 64 } else { 1 << 16 };
+/// Samples that are collected before they go to their series, at least and at most: a megabyte or two.
+/// In between it is one for each series, so that it stays small beside what those take.
+const WINDOW: std::ops::RangeInclusive<usize> =
+    if cfg!(test) { 16..=64 } else { 1 << 12..=1 << 16 };
 
 /// Bytes of a file that are looked at at once.
 const READ_BYTES: usize = 1 << 18;
@@ -33,6 +35,8 @@ pub(crate) struct Replay<'a> {
     flush_begun_at: u64,
     covered: Covered,
     window: Window,
+    /// Samples that are collected.
+    window_rows: usize,
     scratch: Scratch,
     items: Vec<Item>,
     columns: Columns,
@@ -163,6 +167,7 @@ impl<'a> Replay<'a> {
             flush_begun_at: 0,
             covered: Covered::default(),
             window: Window::default(),
+            window_rows: 0,
             scratch: Scratch::default(),
             items: Vec::new(),
             files: HashMap::new(),
@@ -185,9 +190,8 @@ impl<'a> Replay<'a> {
         payload: &[u8],
         position: WalPosition,
     ) -> DiskResult<Result<(), &'static str>> {
-        if self.window.rows.capacity() == 0 {
-            // What is not used takes no memory, and growing step by step would take it twice.
-            self.window.rows.reserve_exact(WINDOW + WINDOW / 4);
+        if self.window.rows.is_empty() {
+            self.size_window();
         }
         let begun = self.window.rows.len();
         let (window, items) = (&mut self.window, &mut self.items);
@@ -229,10 +233,22 @@ impl<'a> Replay<'a> {
         store.position = position;
         self.resolve(&mut store, begun, position);
         drop(store);
-        if self.window.rows.len() >= WINDOW {
+        if self.window.rows.len() >= self.window_rows {
             self.flush(position.segment);
         }
         Ok(Ok(()))
+    }
+
+    /// Makes room in the window, which is empty, for what is collected of so many series.
+    fn size_window(&mut self) {
+        let series = self.head.store.read().series.len();
+        self.window_rows = series.clamp(*WINDOW.start(), *WINDOW.end());
+        let room = self.window_rows + self.window_rows / 4;
+        if self.window.rows.capacity() < room {
+            // What is not used takes no memory, and growing step by step would take it twice.
+            self.window.rows = Vec::new();
+            self.window.rows.reserve_exact(room);
+        }
     }
 
     /// Puts slots in place of handles, from row `begun` of the window on. Drops what is not wanted.
