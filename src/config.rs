@@ -151,9 +151,9 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
 
 /// The contents of the files.
 #[derive(Clone, Copy, Default)]
-struct Texts<'a> {
-    prometheus: Option<&'a str>,
-    retention: Option<&'a str>,
+pub(crate) struct Texts<'a> {
+    pub(crate) prometheus: Option<&'a str>,
+    pub(crate) retention: Option<&'a str>,
 }
 
 /// What holds before anything is read.
@@ -175,7 +175,11 @@ fn empty(text: &str) -> Config {
     }
 }
 
-fn parse(
+/// What `texts` say, in an environment of `environment`; `files` are their names.
+///
+/// # Errors
+/// Everything that is wrong in both.
+pub(crate) fn parse(
     files: Files<'_>,
     texts: Texts<'_>,
     environment: Environment<'_>,

@@ -20,6 +20,7 @@ use xml::Element;
 mod credentials;
 mod ec2;
 mod ecs;
+mod keys;
 mod sign;
 mod xml;
 
@@ -78,7 +79,7 @@ struct Caller {
 struct Session<'a> {
     caller: &'a Caller,
     region: String,
-    keys: credentials::Keys,
+    keys: keys::Keys,
 }
 
 impl Caller {

@@ -75,8 +75,12 @@ impl Consul {
         config: &ConsulDiscovery,
         metrics: &DiscoveryMetrics,
     ) -> Result<Self, ClientError> {
+        let agent = format!("Prometheus/{PROMETHEUS_VERSION}");
         Ok(Self {
-            client: Client::new(&config.http, &format!("Prometheus/{PROMETHEUS_VERSION}"))?,
+            client: match &config.socket {
+                Some(path) => Client::over_socket(&config.http, &agent, path)?,
+                None => Client::new(&config.http, &agent)?,
+            },
             config: config.clone(),
             failures: metrics.consul_failures.clone(),
         })

@@ -19,7 +19,7 @@ use super::families::{Descriptions, Families};
 use super::fetch::{FetchError, Fetched};
 use super::metrics::ScrapeMetrics;
 use super::target::Target;
-use crate::config::ScrapeConfig;
+use crate::config::{Limits, ScrapeConfig};
 use read::{Counts, Pass};
 use report::{Report, Reported};
 
@@ -39,6 +39,8 @@ pub(super) struct Recorder {
     /// Staleness markers that go by themselves: they are never late.
     markers: Batch,
     timeless: Timeless,
+    /// Whether the last scrape failed.
+    failed: bool,
 }
 
 /// What the recorders of all targets share.
@@ -149,6 +151,7 @@ impl Recorder {
             batch: Batch { out_of_order_window, ..Batch::default() },
             markers: Batch::default(),
             timeless: Timeless::default(),
+            failed: false,
         }
     }
 
@@ -165,9 +168,12 @@ impl Recorder {
             && old.classic_too == new.classic_too
             && old.convert_classic == new.convert_classic;
         let (old, new) = (&self.task.job, &task.job);
+        // The other limits are looked at with each scrape, and change nothing of what texts mean.
+        let of_labels =
+            |limits: &Limits| (limits.labels, limits.label_name_length, limits.label_value_length);
         let same_labels = old.honor_labels == new.honor_labels
             && old.metric_relabel_configs == new.metric_relabel_configs
-            && old.limits == new.limits
+            && of_labels(&old.limits) == of_labels(&new.limits)
             && old.name_scheme == new.name_scheme;
         if !same_series || !same_labels {
             self.cache.orphan_all();
@@ -218,12 +224,14 @@ impl Recorder {
             self.batch.push_known(series, Sample::stale(scrape.at));
         }
         let duration = self.clock.monotonic().saturating_sub(scrape.began);
+        let failed_before = std::mem::replace(&mut self.failed, read.is_err());
         let reported = Reported {
             up: read.is_ok(),
             duration,
             scraped: counts.scraped,
             kept: counts.kept,
-            added: counts.added,
+            // What fails time and again adds nothing time and again.
+            added: if read.is_err() && failed_before { 0 } else { counts.added },
             timeout: self.task.target.timeout,
             sample_limit: self.task.job.limits.samples,
             body_bytes: match &scrape.outcome {

@@ -1,5 +1,7 @@
 //! `consul_sd_configs`.
 
+use std::path::PathBuf;
+
 use reqwest::Url;
 use stint_model::Span;
 
@@ -13,6 +15,8 @@ use crate::config::secret::Secret;
 pub struct ConsulDiscovery {
     /// Scheme, host and port, and below it the prefix of paths; no final slash.
     pub url: String,
+    /// The socket file that everything goes through, instead of the host of `url`.
+    pub socket: Option<PathBuf>,
     /// The datacenter asked about; empty = the agent's own.
     pub datacenter: String,
     /// Enterprise namespace; may be empty.
@@ -48,13 +52,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
         }
         let scheme = consul.string_or("scheme", "http");
         let prefix = consul.string_or("path_prefix", "");
-        let url = format!("{scheme}://{server}/{}", prefix.trim_matches('/'));
-        let url = url.trim_end_matches('/').to_owned();
-        if !matches!(scheme.as_str(), "http" | "https") {
-            consul.error("scheme", format!("{scheme} is neither http nor https"));
-        } else if !server.trim().is_empty() && Url::parse(&url).is_err() {
-            consul.error("server", format!("{server} is not host:port"));
-        }
+        let Place { url, socket } = Place::read(&consul, &server, &scheme, &prefix);
         let username = consul.string_or("username", "");
         let password = consul.secret("password");
         let mut http = HttpConfig::read(&mut consul, true);
@@ -88,6 +86,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
         node_meta.sort();
         found.push(ConsulDiscovery {
             url,
+            socket,
             datacenter: consul.string_or("datacenter", ""),
             namespace: consul.string_or("namespace", ""),
             partition: consul.string_or("partition", ""),
@@ -104,4 +103,43 @@ pub(super) fn read(section: &mut Section<'_>) -> Vec<ConsulDiscovery> {
         consul.finish();
     }
     found
+}
+
+/// Where an agent is.
+#[derive(Default)]
+struct Place {
+    url: String,
+    socket: Option<PathBuf>,
+}
+
+impl Place {
+    /// `server` is `host:port`, or as Consul's own clients take it: a URL, whose path goes before
+    /// `prefix`, or `unix://` and a socket file.
+    fn read(section: &Section<'_>, server: &str, scheme: &str, prefix: &str) -> Self {
+        if !matches!(scheme, "http" | "https") {
+            section.error("scheme", format!("{scheme} is neither http nor https"));
+            return Self::default();
+        }
+        let (scheme, host, socket) = match server.split_once("://") {
+            None => (scheme, server, None),
+            // What is encrypted by `scheme` stays so.
+            Some(("http", rest)) => (scheme, rest, None),
+            Some(("https", rest)) => ("https", rest, None),
+            Some(("unix", path)) => (scheme, "consul", Some(PathBuf::from(path))),
+            Some((other, _)) => {
+                let message = format!("{other}:// is not supported; use http, https or unix");
+                section.error("server", message);
+                return Self::default();
+            }
+        };
+        let (host, own_prefix) = host.split_once('/').unwrap_or((host, ""));
+        let prefix = if own_prefix.is_empty() { prefix } else { own_prefix };
+        let url = format!("{scheme}://{host}/{}", prefix.trim_matches('/'));
+        let url = url.trim_end_matches('/').to_owned();
+        let is_path = socket.as_ref().is_none_or(|path| path.is_absolute());
+        if !server.trim().is_empty() && (Url::parse(&url).is_err() || !is_path) {
+            section.error("server", format!("{server} is not host:port, a URL or unix:///PATH"));
+        }
+        Self { url, socket }
+    }
 }

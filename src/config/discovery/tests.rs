@@ -34,6 +34,7 @@ fn every_mechanism_is_read_with_its_defaults() {
     assert_eq!(consul.url, "http://localhost:8500/p");
     assert!(consul.allow_stale && consul.services.is_empty());
     assert_eq!((&*consul.tag_separator, &*consul.http.headers[0].name), (",", "X-Consul-Token"));
+    assert_eq!(consul.socket, None);
     let SdConfig::Kubernetes(kubernetes) = sd_config("kubernetes_sd_configs: [{role: pod}]") else {
         panic!("kubernetes is expected");
     };
@@ -53,6 +54,37 @@ fn every_mechanism_is_read_with_its_defaults() {
         panic!("ecs is expected");
     };
     assert_eq!((&*ecs.clusters[0], ecs.request_concurrency), ("c", 20));
+}
+
+#[test]
+fn a_server_of_consul_may_be_a_url() {
+    for (keys, url, socket) in [
+        ("server: 'http://c:1'", "http://c:1", None),
+        ("server: 'http://c:1', scheme: https", "https://c:1", None),
+        ("server: 'https://c:1/a/b/'", "https://c:1/a/b", None),
+        ("server: 'http://c:1/', path_prefix: p", "http://c:1/p", None),
+        ("server: 'http://c:1/a', path_prefix: p", "http://c:1/a", None),
+        ("server: '[::1]:1'", "http://[::1]:1", None),
+        ("server: 'unix:///run/c.sock', path_prefix: p", "http://consul/p", Some("/run/c.sock")),
+    ] {
+        let SdConfig::Consul(consul) = sd_config(&format!("consul_sd_configs: [{{{keys}}}]"))
+        else {
+            panic!("consul is expected");
+        };
+        assert_eq!(consul.url, url, "{keys}");
+        assert_eq!(consul.socket, socket.map(std::path::PathBuf::from), "{keys}");
+    }
+    for (server, told) in [
+        ("ftp://c", "ftp:// is not supported; use http, https or unix"),
+        ("unix://c.sock", "unix://c.sock is not host:port, a URL or unix:///PATH"),
+        ("http://:1", "http://:1 is not host:port, a URL or unix:///PATH"),
+    ] {
+        let yaml = format!(
+            "scrape_configs: [{{job_name: j, consul_sd_configs: [{{server: '{server}'}}]}}]"
+        );
+        let mistakes = mistakes(&yaml);
+        assert!(mistakes.ends_with(told), "{mistakes}");
+    }
 }
 
 #[test]

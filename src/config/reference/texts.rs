@@ -511,7 +511,11 @@ pub(super) const TEXTS: &[(&str, &str, &str)] = &[
     ),
     ("B:kubernetes_sd_configs.attach_metadata.job", "", "The same of its job."),
     ("B:kubernetes_sd_configs.attach_metadata.cronjob", "", "The same of its cron job."),
-    ("B:consul_sd_configs.server", "", "Address of the agent."),
+    (
+        "B:consul_sd_configs.server",
+        "",
+        "Where the agent is: `host:port`, a URL, or `unix://` and a socket file.",
+    ),
     ("B:consul_sd_configs.scheme", "", "`http` or `https`."),
     ("B:consul_sd_configs.path_prefix", "", "What stands before its paths."),
     ("B:consul_sd_configs.token", "", "Its token."),

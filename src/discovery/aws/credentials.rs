@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
-use serde::Deserialize;
 use stint_model::Clock;
 
 use super::super::{DiscoveryError, answer};
+use super::keys::{Keys, instant, offered, profile_keys};
 use super::sign::Unsigned;
 use super::xml::Element;
 use crate::config::{Aws, HttpConfig, Secret};
@@ -28,29 +28,6 @@ const STS_TIMEOUT: Duration = Duration::from_secs(30);
 const SPARE_MS: i64 = 5 * 60 * 1000;
 /// The longest credentials file that is read, in bytes.
 const FILE_MAX: u64 = 1 << 20;
-
-/// What requests are signed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Keys {
-    pub(super) access_key: String,
-    pub(super) secret_key: Secret,
-    /// Of temporary keys.
-    pub(super) token: Option<Secret>,
-    /// When they end, in milliseconds since 1970; `None` = never.
-    pub(super) until: Option<i64>,
-}
-
-/// As containers and machines write them.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Offered {
-    access_key_id: String,
-    secret_access_key: String,
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    expiration: String,
-}
 
 /// Finds keys, and keeps them while they are good.
 pub(super) struct Credentials {
@@ -323,54 +300,4 @@ async fn read_bounded(path: &PathBuf) -> Result<String, String> {
         return Err(format!("{size} bytes are too many"));
     }
     tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())
-}
-
-/// Milliseconds since 1970.
-fn instant(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
-}
-
-fn offered(text: &str, place: &str) -> Result<Keys, DiscoveryError> {
-    // What is wrong is told without the text, which may hold a secret.
-    let wrong = |what: &str| DiscoveryError(format!("what {place} offers is not usable: {what}"));
-    let offered: Offered = serde_json::from_str(text)
-        .map_err(|error| wrong(&format!("line {}, column {}", error.line(), error.column())))?;
-    let until = match &*offered.expiration {
-        "" => None,
-        text => Some(instant(text).ok_or_else(|| wrong("its end is no time"))?),
-    };
-    Ok(Keys {
-        access_key: offered.access_key_id,
-        secret_key: Secret::new(offered.secret_access_key),
-        token: Some(offered.token).filter(|token| !token.is_empty()).map(Secret::new),
-        until,
-    })
-}
-
-/// The keys of `profile` in a shared credentials file.
-fn profile_keys(text: &str, profile: &str) -> Option<Keys> {
-    let (mut inside, mut access, mut secret, mut token) = (false, None, None, None);
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            let name = name.trim();
-            inside = name.strip_prefix("profile ").unwrap_or(name).trim() == profile;
-        } else if inside
-            && !line.starts_with(['#', ';'])
-            && let Some((key, value)) = line.split_once('=')
-        {
-            let value = Some(value.trim().to_owned());
-            match key.trim() {
-                "aws_access_key_id" => access = value,
-                "aws_secret_access_key" => secret = value,
-                "aws_session_token" => token = value,
-                _ => {}
-            }
-        }
-    }
-    Some(Keys {
-        access_key: access?,
-        secret_key: Secret::new(secret?),
-        token: token.map(Secret::new),
-        until: None,
-    })
 }

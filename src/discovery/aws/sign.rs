@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac;
 
 use super::super::DiscoveryError;
-use super::credentials::Keys;
+use super::keys::Keys;
 
 /// A request that is to be signed. It is a POST without a query.
 pub(super) struct Unsigned<'a> {
@@ -127,5 +127,40 @@ mod tests {
         assert!(form.ends_with("ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"));
         let with_token = authorization(vec![], b"", &keys(Some("T")));
         assert!(with_token.contains("SignedHeaders=host;x-amz-date;x-amz-security-token, "));
+    }
+
+    proptest::proptest! {
+        /// The signature depends on everything that is sent, and on nothing else.
+        #[test]
+        fn any_change_changes_the_signature(
+            body in ".{0,20}",
+            value in "[ -~]{0,20}",
+            path in "[a-zA-Z0-9/]{0,10}",
+            change in 0..4_u8,
+        ) {
+            let sign = |path: &str, value: &str, body: &str, now: i64| {
+                let url = Url::parse(&format!("https://h:444/{path}")).unwrap();
+                let headers = vec![("x-amz-target", value.to_owned())];
+                let unsigned = Unsigned {
+                    url: &url,
+                    region: "r",
+                    service: "s",
+                    headers,
+                    body: body.as_bytes(),
+                };
+                let signed = unsigned.sign(&keys(None), now).unwrap();
+                signed.into_iter().find(|(name, _)| *name == "authorization").unwrap().1
+            };
+            let now = 1_440_938_160_000;
+            let first = sign(&path, &value, &body, now);
+            proptest::prop_assert_eq!(&first, &sign(&path, &value, &body, now));
+            let other = match change {
+                0 => sign(&format!("{path}x"), &value, &body, now),
+                1 => sign(&path, &format!("{value}x"), &body, now),
+                2 => sign(&path, &value, &format!("{body}x"), now),
+                _ => sign(&path, &value, &body, now + 1000),
+            };
+            proptest::prop_assert_ne!(first, other);
+        }
     }
 }

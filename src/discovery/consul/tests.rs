@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::super::hub::Known;
-use super::super::testing::{Reply, Request, Server, metrics, shown, task};
+use super::super::testing::{Reply, Request, Server, metrics, serve, shown, task};
 use super::*;
 use crate::config::SdConfig;
 use crate::config::tests_support::sd_config;
@@ -104,6 +104,34 @@ async fn all_services_are_followed_and_shown_at_once() {
     let asked = server.targets();
     assert!(asked.contains(&"/v1/catalog/services?stale=".to_owned()), "{asked:?}");
     assert!(asked.contains(&"/v1/health/service/web?stale=".to_owned()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_socket_file_is_spoken_to() {
+    let path = std::env::temp_dir().join(format!("stint-consul-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let agent = Agent::new();
+    agent.tell("/p/v1/catalog/services", 5, r#"{"db": []}"#);
+    agent.tell("/p/v1/health/service/db", 6, DB);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let agent = agent.clone();
+            let answer = move |request: &Request| agent.answer(request);
+            tokio::spawn(serve(stream, Arc::default(), Arc::new(answer)));
+        }
+    });
+    let keys = format!(
+        "consul_sd_configs: [{{server: 'unix://{}', datacenter: d, path_prefix: p}}]",
+        path.display()
+    );
+    let SdConfig::Consul(config) = sd_config(&keys) else { panic!("consul is expected") };
+    let (_, metrics) = metrics();
+    let (task, mut known) = task(&metrics);
+    let running = tokio::spawn(Consul::new(&config, &metrics).unwrap().run(task));
+    until(&mut known, &["[fd00::1]:5432"]).await;
+    running.abort();
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]

@@ -371,6 +371,36 @@ fn a_new_configuration_ends_what_it_does_not_show_again() {
 }
 
 #[test]
+fn a_body_that_fails_again_adds_no_series_again() {
+    let mut bench = bench("");
+    let mut added = |body: &str, fails: bool| {
+        assert_eq!(bench.scrape(body).is_some(), fails);
+        let rows = bench.store.take();
+        let row = rows.into_iter().find(|row| row.contains("scrape_series_added")).unwrap();
+        row.rsplit(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(added("x 1\ny 1\n{oops\n", true), "2");
+    assert_eq!(added("x 1\ny 1\n{oops\n", true), "0");
+    assert_eq!(added("x 1\ny 1\n", false), "2", "now they are stored");
+    assert_eq!(added("x 1\ny 1\nz 1\n{oops\n", true), "1");
+}
+
+#[test]
+fn another_limit_of_samples_keeps_all_handles() {
+    let mut bench = bench("");
+    bench.samples("x 1\ny 1\n");
+    bench.store.take_batches();
+    bench.recorder.adopt(task(&Arc::new(job("sample_limit: 2\nbody_size_limit: 1MB"))));
+    bench.samples("x 2\ny 2\n");
+    let batches = bench.store.take_batches();
+    let by_handle = |row: &stint_model::Row| matches!(row.series, stint_model::SeriesKey::Known(_));
+    assert!(batches[0].rows.iter().all(by_handle), "{batches:?}");
+    // What is no longer taken is found out by looking at labels again.
+    bench.recorder.adopt(task(&Arc::new(job("label_value_length_limit: 2"))));
+    assert!(bench.scrape("x 3\ny{a=\"long\"} 3\n").is_some());
+}
+
+#[test]
 fn the_end_of_a_target_ends_its_report_too() {
     let mut bench = bench("");
     bench.samples("x 1\n");
