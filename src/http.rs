@@ -2,5 +2,6 @@
 
 pub mod client;
 mod oauth;
+mod tls;
 
 pub use client::{Client, ClientError, explain};

@@ -100,6 +100,8 @@ pub struct TlsConfig {
     pub ca: Option<Credential>,
     /// PEM of the client's certificate and private key.
     pub identity: Option<(Credential, Credential)>,
+    /// The name that the server's certificate must be for; without one, the URL's host.
+    pub server_name: Option<String>,
     /// Accept any certificate.
     pub insecure_skip_verify: bool,
     /// Lowest version to speak.
@@ -335,15 +337,14 @@ impl TlsConfig {
         let config = Self {
             ca: credential(&mut section, "ca", "ca_file"),
             identity,
+            server_name: section
+                .text("server_name")
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             insecure_skip_verify: section.bool_or("insecure_skip_verify", false),
             min_version: section.parsed("min_version", |text| version(text, true)).flatten(),
             max_version: section.parsed("max_version", |text| version(text, false)).flatten(),
         };
-        section.unsupported(
-            "server_name",
-            is_off,
-            "the certificate is checked against the URL's host",
-        );
         if config.max_version.is_some_and(|max| config.min_version.is_some_and(|min| min > max)) {
             section.error(
                 "max_version",

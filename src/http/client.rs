@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, tls};
+use reqwest::{Identity, Method, NoProxy, Proxy, RequestBuilder, tls};
 
 use super::oauth::Tokens;
 use crate::config::{Auth, Credential, HttpConfig, TlsVersion};
@@ -211,7 +211,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ClientError {
     ClientError(format!("cannot read {}: {error}", path.display()))
 }
 
-fn pem(credential: &Credential) -> Result<Vec<u8>, ClientError> {
+pub(super) fn pem(credential: &Credential) -> Result<Vec<u8>, ClientError> {
     match credential {
         Credential::Inline(secret) => Ok(secret.reveal().as_bytes().to_vec()),
         Credential::File(path) => std::fs::read(path).map_err(|error| unreadable(path, &error)),
@@ -288,33 +288,7 @@ fn build(
     if let Some(path) = socket {
         builder = builder.unix_socket(path);
     }
-    let tls = &config.tls;
-    if let Some(ca) = &tls.ca {
-        let bundle = Certificate::from_pem_bundle(&pem(ca)?)
-            .map_err(|error| ClientError::new("tls_config: ca", &error))?;
-        if bundle.is_empty() {
-            return Err(ClientError("tls_config: ca holds no certificate".to_owned()));
-        }
-        builder = builder.tls_built_in_root_certs(false);
-        for certificate in bundle {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    if let Some((certificate, key)) = &tls.identity {
-        let mut both = pem(certificate)?;
-        both.push(b'\n');
-        both.extend(pem(key)?);
-        let identity = Identity::from_pem(&both)
-            .map_err(|error| ClientError::new("tls_config: cert and key", &error))?;
-        builder = builder.identity(identity);
-    }
-    builder = builder.danger_accept_invalid_certs(tls.insecure_skip_verify);
-    if let Some(version) = tls.min_version {
-        builder = builder.min_tls_version(tls_version(version));
-    }
-    if let Some(version) = tls.max_version {
-        builder = builder.max_tls_version(tls_version(version));
-    }
+    builder = with_tls(builder, config)?;
     let proxy = &config.proxy;
     if !proxy.from_environment {
         builder = builder.no_proxy();
@@ -331,6 +305,32 @@ fn build(
         builder = builder.proxy(way.headers(headers));
     }
     builder.build().map_err(|error| ClientError::new("cannot make an HTTP client", &error))
+}
+
+fn with_tls(
+    mut builder: reqwest::ClientBuilder,
+    config: &HttpConfig,
+) -> Result<reqwest::ClientBuilder, ClientError> {
+    let tls = &config.tls;
+    if let Some(own) = super::tls::client_config(tls, config.enable_http2)? {
+        return Ok(builder.use_preconfigured_tls(own));
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        let mut both = pem(certificate)?;
+        both.push(b'\n');
+        both.extend(pem(key)?);
+        let identity = Identity::from_pem(&both)
+            .map_err(|error| ClientError::new("tls_config: cert and key", &error))?;
+        builder = builder.identity(identity);
+    }
+    builder = builder.danger_accept_invalid_certs(tls.insecure_skip_verify);
+    if let Some(version) = tls.min_version {
+        builder = builder.min_tls_version(tls_version(version));
+    }
+    if let Some(version) = tls.max_version {
+        builder = builder.max_tls_version(tls_version(version));
+    }
+    Ok(builder)
 }
 
 const fn tls_version(version: TlsVersion) -> tls::Version {

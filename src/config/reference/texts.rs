@@ -408,7 +408,11 @@ pub(super) const TEXTS: &[(&str, &str, &str)] = &[
     ("B:tls_config.cert_file", "", "The file with it."),
     ("B:tls_config.key", "", "Its key, as PEM."),
     ("B:tls_config.key_file", "", "The file with it."),
-    ("B:tls_config.server_name", "", ""),
+    (
+        "B:tls_config.server_name",
+        "",
+        "The name that the server's certificate must be for, instead of the URL's host.",
+    ),
     ("B:tls_config.insecure_skip_verify", "", "Whether any certificate will do."),
     ("B:tls_config.min_version", "", "`TLS12` or `TLS13`."),
     ("B:tls_config.max_version", "", "The same."),

@@ -69,8 +69,8 @@ fn read(mut root: Section<'_>) -> Option<KubeAccess> {
     http.proxy.from_environment = http.proxy.url.is_none();
     http.tls.ca = data_or_file(&mut cluster, "certificate-authority-data", "certificate-authority");
     http.tls.insecure_skip_verify = cluster.bool_or("insecure-skip-tls-verify", false);
-    let hint = "the certificate is checked against the server's host";
-    cluster.unsupported("tls-server-name", is_off, hint);
+    let name = cluster.text("tls-server-name").filter(|name| !name.is_empty());
+    http.tls.server_name = name.map(str::to_owned);
     if !user.is_empty() {
         read_user(&mut named(&mut root, "users", "user", &user)?, &mut http);
     }
@@ -195,6 +195,9 @@ users:
             read(&basic).unwrap().http.auth,
             Auth::Basic { username: inline("u"), password: inline("p") }
         );
+        assert_eq!(http.tls.server_name, None);
+        let named = GOOD.replace("certificate-authority: ca.pem", "tls-server-name: x");
+        assert_eq!(read(&named).unwrap().http.tls.server_name.as_deref(), Some("x"));
         let file = GOOD.replace("token: secret", "token: secret, tokenFile: t");
         assert_eq!(
             read(&file).unwrap().http.auth,
@@ -226,7 +229,6 @@ users:
             ("S0VZ", "'%%secret'", "not PEM in base 64"),
             (", client-key-data: S0VZ", "", "belong together"),
             ("token: secret", "exec: {command: aws}", "`users[0].user.exec` is not supported"),
-            ("certificate-authority: ca.pem", "tls-server-name: x", "tls-server-name"),
             ("users:\n", "users: [\n", "not valid YAML"),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();
