@@ -37,6 +37,7 @@ mod show;
 pub mod storage;
 pub mod unit_test;
 mod usage;
+mod variables;
 pub mod web;
 
 pub use account::{AccountApi, AccountKind};
@@ -109,9 +110,12 @@ pub struct Files<'a> {
     pub retention: Option<&'a Path>,
     /// `host:port` under which the server reaches itself.
     pub own_address: &'a str,
+    /// Whether `${NAME}` is a variable of the environment in any value of both.
+    pub expand_env: bool,
 }
 
-/// Reads, checks and joins both files. Environment variables count in `external_labels` only.
+/// Reads, checks and joins both files. Without being asked for, environment variables count in
+/// `external_labels`, in required labels and in OTLP's resource attributes.
 ///
 /// # Errors
 /// Everything that is wrong in both files.
@@ -200,7 +204,12 @@ pub(crate) fn parse(
     let cx = Context::new(file);
     let mut more = Vec::new();
     match node::yaml::parse(text) {
-        Ok(root) => read_prometheus(&cx, &root, environment, &mut config, &mut more),
+        Ok(mut root) => {
+            if files.expand_env {
+                variables::expand_all(&cx, &mut root, variables::OWN_OF_PROMETHEUS, environment);
+            }
+            read_prometheus(&cx, &root, environment, &mut config, &mut more);
+        }
         Err(error) => cx.syntax(error),
     }
     let (found, warned) = cx.finish();
@@ -208,12 +217,18 @@ pub(crate) fn parse(
     errors.extend(found);
     warnings.extend(warned);
     for path in more {
-        errors.extend(read_scrape_file(&path, &mut config));
+        let variables = files.expand_env.then_some(environment);
+        errors.extend(read_scrape_file(&path, variables, &mut config));
     }
 
     let cx = Context::new(files.retention.unwrap_or(Path::new("retention.toml")));
     let retention = match node::toml::parse(texts.retention.unwrap_or_default()) {
-        Ok(root) => RetentionFile::read(&cx, &root, environment),
+        Ok(mut root) => {
+            if files.expand_env {
+                variables::expand_all(&cx, &mut root, variables::OWN_OF_RETENTION, environment);
+            }
+            RetentionFile::read(&cx, &root, environment)
+        }
         Err(errors) => {
             for error in errors {
                 cx.syntax(error);
@@ -318,14 +333,21 @@ fn read_scrape_configs(root: &mut Section<'_>, config: &mut Config) {
 }
 
 /// A file named by `scrape_config_files`: the jobs are added, the mistakes returned.
-fn read_scrape_file(path: &Path, config: &mut Config) -> Vec<ConfigError> {
+fn read_scrape_file(
+    path: &Path,
+    variables: Option<Environment<'_>>,
+    config: &mut Config,
+) -> Vec<ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => return vec![unreadable(path, &error)],
     };
     let cx = Context::new(path);
     match node::yaml::parse(&text) {
-        Ok(root) => {
+        Ok(mut root) => {
+            if let Some(environment) = variables {
+                variables::expand_all(&cx, &mut root, &[], environment);
+            }
             let mut root = Section::open(&cx, &root, "");
             read_scrape_configs(&mut root, config);
             root.finish();

@@ -109,6 +109,8 @@ pub struct Files {
     pub usual_retention: PathBuf,
     /// How the server reaches itself.
     pub own_address: String,
+    /// Whether any value of them may hold variables of the environment.
+    pub expand_env: bool,
 }
 
 impl Files {
@@ -120,7 +122,8 @@ impl Files {
         let beside = prometheus.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let retention = flags.retention_file.clone();
         let usual_retention = beside.join("retention.toml");
-        Self { prometheus, retention, usual_retention, own_address }
+        let expand_env = flags.config_expand_env;
+        Self { prometheus, retention, usual_retention, own_address, expand_env }
     }
 
     /// Reads and checks them.
@@ -133,6 +136,7 @@ impl Files {
             prometheus: self.prometheus.as_deref(),
             retention: self.retention.as_deref().or(usual),
             own_address: &self.own_address,
+            expand_env: self.expand_env,
         };
         let config = config::load(files).map_err(|errors| errors.to_string())?;
         for warning in &config.warnings {

@@ -161,6 +161,7 @@ fn the_configuration_of_the_compose_file_is_valid() {
         prometheus: Some(&deploy.join("prometheus.yml")),
         retention: Some(&deploy.join("retention.toml")),
         own_address: "localhost:9090",
+        expand_env: false,
     };
     let config = stint::config::load(files).unwrap();
     let cloud = &config.remote_write[0];
@@ -270,6 +271,7 @@ fn the_image_is_that_of_prometheus_but_for_its_name() {
         prometheus: Some(&file),
         retention: None,
         own_address: "localhost:9090",
+        expand_env: false,
     };
     assert_eq!(stint::config::load(files).unwrap().scrape_configs[0].job_name, "prometheus");
 }

@@ -58,6 +58,7 @@ fn configuration(folder: &Path, yaml: &str, toml: &str) -> config::Config {
         prometheus: Some(&prometheus),
         retention: Some(&retention),
         own_address: "localhost:9090",
+        expand_env: false,
     };
     config::load(files).unwrap_or_else(|errors| panic!("{errors}"))
 }

@@ -16,12 +16,17 @@ mod server {
     pub mod config;
 }
 
-fn read(prometheus: &str, retention: &str) -> Result<config::Config, config::ConfigErrors> {
+fn read(
+    prometheus: &str,
+    retention: &str,
+    expand_env: bool,
+) -> Result<config::Config, config::ConfigErrors> {
     let files = Files {
         // Where no patterns of the texts match anything.
         prometheus: Some(Path::new("/nonexistent/prometheus.yml")),
         retention: Some(Path::new("/nonexistent/retention.toml")),
         own_address: "localhost:9090",
+        expand_env,
     };
     let texts = Texts { prometheus: Some(prometheus), retention: Some(retention) };
     config::parse(files, texts, &|name| (name == "ENVIRONMENT").then(|| "dev".to_owned()))
@@ -29,14 +34,15 @@ fn read(prometheus: &str, retention: &str) -> Result<config::Config, config::Con
 
 fuzz_target!(|texts: &str| {
     let (prometheus, retention) = texts.split_once('\0').unwrap_or((texts, ""));
-    match read(prometheus, retention) {
+    let expand_env = texts.len() % 2 == 1;
+    match read(prometheus, retention, expand_env) {
         Ok(config) => {
             let shown = config.shown();
             assert!(!shown.contains("hunter2") || !is_only_secret(prometheus), "{shown}");
             for job in &config.scrape_configs {
                 assert!(config.shown_job(&job.job_name).is_some(), "{}", job.job_name);
             }
-            match read(&shown, "") {
+            match read(&shown, "", expand_env) {
                 Ok(again) => {
                     let names = |config: &config::Config| -> Vec<_> {
                         let jobs = config.scrape_configs.iter();

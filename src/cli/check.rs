@@ -71,6 +71,9 @@ struct ConfigArgs {
 /// How configurations are checked, and how that is told.
 #[derive(Debug, clap::Args)]
 struct How {
+    /// Whether `${NAME}` is a variable of the environment in any value of both files.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// Check the two files only, not those that they point to.
     #[arg(long = "syntax-only")]
     syntax_only: bool,
@@ -104,7 +107,11 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
 
 /// Checks configurations; the exit code is that of the worst.
 fn check_all(given: &[Option<&Path>], retention: Option<&Path>, how: &How) -> ExitCode {
-    let depth = Depth { files_only: how.syntax_only, lints: how.lint != "none" };
+    let depth = Depth {
+        files_only: how.syntax_only,
+        lints: how.lint != "none",
+        expand_env: how.expand_env,
+    };
     let (mut listed, mut is_valid, mut is_clean) = (Vec::new(), true, true);
     for given in given {
         let (prometheus, retention) = found(*given, retention, Path::new(""));

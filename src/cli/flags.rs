@@ -23,6 +23,12 @@ pub struct Flags {
     #[arg(long = "retention.file", value_name = "FILE")]
     pub retention_file: Option<PathBuf>,
 
+    /// Replace `${NAME}`, and `${NAME:-TEXT}` where there may be no such variable, by the environment's
+    /// in any value of both files; `$${` stands for `${`. Without this flag variables count in
+    /// `external_labels`, required labels and resource attributes alone.
+    #[arg(long = "config.expand-env")]
+    pub config_expand_env: bool,
+
     /// Reload the configuration when its files change.
     #[arg(long = "config.auto-reload")]
     pub config_auto_reload: bool,
@@ -255,6 +261,7 @@ impl Flags {
         BTreeMap::from([
             ("config.file", path(&self.config_file)),
             ("retention.file", path(&self.retention_file)),
+            ("config.expand-env", self.config_expand_env.to_string()),
             ("config.auto-reload", self.config_auto_reload.to_string()),
             ("config.auto-reload-interval", self.config_auto_reload_interval.to_string()),
             ("web.listen-address", self.web_listen_address.join(",")),

@@ -58,6 +58,9 @@ pub(super) struct ImportArgs {
     /// `retention.toml`; without the flag the one beside `prometheus.yml`, where there is one.
     #[arg(long = "retention.file", value_name = "FILE")]
     retention_file: Option<PathBuf>,
+    /// Whether `${NAME}` is a variable of the environment in any value of both files.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// The first time, in seconds or as RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     start: Option<Timestamp>,
@@ -229,6 +232,7 @@ fn retention(args: &ImportArgs) -> anyhow::Result<Option<Span>> {
         prometheus: prometheus.as_deref(),
         retention: retention.as_deref(),
         own_address: "localhost:9090",
+        expand_env: args.expand_env,
     };
     let config = config::load(files)?;
     let flag = args.retention.filter(|_| config.storage.retention.is_none());

@@ -35,8 +35,10 @@ impl Config {
     pub fn shown_job(&self, name: &str) -> Option<String> {
         let root = self.completed();
         let Kind::List(jobs) = &entry(&root, "scrape_configs")?.kind else { return None };
+        // By its number: in the file the name may hold variables.
+        let number = self.scrape_configs.iter().position(|job| job.job_name == name)?;
         let mut out = String::new();
-        write_node(&mut out, jobs.iter().find(|job| name_of(job) == Some(name))?, 0);
+        write_node(&mut out, jobs.get(number)?, 0);
         Some(out)
     }
 

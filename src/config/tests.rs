@@ -6,6 +6,7 @@ fn read(prometheus: &str, retention: &str) -> Result<Config, ConfigErrors> {
         prometheus: Some(Path::new("/etc/p/prometheus.yml")),
         retention: Some(Path::new("retention.toml")),
         own_address: "localhost:9090",
+        expand_env: false,
     };
     let texts = Texts { prometheus: Some(prometheus), retention: Some(retention) };
     parse(files, texts, &|name| (name == "ENVIRONMENT").then(|| "dev".to_owned()))

@@ -39,6 +39,9 @@ pub(super) struct PlanArgs {
     /// The `retention.toml` that is in force, to compare with.
     #[arg(long = "base.retention.file", value_name = "FILE")]
     base_retention_file: Option<PathBuf>,
+    /// Whether `${NAME}` is a variable of the environment in any value of these files.
+    #[arg(long = "config.expand-env")]
+    expand_env: bool,
     /// The running server whose series there are already.
     #[arg(long, value_name = "URL", conflicts_with = "storage_path")]
     server: Option<String>,
@@ -133,6 +136,7 @@ fn load(args: &PlanArgs, retention: Option<&PathBuf>) -> anyhow::Result<Config> 
         prometheus: Some(&args.config_file),
         retention: retention.map(PathBuf::as_path),
         own_address: "localhost:9090",
+        expand_env: args.expand_env,
     };
     config::load(files).context("the configuration is wrong")
 }

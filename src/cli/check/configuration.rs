@@ -34,6 +34,8 @@ pub(super) struct Depth {
     pub(super) files_only: bool,
     /// Also for what is allowed and yet looks wrong.
     pub(super) lints: bool,
+    /// As with `--config.expand-env`.
+    pub(super) expand_env: bool,
 }
 
 /// What a check found; each text is for people.
@@ -96,7 +98,8 @@ impl Checked {
 
 /// Checks the files; `None` stands for the one that the server would do without.
 pub(super) fn check(prometheus: Option<&Path>, retention: Option<&Path>, depth: Depth) -> Checked {
-    let files = Files { prometheus, retention, own_address: "localhost:9090" };
+    let expand_env = depth.expand_env;
+    let files = Files { prometheus, retention, own_address: "localhost:9090", expand_env };
     let mut checked = Checked::default();
     match config::load(files) {
         Ok(config) => {
@@ -275,7 +278,7 @@ fn wrong_scheme(url: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const WHOLE: Depth = Depth { files_only: false, lints: true };
+    const WHOLE: Depth = Depth { files_only: false, lints: true, expand_env: false };
 
     fn checked(name: &str, prometheus: &str, retention: &str, depth: Depth) -> (Checked, String) {
         let directory =
@@ -371,7 +374,7 @@ rule_files: [r.yml, none.yml, 'none*.yml']
             assert!(report.contains(text), "{text}: {report}");
         }
         assert_eq!((found.warnings.len(), found.lints.len()), (1, 1));
-        let depth = Depth { files_only: true, lints: true };
+        let depth = Depth { files_only: true, lints: true, expand_env: false };
         let (found, report) = checked("syntax", yml, "", depth);
         let notes = "scrape job `a`: 1 targets every 1m\nsamples are kept for 1w\n";
         let error = "error: scrape job `a`: the scheme of ftp://a:1/metrics, \"ftp\", is neither http nor https\n";

@@ -18,6 +18,7 @@ impl Folder {
             config_file: self.0.join("prometheus.yml"),
             retention_file: Some(self.0.join(retention)),
             base_retention_file: None,
+            expand_env: false,
             server: None,
             storage_path: None,
             scrape_file: vec![self.0.join("metrics.txt")],
