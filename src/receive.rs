@@ -5,3 +5,4 @@ pub mod in_flight;
 mod meter;
 pub mod otlp;
 pub mod remote_write;
+mod spare;

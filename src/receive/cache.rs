@@ -37,7 +37,7 @@ impl LabelKey {
     }
 }
 
-/// Remembers handles. Holds at most two generations of `generation_max` entries, of 20 to 40 bytes
+/// Remembers handles. Holds at most two generations of `generation_max` entries, of 22 to 44 bytes
 /// each; what was not asked for during a whole generation is forgotten.
 pub(super) struct RefCache {
     seed: u64,
@@ -59,27 +59,61 @@ struct Entry {
     series: u32,
 }
 
+/// Where in each shard a request goes on, since senders send their series in the same order again:
+/// what stands there is found without looking for it all over the memory.
+#[derive(Default)]
+pub(super) struct Trail([u32; SHARDS]);
+
 #[derive(Default)]
 struct Generations {
-    young: HashTable<Entry>,
-    old: HashTable<Entry>,
+    young: Generation,
+    old: Generation,
 }
 
-fn find<'t>(table: &'t HashTable<Entry>, key: &LabelKey) -> Option<&'t Entry> {
-    table.find(key.table_hash(), |entry| entry.key == *key)
+#[derive(Default)]
+struct Generation {
+    /// In the order in which they came.
+    entries: Vec<Entry>,
+    /// Places in `entries`.
+    table: HashTable<u32>,
+}
+
+impl Generation {
+    /// The place of `key`, which may be `expected`.
+    fn find(&self, key: &LabelKey, expected: u32) -> Option<(u32, u32)> {
+        let at = |place: u32| self.entries.get(place as usize).filter(|entry| entry.key == *key);
+        if let Some(entry) = at(expected) {
+            return Some((expected, entry.series));
+        }
+        let place = *self.table.find(key.table_hash(), |place| at(*place).is_some())?;
+        at(place).map(|entry| (place, entry.series))
+    }
+
+    /// Remembers `series` of `key`, and tells where.
+    fn put(&mut self, key: LabelKey, series: u32) -> u32 {
+        if let Some((place, _)) = self.find(&key, 0) {
+            if let Some(entry) = self.entries.get_mut(place as usize) {
+                entry.series = series;
+            }
+            return place;
+        }
+        // So many that a number of this size counts them.
+        let place = self.entries.len() as u32;
+        self.entries.push(Entry { key, series });
+        let entries = &self.entries;
+        let hash = |place: &u32| entries.get(*place as usize).map_or(0, |e| e.key.table_hash());
+        self.table.insert_unique(key.table_hash(), place, hash);
+        place
+    }
 }
 
 impl Generations {
-    fn put(&mut self, key: LabelKey, series: u32, most: usize) {
-        let hash = key.table_hash();
-        if let Some(entry) = self.young.find_mut(hash, |entry| entry.key == key) {
-            entry.series = series;
-            return;
-        }
-        if self.young.len() >= most {
+    fn put(&mut self, key: LabelKey, series: u32, most: usize) -> u32 {
+        let young = &self.young;
+        if young.entries.len() >= most && young.find(&key, 0).is_none() {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert_unique(hash, Entry { key, series }, |entry| entry.key.table_hash());
+        self.young.put(key, series)
     }
 }
 
@@ -98,8 +132,8 @@ impl RefCache {
         Self { seed, shard_of, shards }
     }
 
-    fn shard(&self, key: &LabelKey) -> Option<&Shard> {
-        self.shards.get(usize::from(*self.shard_of.get(key.place())?))
+    fn number(&self, key: &LabelKey) -> usize {
+        self.shard_of.get(key.place()).copied().map_or(0, usize::from)
     }
 
     /// The key of labels as version 1.0 encodes them.
@@ -127,23 +161,27 @@ impl RefCache {
         LabelKey::of(hasher.digest128())
     }
 
-    /// The handle of a series, where it is remembered. From now on it counts as just used.
-    pub(super) fn get(&self, key: &LabelKey) -> Option<SeriesRef> {
-        let shard = self.shard(key)?;
-        let old = {
+    /// The handle of a series, where it is remembered. From now on it counts as just used. `trail` is
+    /// that of the request.
+    pub(super) fn get(&self, key: &LabelKey, trail: &mut Trail) -> Option<SeriesRef> {
+        let number = self.number(key);
+        let (shard, next) = (self.shards.get(number)?, trail.0.get_mut(number)?);
+        let series = {
             let generations = shard.generations.read();
-            if let Some(entry) = find(&generations.young, key) {
-                return Some(SeriesRef(u64::from(entry.series)));
+            if let Some((place, series)) = generations.young.find(key, *next) {
+                *next = place.wrapping_add(1);
+                return Some(SeriesRef(u64::from(series)));
             }
-            find(&generations.old, key)?.series
+            generations.old.find(key, *next)?.1
         };
-        shard.generations.write().put(*key, old, shard.generation_max);
-        Some(SeriesRef(u64::from(old)))
+        let place = shard.generations.write().put(*key, series, shard.generation_max);
+        *next = place.wrapping_add(1);
+        Some(SeriesRef(u64::from(series)))
     }
 
     /// Remembers a handle.
     pub(super) fn put(&self, key: LabelKey, series: SeriesRef) {
-        let Some(shard) = self.shard(&key) else { return };
+        let Some(shard) = self.shards.get(self.number(&key)) else { return };
         let Ok(number) = u32::try_from(series.0) else { return };
         shard.generations.write().put(key, number, shard.generation_max);
     }
@@ -152,7 +190,7 @@ impl RefCache {
     pub(super) fn len(&self) -> usize {
         let held = |shard: &Shard| {
             let generations = shard.generations.read();
-            generations.young.len() + generations.old.len()
+            generations.young.entries.len() + generations.old.entries.len()
         };
         self.shards.iter().map(held).sum()
     }
@@ -173,10 +211,11 @@ mod tests {
         let (a, b, c) = (next(), next(), next());
         cache.put(a, SeriesRef(1));
         cache.put(b, SeriesRef(2));
-        assert_eq!(cache.get(&a), Some(SeriesRef(1)));
+        let get = |key: &LabelKey| cache.get(key, &mut Trail::default());
+        assert_eq!(get(&a), Some(SeriesRef(1)));
         cache.put(c, SeriesRef(3));
-        assert_eq!(cache.get(&b), None, "b was not used since");
-        assert_eq!((cache.get(&a), cache.get(&c)), (Some(SeriesRef(1)), Some(SeriesRef(3))));
+        assert_eq!(get(&b), None, "b was not used since");
+        assert_eq!((get(&a), get(&c)), (Some(SeriesRef(1)), Some(SeriesRef(3))));
         assert_eq!(cache.len(), 2);
     }
 
@@ -191,10 +230,13 @@ mod tests {
             cache.put(*key, SeriesRef(u64::MAX));
         }
         for (number, key) in (0..).zip(&keys) {
-            assert_eq!(cache.get(key), Some(SeriesRef(number + 1)));
+            let found = cache.get(key, &mut Trail::default());
+            assert_eq!(found, Some(SeriesRef(number + 1)));
         }
         assert_eq!(cache.len(), keys.len());
-        assert!(cache.shards.iter().all(|shard| shard.generations.read().young.len() > 100));
+        assert!(
+            cache.shards.iter().all(|shard| shard.generations.read().young.entries.len() > 100)
+        );
     }
 
     #[test]
@@ -204,5 +246,49 @@ mod tests {
         assert_ne!(split(&[("a", "bc")]), split(&[("ab", "c")]));
         assert_ne!(split(&[("a", "b"), ("c", "d")]), split(&[("c", "d"), ("a", "b")]));
         assert_eq!(split(&[("a", "b")]), split(&[("a", "b")]));
+    }
+
+    #[test]
+    fn series_in_the_order_of_before_are_found_without_the_tables() {
+        let cache = RefCache::new(1 << 20);
+        let keys: Vec<_> =
+            (0..2000_u32).map(|number| cache.key_of_bytes(&number.to_le_bytes())).collect();
+        for (number, key) in (0..).zip(&keys) {
+            cache.put(*key, SeriesRef(number));
+        }
+        // A request may begin anywhere; from there on it goes along.
+        let mut trail = Trail::default();
+        let half = &keys[1000..];
+        for key in &half[..200] {
+            cache.get(key, &mut trail).unwrap();
+        }
+        for shard in &cache.shards {
+            shard.generations.write().young.table.clear();
+        }
+        for (number, key) in (1200..).zip(&half[200..]) {
+            assert_eq!(cache.get(key, &mut trail), Some(SeriesRef(number)));
+        }
+    }
+
+    proptest::proptest! {
+        /// Wherever a trail leads, what is found is what was put there last.
+        #[test]
+        fn a_trail_changes_nothing_but_time(
+            steps in proptest::collection::vec((0..40_u8, 0..3_u8, proptest::bool::ANY), 0..300),
+        ) {
+            let cache = RefCache::new(1 << 10);
+            let mut model = std::collections::HashMap::new();
+            let mut trails = [Trail::default(), Trail::default()];
+            for (at, (name, what, other)) in (1..).zip(steps) {
+                let key = cache.key_of_bytes(&[name]);
+                if what == 0 {
+                    cache.put(key, SeriesRef(at));
+                    model.insert(name, SeriesRef(at));
+                } else {
+                    let trail = &mut trails[usize::from(other)];
+                    proptest::prop_assert_eq!(cache.get(&key, trail), model.get(&name).copied());
+                }
+            }
+        }
     }
 }

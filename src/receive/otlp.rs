@@ -4,6 +4,7 @@
 //! were rejected and why, as the protocol has it, and does not send them again. Only what may
 //! succeed later is answered so that it is sent again.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,6 +24,7 @@ use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
 use crate::receive::cache::{LabelKey, RefCache};
 use crate::receive::in_flight::{Held, InFlight, RETRY_AFTER_SECONDS};
 use crate::receive::meter::{Meter, MeterError};
+use crate::receive::spare::{self, Spare};
 
 pub mod compression;
 mod delta;
@@ -91,6 +93,28 @@ impl Answer {
     }
 }
 
+/// What one request needs of memory.
+#[derive(Default)]
+struct Buffers {
+    message: Vec<u8>,
+    pending: Vec<Pending>,
+    origins: Vec<Origin>,
+    rows: Vec<Row>,
+}
+
+/// What a row was made of: the keys of its series, and its data point.
+type Origin = (LabelKey, Option<LabelKey>, Option<u32>);
+
+impl spare::Buffers for Buffers {
+    fn message_bytes(&self) -> usize {
+        self.message.capacity()
+    }
+
+    fn rows(&self) -> usize {
+        self.pending.capacity().max(self.origins.capacity()).max(self.rows.capacity())
+    }
+}
+
 /// The receiver.
 pub struct OtlpReceiver {
     appender: Arc<dyn Appender>,
@@ -102,6 +126,7 @@ pub struct OtlpReceiver {
     in_flight: Arc<InFlight>,
     cache: RefCache,
     streams: Mutex<Streams>,
+    spare: Spare<Buffers>,
     requests: IntCounterVec,
     warnings: IntCounterVec,
     rejected: IntCounter,
@@ -128,6 +153,7 @@ impl OtlpReceiver {
             in_flight,
             cache: RefCache::new(CACHED_SERIES_MAX),
             streams: Mutex::default(),
+            spare: Spare::default(),
             requests: counter_vec(
                 registry,
                 "stint_receive_otlp_requests_total",
@@ -193,32 +219,41 @@ impl OtlpReceiver {
             Encoding::Protobuf => MESSAGE_BYTES_MAX,
             Encoding::Json => JSON_BYTES_MAX,
         };
-        let message =
-            compression::decompress(content.compression, body, largest, held).map_err(|error| {
-                match error {
-                    DecompressError::Full(full) => Answer::later(&full),
-                    DecompressError::TooLarge(_) => {
-                        Answer::refused(Code::ResourceExhausted, &error)
-                    }
-                    DecompressError::Damaged(..) => Answer::refused(Code::InvalidArgument, &error),
-                }
-            })?;
-        match content.encoding {
-            Encoding::Protobuf => self.store(&message, held),
+        let mut buffers = self.spare.take();
+        let buffer = std::mem::take(&mut buffers.message);
+        let message = compression::decompress(content.compression, body, largest, buffer, held);
+        let message = message.map_err(|error| match error {
+            DecompressError::Full(full) => Answer::later(&full),
+            DecompressError::TooLarge(_) => Answer::refused(Code::ResourceExhausted, &error),
+            DecompressError::Damaged(..) => Answer::refused(Code::InvalidArgument, &error),
+        })?;
+        let answer = match content.encoding {
+            Encoding::Protobuf => self.store(&message, held, &mut buffers),
             Encoding::Json => {
                 let room = message.len().saturating_mul(otlp::json::EXPANSION);
                 held.grow(room).map_err(|full| Answer::later(&full))?;
                 let message = otlp::json::to_protobuf(&message)
                     .map_err(|error| Answer::refused(Code::InvalidArgument, &error))?;
-                self.store(&message, held)
+                self.store(&message, held, &mut buffers)
             }
+        };
+        if let Cow::Owned(message) = message {
+            buffers.message = message;
         }
+        self.spare.keep(buffers);
+        answer
     }
 
-    fn store(&self, message: &[u8], held: &mut Held) -> Result<Answer, Answer> {
+    fn store(
+        &self,
+        message: &[u8],
+        held: &mut Held,
+        buffers: &mut Buffers,
+    ) -> Result<Answer, Answer> {
         let options = self.options.read().clone();
         let mut meter = Meter::new(held);
-        let mut gathered = self.gather(message, &options, &mut meter, None)?;
+        let rows = std::mem::take(&mut buffers.pending);
+        let mut gathered = self.gather(message, &options, &mut meter, None, rows)?;
         for (warning, count) in &gathered.warnings {
             self.warnings.with_label_values(&[warning.as_str()]).inc_by(*count);
         }
@@ -226,12 +261,14 @@ impl OtlpReceiver {
         // Held until the sums are stored, so that two requests cannot both add to the same ones.
         let mut streams = gathered.has_deltas().then(|| self.streams.lock());
         let mut sums = delta::Sums::default();
-        let forgotten = self.append(gathered, streams.as_deref(), &mut sums, &mut tally)?;
+        let forgotten =
+            self.append(gathered, buffers, streams.as_deref(), &mut sums, &mut tally)?;
         if !forgotten.is_empty() {
             // Handles may become unknown at any time: the same series again, with labels.
-            let again = self.gather(message, &options, &mut meter, Some(forgotten))?;
+            let rows = std::mem::take(&mut buffers.pending);
+            let again = self.gather(message, &options, &mut meter, Some(forgotten), rows)?;
             let mut same = delta::Sums::default();
-            let left = self.append(again, streams.as_deref(), &mut same, &mut tally)?;
+            let left = self.append(again, buffers, streams.as_deref(), &mut same, &mut tally)?;
             if !left.is_empty() {
                 return Err(Answer::refused(Code::Internal, &"a series vanished twice"));
             }
@@ -243,15 +280,17 @@ impl OtlpReceiver {
         Ok(tally.answer())
     }
 
-    /// Translates a message; series other than those `wanted`, where it is given, are left out.
+    /// Translates a message; series other than those `wanted`, where it is given, are left out. `rows`
+    /// are memory for what becomes of it.
     fn gather<'g>(
         &'g self,
         message: &[u8],
         (options, epoch): &(Arc<Options>, u64),
         meter: &'g mut Meter<'_>,
         wanted: Option<HashSet<LabelKey>>,
+        rows: Vec<Pending>,
     ) -> Result<Gathered, Answer> {
-        let mut gather = Gather::new(&self.cache, *epoch, meter, wanted);
+        let mut gather = Gather::new(&self.cache, *epoch, meter, wanted, rows);
         match otlp::translate(message, options, &mut gather) {
             Ok(()) => Ok(Gathered::new(gather)),
             Err(TranslateError::Sink(MeterError::Full(full))) => Err(Answer::later(&full)),
@@ -269,6 +308,7 @@ impl OtlpReceiver {
     fn append(
         &self,
         mut gathered: Gathered,
+        buffers: &mut Buffers,
         streams: Option<&Streams>,
         sums: &mut delta::Sums,
         tally: &mut Tally,
@@ -283,19 +323,21 @@ impl OtlpReceiver {
             });
         }
         let mut batch = Batch {
-            rows: Vec::with_capacity(gathered.rows.len()),
+            rows: std::mem::take(&mut buffers.rows),
             exemplars: Vec::new(),
             metadata: gathered.metadata,
             out_of_order_window: Span(self.out_of_order_window.load(Ordering::Relaxed)),
         };
-        let mut origins = Vec::with_capacity(gathered.rows.len());
-        for (at, row) in gathered.rows.into_iter().enumerate() {
+        let mut origins = std::mem::take(&mut buffers.origins);
+        origins.clear();
+        for (at, row) in gathered.rows.drain(..).enumerate() {
             if !row.exemplars.is_empty() {
                 batch.exemplars.push(Exemplars { row: at, exemplars: row.exemplars });
             }
             origins.push((row.key, row.identity, row.point));
             batch.rows.push(Row { series: row.series, sample: row.sample });
         }
+        buffers.pending = gathered.rows;
         if batch.rows.is_empty() && batch.metadata.is_empty() {
             return Ok(HashSet::new());
         }
@@ -330,6 +372,8 @@ impl OtlpReceiver {
                 }
             }
         }
+        batch.rows.clear();
+        (buffers.rows, buffers.origins) = (batch.rows, origins);
         Ok(forgotten)
     }
 }

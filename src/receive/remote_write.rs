@@ -16,11 +16,12 @@ use stint_model::{
 use stint_wire::remote_write::{Version, check_encoding};
 use stint_wire::snappy::{DECOMPRESSED_BYTES_MAX, decompress_limited, decompressed_bytes};
 
-use self::buffers::{Buffers, Spare};
+use self::buffers::Buffers;
 use self::request::{LabelError, ReadError, Request};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
-use crate::receive::cache::{LabelKey, RefCache};
+use crate::receive::cache::{LabelKey, RefCache, Trail};
 use crate::receive::in_flight::{Full, Held, InFlight};
+use crate::receive::spare::Spare;
 
 mod buffers;
 mod request;
@@ -61,7 +62,7 @@ pub struct RemoteWrite {
     out_of_order_window: AtomicI64,
     in_flight: Arc<InFlight>,
     cache: RefCache,
-    spare: Spare,
+    spare: Spare<Buffers>,
     requests: IntCounterVec,
     invalid_labels: IntCounter,
     cached: IntGauge,
@@ -197,8 +198,9 @@ impl RemoteWrite {
     /// Stores what was read: known series by their handles, the others with their labels.
     fn append(&self, request: &Request<'_>, rows: &mut Vec<Row>) -> Answer {
         let mut tally = Tally::default();
-        let known: Vec<_> =
-            request.series.iter().map(|series| self.cache.get(&series.key)).collect();
+        let mut trail = Trail::default();
+        let known = request.series.iter().map(|series| self.cache.get(&series.key, &mut trail));
+        let known: Vec<_> = known.collect();
         let all: Vec<usize> = (0..request.series.len()).collect();
         let forgotten = match self.attempt(request, &all, &known, rows, &mut tally) {
             Ok(forgotten) => forgotten,

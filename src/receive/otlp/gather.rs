@@ -6,7 +6,7 @@ use stint_model::{Exemplar, Labels, Metadata, Sample, SeriesKey, SeriesRef};
 use stint_wire::otlp::{Row, Sink, Warning};
 
 use super::NAMED_MAX;
-use crate::receive::cache::{LabelKey, RefCache};
+use crate::receive::cache::{LabelKey, RefCache, Trail};
 use crate::receive::meter::{LABEL_BYTES_MAX, Meter, MeterError, text_bytes};
 
 /// A row that is to be stored.
@@ -25,6 +25,8 @@ pub(super) struct Pending {
 /// Gathers rows, within the room that a request has.
 pub(super) struct Gather<'g, 'h> {
     cache: &'g RefCache,
+    /// Of series that are recognised, and of those whose labels are known.
+    trails: (Trail, Trail),
     /// Which options identities were made under.
     epoch: u64,
     meter: &'g mut Meter<'h>,
@@ -41,20 +43,23 @@ pub(super) struct Gather<'g, 'h> {
 }
 
 impl<'g, 'h> Gather<'g, 'h> {
+    /// One that has seen nothing. `rows` are memory for those to come.
     pub(super) fn new(
         cache: &'g RefCache,
         epoch: u64,
         meter: &'g mut Meter<'h>,
         wanted: Option<HashSet<LabelKey>>,
+        rows: Vec<Pending>,
     ) -> Self {
         Self {
             cache,
+            trails: Default::default(),
             epoch,
             meter,
             recognised: None,
             wanted,
             families: HashSet::new(),
-            rows: Vec::new(),
+            rows,
             metadata: Vec::new(),
             warnings: Vec::new(),
             refused_points: 0,
@@ -108,7 +113,7 @@ impl Sink for Gather<'_, '_> {
             return false;
         }
         let key = self.cache.key_of_identity(identity, self.epoch);
-        self.recognised = self.cache.get(&key).map(|series| (key, series));
+        self.recognised = self.cache.get(&key, &mut self.trails.0).map(|series| (key, series));
         self.recognised.is_some()
     }
 
@@ -133,7 +138,7 @@ impl Sink for Gather<'_, '_> {
                 }
                 None
             }
-            None => self.cache.get(&key),
+            None => self.cache.get(&key, &mut self.trails.1),
         };
         let series = match known {
             Some(reference) => {
