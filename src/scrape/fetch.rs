@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use reqwest::Method;
@@ -17,12 +18,14 @@ use crate::http::{Client, ClientError, explain};
 use crate::metrics::PROMETHEUS_VERSION;
 
 /// What a target answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Fetched {
     /// The `Content-Type` header; empty when there is none.
     pub content_type: String,
     /// The body, uncompressed.
     pub body: Vec<u8>,
+    /// What the body takes of the memory for all of them.
+    pub room: Room,
 }
 
 /// Why there is no body.
@@ -31,6 +34,12 @@ pub enum FetchError {
     /// The body is as long as the limit or longer.
     #[error("body size limit exceeded")]
     BodyTooLarge,
+    /// There is no memory for it beside the bodies of other targets.
+    #[error(
+        "the bodies of all targets take more than {} MiB at once; set body_size_limit",
+        BODIES_BYTES_MAX >> 20
+    )]
+    NoRoom,
     /// The answer is not 200.
     #[error("server returned HTTP status {0}")]
     Status(String),
@@ -54,9 +63,47 @@ pub trait Fetcher: Send + Sync {
     fn keep(&self, _body: Vec<u8>) {}
 }
 
+/// The most memory for all bodies that are read or stored at the same time, without the first
+/// [`SMALL_BYTES`] of each: however large some are, the usual ones always fit.
+const BODIES_BYTES_MAX: usize = 512 << 20;
+/// Up to this length a body is not counted. Longer ones are in steps of as much.
+const SMALL_BYTES: usize = 1 << 20;
+
 /// Memory for bodies, of as many as are read at once.
 #[derive(Debug, Default)]
-pub struct SpareBodies(Mutex<Vec<Vec<u8>>>);
+pub struct SpareBodies {
+    kept: Mutex<Vec<Vec<u8>>>,
+    /// What bodies take now.
+    taken: Arc<AtomicUsize>,
+}
+
+/// What one body takes of the memory for all of them, given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct Room {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes as much as a body of `bytes` needs.
+    fn hold(&mut self, bytes: usize) -> Result<(), FetchError> {
+        let wanted = bytes.saturating_sub(SMALL_BYTES).next_multiple_of(SMALL_BYTES);
+        let Some(more) = wanted.checked_sub(self.bytes).filter(|more| *more > 0) else {
+            return Ok(());
+        };
+        let grown = |taken: usize| Some(taken + more).filter(|taken| *taken <= BODIES_BYTES_MAX);
+        let grown = self.of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown);
+        grown.map_err(|_| FetchError::NoRoom)?;
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 impl SpareBodies {
     /// Buffers that are kept.
@@ -65,14 +112,18 @@ impl SpareBodies {
     const BYTES_MAX: usize = 4 << 20;
 
     fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut body = self.0.lock().pop().unwrap_or_default();
+        let mut body = self.kept.lock().pop().unwrap_or_default();
         body.reserve(bytes);
         body
     }
 
+    fn room(&self) -> Room {
+        Room { of: Arc::clone(&self.taken), bytes: 0 }
+    }
+
     fn keep(&self, mut body: Vec<u8>) {
         body.clear();
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         if kept.len() < Self::KEPT_MAX && body.capacity() <= Self::BYTES_MAX {
             kept.push(body);
         }
@@ -169,6 +220,7 @@ impl HttpFetcher {
         let is_gzip = encoding.is_some_and(|value| {
             [&b"gzip"[..], b"x-gzip"].iter().any(|name| value.eq_ignore_ascii_case(name))
         });
+        let mut room = self.spare.room();
         let mut body = self.spare.take(if is_gzip { 0 } else { size_hint.min(64 << 20) });
         while let Some(chunk) =
             response.chunk().await.map_err(|error| failed(&error.without_url()))?
@@ -177,25 +229,59 @@ impl HttpFetcher {
             if body.len() >= self.body_size_limit {
                 return Err(FetchError::BodyTooLarge);
             }
+            room.hold(body.len())?;
         }
         if is_gzip {
+            let (limit, packed) = (self.body_size_limit, body);
             let mut plain = self.spare.take(size_hint.min(64 << 20));
-            let limit = self.body_size_limit;
-            let inflated = inflate(&body, limit, &mut plain);
-            self.spare.keep(std::mem::replace(&mut body, plain));
-            inflated.map_err(|error| failed(&error))?;
+            let elsewhere = packed.len() > INFLATED_HERE_MAX;
+            let work = move || {
+                let inflated = inflate(&packed, limit, &mut plain, &mut room);
+                (packed, plain, room, inflated)
+            };
+            // A small body may become a very large one; that nobody else waits for.
+            let done = if elsewhere { tokio::task::spawn_blocking(work).await } else { Ok(work()) };
+            let (packed, plain, held, inflated) = done.map_err(|error| failed(&error))?;
+            self.spare.keep(packed);
+            (body, room) = (plain, held);
+            match inflated {
+                Ok(()) => {}
+                Err(InflateError::Room(error)) => return Err(error),
+                Err(InflateError::Damaged(error)) => return Err(failed(&error)),
+            }
             if body.len() >= limit {
                 return Err(FetchError::BodyTooLarge);
             }
         }
-        Ok(Fetched { content_type, body })
+        Ok(Fetched { content_type, body, room })
     }
 }
 
-/// Uncompresses a whole body at once, but no more than `limit` bytes of it.
-fn inflate(body: &[u8], limit: usize, plain: &mut Vec<u8>) -> std::io::Result<()> {
-    let decoder = flate2::bufread::MultiGzDecoder::new(body);
-    decoder.take(limit as u64).read_to_end(plain).map(drop)
+/// Bytes of a compressed body that is uncompressed where it was read.
+const INFLATED_HERE_MAX: usize = 64 << 10;
+
+/// Why a body is not uncompressed.
+enum InflateError {
+    Damaged(std::io::Error),
+    Room(FetchError),
+}
+
+/// Uncompresses a whole body, but no more than `limit` bytes of it, a megabyte at a time.
+fn inflate(
+    body: &[u8],
+    limit: usize,
+    plain: &mut Vec<u8>,
+    room: &mut Room,
+) -> Result<(), InflateError> {
+    let mut decoder = flate2::bufread::MultiGzDecoder::new(body);
+    loop {
+        let piece = SMALL_BYTES.min(limit.saturating_sub(plain.len()));
+        let read = decoder.by_ref().take(piece as u64).read_to_end(plain);
+        if read.map_err(InflateError::Damaged)? < piece || piece == 0 {
+            return Ok(());
+        }
+        room.hold(body.len() + plain.len()).map_err(InflateError::Room)?;
+    }
 }
 
 impl Fetcher for HttpFetcher {
@@ -246,15 +332,95 @@ mod tests {
         };
         let mut plain = Vec::new();
         // Of two members, as some servers send it.
-        inflate(&[gzip(b"up 1\n"), gzip(b"down 0\n")].concat(), 100, &mut plain).unwrap();
+        let inflate = |body: &[u8], limit, plain: &mut Vec<u8>| {
+            plain.clear();
+            super::inflate(body, limit, plain, &mut Room::default()).is_ok()
+        };
+        assert!(inflate(&[gzip(b"up 1\n"), gzip(b"down 0\n")].concat(), 100, &mut plain));
         assert_eq!(plain, b"up 1\ndown 0\n");
-        plain.clear();
-        inflate(&gzip(&vec![0; 1 << 20]), 1000, &mut plain).unwrap();
+        assert!(inflate(&gzip(&vec![0; 1 << 20]), 1000, &mut plain));
         assert_eq!(plain.len(), 1000);
-        plain.clear();
+        for bytes in [SMALL_BYTES, 3 * SMALL_BYTES + 5] {
+            assert!(inflate(&gzip(&vec![7; bytes]), usize::MAX, &mut plain));
+            assert_eq!(plain, vec![7; bytes]);
+        }
         let cut = gzip(b"up 1\n");
-        assert!(inflate(&cut[..cut.len() - 5], 100, &mut plain).is_err());
-        assert!(inflate(b"up 1\n", 100, &mut Vec::new()).is_err());
+        assert!(!inflate(&cut[..cut.len() - 5], 100, &mut plain));
+        assert!(!inflate(b"up 1\n", 100, &mut plain));
+    }
+
+    #[test]
+    fn large_bodies_share_a_bounded_memory_and_small_ones_need_none() {
+        let spare = SpareBodies::default();
+        let (mut one, mut two, mut small) = (spare.room(), spare.room(), spare.room());
+        one.hold(BODIES_BYTES_MAX).unwrap();
+        one.hold(1000).unwrap();
+        assert_eq!(two.hold(3 * SMALL_BYTES), Err(FetchError::NoRoom));
+        two.hold(2 * SMALL_BYTES).unwrap();
+        assert_eq!(two.hold(2 * SMALL_BYTES + 1), Err(FetchError::NoRoom));
+        small.hold(SMALL_BYTES).unwrap();
+        drop(one);
+        two.hold(BODIES_BYTES_MAX + SMALL_BYTES).unwrap();
+        drop((two, small));
+        assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
+    }
+
+    /// Answers each request with a body of `bytes` zeros, compressed.
+    async fn packed(bytes: usize) -> String {
+        use std::io::Write as _;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![b'\n'; bytes]).unwrap();
+        let body = encoder.finish().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\
+                     connection: close\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_body_is_held_until_it_is_stored_and_has_its_limits() {
+        let address = packed(30 << 20).await;
+        let spare = Arc::new(SpareBodies::default());
+        let ask = async |limit: &str| {
+            let keys = format!("body_size_limit: {limit}\nstatic_configs: [{{targets: [a]}}]");
+            let job = crate::config::tests_support::job(&keys);
+            let client = Clients::default().get(&job.http).unwrap();
+            let fetcher = HttpFetcher::new(&job, client, Arc::clone(&spare));
+            let group = crate::discovery::TargetGroup {
+                source: String::new(),
+                targets: Vec::new(),
+                labels: stint_model::Labels::default(),
+            };
+            let labels =
+                stint_model::Labels::from_pairs([(crate::discovery::ADDRESS, address.as_str())]);
+            match Target::build(&job, &group, &labels) {
+                super::super::target::Built::Active(target) => fetcher.fetch(&target, 0).await,
+                other => panic!("{other:?}"),
+            }
+        };
+        let fetched = ask("0").await.unwrap();
+        assert_eq!(fetched.body.len(), 30 << 20);
+        let taken = spare.taken.load(Ordering::Relaxed);
+        assert!((29 << 20..=31 << 20).contains(&taken), "{taken}");
+        drop(fetched);
+        assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(ask("20MB").await.unwrap_err(), FetchError::BodyTooLarge);
+        let mut others = spare.room();
+        others.hold(BODIES_BYTES_MAX - (10 << 20)).unwrap();
+        assert_eq!(ask("0").await.unwrap_err(), FetchError::NoRoom);
+        drop(others);
+        assert_eq!(spare.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -262,7 +428,7 @@ mod tests {
         let spare = SpareBodies::default();
         spare.keep(Vec::with_capacity(1 << 20));
         spare.keep(Vec::with_capacity(SpareBodies::BYTES_MAX + 1));
-        assert_eq!(spare.0.lock().len(), 1);
+        assert_eq!(spare.kept.lock().len(), 1);
         let body = spare.take(100);
         assert!(body.is_empty() && body.capacity() >= 1 << 20);
         assert!(spare.take(100).capacity() < 1 << 20);

@@ -30,6 +30,8 @@ pub struct ScrapeMetrics {
     pub(super) over_target_limit: IntCounter,
     pub(super) over_sample_limit: IntCounter,
     pub(super) over_body_limit: IntCounter,
+    /// Bodies that found no room beside others.
+    pub(super) over_body_room: IntCounter,
     pub(super) over_label_limits: IntCounter,
     pub(super) over_bucket_limit: IntCounter,
     /// Classic histograms that contradict themselves and could not be converted.
@@ -97,6 +99,10 @@ impl ScrapeMetrics {
             over_body_limit: count(
                 "prometheus_target_scrapes_exceeded_body_size_limit_total",
                 "Scrapes with a larger body than the limit.",
+            ),
+            over_body_room: count(
+                "stint_scrape_bodies_without_room_total",
+                "Scrapes that failed since the bodies of all targets took too much memory together.",
             ),
             over_label_limits: count(
                 "prometheus_target_scrape_pool_exceeded_label_limits_total",

@@ -201,8 +201,10 @@ impl Recorder {
             Ok(fetched) if fetched.body.is_empty() => (Counts::default(), Ok(())),
             Ok(fetched) => self.read(fetched, scrape.at, Pass::All),
             Err(error) => {
-                if *error == FetchError::BodyTooLarge {
-                    self.metrics.over_body_limit.inc();
+                match error {
+                    FetchError::BodyTooLarge => self.metrics.over_body_limit.inc(),
+                    FetchError::NoRoom => self.metrics.over_body_room.inc(),
+                    _ => {}
                 }
                 (Counts::default(), Err(error.to_string()))
             }

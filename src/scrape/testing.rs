@@ -12,7 +12,7 @@ use stint_model::{
     SeriesRef, Timestamp, Value,
 };
 
-use super::fetch::{FetchError, FetchFuture, Fetched, Fetcher};
+use super::fetch::{FetchError, FetchFuture, Fetched, Fetcher, Room};
 use super::target::Target;
 
 /// A store that keeps rows in the order in which they came.
@@ -182,7 +182,11 @@ impl Fetcher for Script {
 
 /// A body in the text format.
 pub(super) fn text(body: &str) -> Fetched {
-    Fetched { content_type: "text/plain".to_owned(), body: body.as_bytes().to_vec() }
+    Fetched {
+        content_type: "text/plain".to_owned(),
+        body: body.as_bytes().to_vec(),
+        room: Room::default(),
+    }
 }
 
 /// A fetcher maker that hands out `script`.

@@ -1,3 +1,4 @@
+use super::super::fetch::Room;
 use super::super::target::Built;
 use super::super::testing::{Store, text};
 use super::read::SERIES_BYTES_MAX;
@@ -155,7 +156,13 @@ fn a_faulty_body_is_taken_as_none() {
 
 #[test]
 fn a_body_of_unknown_type_needs_a_fallback() {
-    let html = || Ok(Fetched { content_type: "text/html".into(), body: b"x 1\n".to_vec() });
+    let html = || {
+        Ok(Fetched {
+            content_type: "text/html".into(),
+            body: b"x 1\n".to_vec(),
+            room: Room::default(),
+        })
+    };
     let error = bench("").outcome(html()).expect("the type is unknown");
     assert!(error.contains("no fallback_scrape_protocol"), "{error}");
     let mut bench = bench("fallback_scrape_protocol: PrometheusText0.0.4");
@@ -328,7 +335,8 @@ fn exemplars_without_a_time_have_that_of_their_sample() {
         let mut bench = bench(keys);
         let body = "# TYPE x counter\nx_total 1 0.25 # {t=\"a\"} 0.5\n# EOF\n";
         let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
-        let fetched = Fetched { content_type, body: body.as_bytes().to_vec() };
+        let fetched =
+            Fetched { content_type, body: body.as_bytes().to_vec(), room: Room::default() };
         assert_eq!(bench.outcome(Ok(fetched)), None);
         bench.store.take_batches()[0].exemplars[0].exemplars[0].at
     };
@@ -344,7 +352,7 @@ fn exemplars_go_with_their_row() {
         "# TYPE x counter\nx_total 1 # {{trace_id=\"t\"}} 0.5 12.5\nx_total{{a=\"b\"}} 1 # {{a=\"{long}\"}} 1\n# EOF\n"
     );
     let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
-    let fetched = Fetched { content_type, body: body.into_bytes() };
+    let fetched = Fetched { content_type, body: body.into_bytes(), room: Room::default() };
     assert_eq!(bench.outcome(Ok(fetched)), None);
     let batch = bench.store.take_batches().remove(0);
     assert_eq!(batch.exemplars.len(), 1);
@@ -462,7 +470,8 @@ fn an_empty_body_is_a_good_one_of_any_type() {
     let mut bench = bench("");
     bench.scrape("x 1\n");
     bench.store.take();
-    let empty = Fetched { body: Vec::new(), content_type: "nonsense".into() };
+    let empty =
+        Fetched { body: Vec::new(), content_type: "nonsense".into(), room: Room::default() };
     assert_eq!(bench.outcome(Ok(empty)), None);
     let stored = bench.store.take();
     assert!(stored[0].contains("\"scrape_duration_seconds\""), "{stored:?}");
@@ -581,7 +590,7 @@ fn an_exemplar_without_a_time_is_taken_once() {
     let mut exemplars = |exemplar: &str| {
         let body = format!("# TYPE x counter\nx_total 1 # {exemplar}\n# EOF\n").into_bytes();
         let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
-        assert_eq!(bench.outcome(Ok(Fetched { content_type, body })), None);
+        assert_eq!(bench.outcome(Ok(Fetched { content_type, body, room: Room::default() })), None);
         let batches = bench.store.take_batches();
         batches
             .iter()

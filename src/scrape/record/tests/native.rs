@@ -78,7 +78,7 @@ fn exemplars_with_a_time_go_with_the_native_histogram() {
     let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {t=\"a\"} 0.5\n\
                 h_bucket{le=\"+Inf\"} 2 # {t=\"b\"} 5 3.5\nh_count 2\nh_sum 3\n# EOF\n";
     let content_type = "application/openmetrics-text; version=1.0.0".to_owned();
-    let fetched = Fetched { content_type, body: body.as_bytes().to_vec() };
+    let fetched = Fetched { content_type, body: body.as_bytes().to_vec(), room: Room::default() };
     assert_eq!(bench.outcome(Ok(fetched)), None);
     let batches = bench.store.take_batches();
     let exemplars = &batches[0].exemplars;
@@ -117,7 +117,7 @@ fn native(schema: i32, buckets: u8) -> Fetched {
     body.extend(family);
     let content_type = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
                         encoding=delimited";
-    Fetched { content_type: content_type.to_owned(), body }
+    Fetched { content_type: content_type.to_owned(), body, room: Room::default() }
 }
 
 #[test]
