@@ -246,7 +246,8 @@ impl Rule {
                 mapped.push((self.replacement.expand(&groups), value.to_owned()));
             }
         }
-        for (name, value) in mapped {
+        // What has no name is no label.
+        for (name, value) in mapped.into_iter().filter(|(name, _)| !name.is_empty()) {
             labels.set(&name, &value);
         }
     }

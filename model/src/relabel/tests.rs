@@ -136,6 +136,13 @@ fn label_names_are_mapped_dropped_and_kept() {
 }
 
 #[test]
+fn no_label_without_a_name_is_made() {
+    let rule = RuleSpec { regex: "a(.*)".into(), ..spec(Action::LabelMap) };
+    assert_eq!(run(rule, &[("a", "1"), ("ab", "2")]), r#"{a="1", ab="2", b="2"}"#);
+    assert_eq!(run(replace(&["a"], "1(.*)", "$1", "v"), &[("a", "1")]), r#"{a="1"}"#);
+}
+
+#[test]
 fn case_is_changed() {
     let with = |action| RuleSpec {
         source_labels: from(&["foo"]),
