@@ -46,7 +46,8 @@ mod server {
                     let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
                     for kind in [RecordKind::A, RecordKind::Aaaa, RecordKind::Srv, RecordKind::Mx] {
                         let heard = message::read(bytes, id, "a.b", kind);
-                        let message::Heard::Said(Ok(message::Said::Records(records))) = heard else {
+                        let message::Heard::Said(Ok(message::Said::Records(records))) = heard
+                        else {
                             continue;
                         };
                         for record in records {
@@ -88,7 +89,9 @@ fn groups(read: Result<Vec<config::StaticGroup>, config::ConfigErrors>) {
     match read {
         Ok(groups) => {
             for group in groups {
-                assert!(group.labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()));
+                assert!(
+                    group.labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty())
+                );
             }
         }
         Err(errors) => assert!(!errors.0.is_empty()),

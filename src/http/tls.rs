@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::client::{ClientError, pem};
-use crate::config::{TlsConfig, TlsVersion};
+use crate::config::{Credential, TlsConfig, TlsVersion};
 
 /// TLS as `tls` has it; `None` where nothing in it needs more than the HTTP client does by itself.
 ///
@@ -24,15 +24,16 @@ pub(super) fn client_config(
     tls: &TlsConfig,
     http2: bool,
 ) -> Result<Option<ClientConfig>, ClientError> {
-    let asks_nothing = tls.ca.is_none() && tls.server_name.is_none();
-    if tls.insecure_skip_verify || asks_nothing {
+    // What is configured must be good, even where it is not asked.
+    let trusted = tls.ca.as_ref().map(authorities).transpose()?;
+    if tls.insecure_skip_verify || (trusted.is_none() && tls.server_name.is_none()) {
         return Ok(None);
     }
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         ClientError::text(format!("tls_config: {what}: {error}"))
     };
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new(tls, &provider)?;
+    let verifier = Verifier::new(tls, trusted, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(tls))
         .map_err(|error| failed("min_version and max_version", &error))?
@@ -83,29 +84,46 @@ struct Verifier {
     name: Option<ServerName<'static>>,
 }
 
+/// The certificates in the PEM of `ca`, all of which can be trusted.
+fn authorities(
+    ca: &Credential,
+) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), ClientError> {
+    let failed = |text: String| ClientError::text(format!("tls_config: ca{text}"));
+    let trusted = certificates(&pem(ca)?).map_err(|error| failed(format!(": {error}")))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &trusted {
+        roots.add(certificate.clone()).map_err(|error| failed(format!(": {error}")))?;
+    }
+    if roots.is_empty() {
+        return Err(failed(" holds no certificate".to_owned()));
+    }
+    Ok((trusted, roots))
+}
+
+/// Those that the system trusts.
+fn authorities_of_the_system() -> Result<RootCertStore, ClientError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        let errors = errors.join(", ");
+        return Err(ClientError::text(format!("the system has no authorities: {errors}")));
+    }
+    Ok(roots)
+}
+
 impl Verifier {
-    fn new(tls: &TlsConfig, provider: &Arc<CryptoProvider>) -> Result<Self, ClientError> {
+    fn new(
+        tls: &TlsConfig,
+        trusted: Option<(Vec<CertificateDer<'static>>, RootCertStore)>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, ClientError> {
         let failed = |text: String| ClientError::text(format!("tls_config: {text}"));
-        let mut roots = RootCertStore::empty();
-        let mut trusted = Vec::new();
-        if let Some(ca) = &tls.ca {
-            trusted = certificates(&pem(ca)?).map_err(|error| failed(format!("ca: {error}")))?;
-            for certificate in &trusted {
-                let added = roots.add(certificate.clone());
-                added.map_err(|error| failed(format!("ca: {error}")))?;
-            }
-            if roots.is_empty() {
-                return Err(failed("ca holds no certificate".to_owned()));
-            }
-        } else {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-                let errors = errors.join(", ");
-                return Err(failed(format!("the system has no authorities: {errors}")));
-            }
-        }
+        let (trusted, roots) = match trusted {
+            Some(trusted) => trusted,
+            None => (Vec::new(), authorities_of_the_system()?),
+        };
         let name = tls.server_name.clone().map(ServerName::try_from).transpose();
         let name =
             name.map_err(|_| failed("server_name is neither a host nor an address".into()))?;
@@ -185,7 +203,7 @@ mod tests {
 
     use super::super::Client;
     use super::*;
-    use crate::config::{Credential, HttpConfig, Secret};
+    use crate::config::{HttpConfig, Secret};
 
     const CA: &str = include_str!("../../tests/certificates/ca.crt");
     const SERVER: (&str, &str) = (
@@ -314,6 +332,10 @@ mod tests {
         refuse(TlsConfig { server_name: Some("a b".into()), ..trusting(CA) }, "server_name");
         let foreign = Some((inline(CLIENT.0), inline(SERVER.1)));
         refuse(TlsConfig { identity: foreign, ..trusting(CA) }, "cert and key");
+        refuse(
+            TlsConfig { insecure_skip_verify: true, ..trusting("x") },
+            "ca holds no certificate",
+        );
         assert!(client_config(&TlsConfig::default(), true).unwrap().is_none());
     }
 }
