@@ -212,7 +212,10 @@ fn write_line(out: &mut String, text: &str) {
 fn scalar(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./<>$()+*^%@".contains(c);
     let inner = |c: char| plain(c) || matches!(c, ' ' | '-' | ':' | '=');
-    let starts_well = text.chars().next().is_some_and(|c| plain(c) && !"%@*<>".contains(c));
+    let is_negative =
+        text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let starts_well =
+        is_negative || text.chars().next().is_some_and(|c| plain(c) && !"%@*<>".contains(c));
     let is_safe = starts_well
         && text.chars().all(inner)
         && !text.ends_with([' ', ':'])
@@ -287,6 +290,10 @@ mod tests {
         // What is shown is what is in force.
         let again = config(&shown);
         assert_eq!(again.global, mine.global);
+        // A number is shown as one, since a text would not be taken for it.
+        let number = config("global: {sample_limit: -0}\n").shown();
+        assert!(number.contains("  sample_limit: -0\n"), "{number}");
+        assert_eq!(config(&number).shown(), number);
     }
 
     #[test]
