@@ -185,16 +185,17 @@ impl Index {
 
     /// Adds a series whose labels are not there yet.
     pub(crate) fn insert(&mut self, slot: Slot, labels: &Labels, hash: u64) {
+        // Those of the series before: most of the strings are the same.
         let (mut names, mut values) = std::mem::take(&mut self.scratch);
-        names.clear();
-        values.clear();
-        for (name, value) in labels {
-            let name = self.symbols.intern(name);
-            let value = self.symbols.intern(value);
-            names.push(name);
-            values.push(value);
+        let mut count = 0;
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let name = self.symbol(name, at, &mut names);
+            let value = self.symbol(value, at, &mut values);
             self.postings.entry(name).or_default().add(value, slot);
+            count = at + 1;
         }
+        names.truncate(count);
+        values.truncate(count);
         let number = self.shape_number(&names);
         let row = self.shapes.get_mut(number as usize).map_or(0, |shape| shape.add(&values));
         self.scratch = (names, values);
@@ -206,7 +207,7 @@ impl Index {
         if let Some(place) = self.entities.get_mut(at) {
             *place = entity;
         }
-        add_slot(&mut self.all, slot);
+        self.all.insert(slot);
         if let Some(since) = &mut self.since {
             since.push(slot);
         }
@@ -218,6 +219,22 @@ impl Index {
             table.insert_unique(entity.table_hash(), slot, |slot| {
                 entities.get(*slot as usize).copied().unwrap_or(Entity::NONE).table_hash()
             });
+        }
+    }
+
+    /// The number of a string, which may be that in `row` at place `at`; it is there afterwards.
+    fn symbol(&mut self, text: &str, at: usize, row: &mut Vec<u32>) -> u32 {
+        match row.get_mut(at) {
+            Some(symbol) if self.symbols.get(*symbol) == text => *symbol,
+            Some(symbol) => {
+                *symbol = self.symbols.intern(text);
+                *symbol
+            }
+            None => {
+                let symbol = self.symbols.intern(text);
+                row.push(symbol);
+                symbol
+            }
         }
     }
 
@@ -325,18 +342,13 @@ pub(crate) fn rebuild(lock: &RwLock<Index>) {
     drop(worn);
 }
 
-/// Slots mostly come in order, where there is nothing to look for.
-fn add_slot(slots: &mut RoaringBitmap, slot: Slot) {
-    if slots.try_push(slot).is_err() {
-        slots.insert(slot);
-    }
-}
-
 impl Postings {
     fn add(&mut self, slot: Slot) {
         match self {
             Self::One(first) => *self = Self::Many(Box::new([*first, slot].into_iter().collect())),
-            Self::Many(slots) => add_slot(slots, slot),
+            Self::Many(slots) => {
+                slots.insert(slot);
+            }
         }
     }
 

@@ -177,11 +177,20 @@ impl<'a> State<'a> {
             }
         }
         let known = flags & !(OPEN | SEALED | LATE | DELETED) == 0;
-        if known && reader.is_empty() {
-            Ok(state)
-        } else {
-            Err(reader.corrupt("more than the state of a series"))
+        if !known || !reader.is_empty() {
+            return Err(reader.corrupt("more than the state of a series"));
         }
+        if state.is_in_order() { Ok(state) } else { Err(reader.corrupt("chunks out of order")) }
+    }
+
+    /// Whether each chunk is later than the one before, as far as it can be told without reading them.
+    fn is_in_order(&self) -> bool {
+        let sealed = self.sealed.iter().map(|chunk| (chunk.first, chunk.last));
+        let open = (self.open.count() > 0).then(|| (self.open.first(), self.open.last()));
+        let mut before = None;
+        sealed.chain(open).all(|(first, last)| {
+            first <= last && before.replace(last).is_none_or(|before| before < first)
+        })
     }
 
     fn take_sealed(&mut self, reader: &mut Reader<'a>) -> Result<(), Corruption> {
@@ -298,6 +307,21 @@ mod tests {
         let mut bytes = Vec::new();
         series.put_state(&sealing.arena, Effort::Bytes, &mut bytes);
         bytes
+    }
+
+    #[test]
+    fn chunks_that_do_not_follow_each_other_are_refused() {
+        let (early, late) = (state(25), state(45));
+        assert!(State::of(&early, &mut Columns::default()).is_ok());
+        // The open chunk of the one and the sealed chunks of the other.
+        let mut sealed = Reader::new(&late);
+        sealed.byte().unwrap();
+        OpenChunk::take(&mut sealed, &mut Columns::default()).unwrap();
+        let mut open = Reader::new(&early);
+        open.byte().unwrap();
+        OpenChunk::take(&mut open, &mut Columns::default()).unwrap();
+        let mixed = [&early[..open.position()], sealed.rest()].concat();
+        assert!(State::of(&mixed, &mut Columns::default()).is_err());
     }
 
     proptest! {
