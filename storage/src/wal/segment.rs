@@ -18,7 +18,7 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const CHECKPOINT_VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"STINTWAL";
-const READ_BYTES: usize = 1 << 17;
+const READ_BYTES: usize = 1 << 18;
 /// How many bytes are tried as records in the search for what follows damage, so that content made
 /// to look like records cannot stall the start.
 const SEARCH_BYTES_MAX: usize = if cfg!(test) { 1 << 22 } else { 1 << 28 };
