@@ -13,7 +13,7 @@ use stint_model::{Columns, Labels, STALE_NAN_BITS, Sample, SeriesRef, Timestamp,
 
 use super::index::Slot;
 use super::state::State;
-use super::store::Store;
+use super::store::{ID_END, Store};
 use super::{Cut, GoneFiles, Head, arena};
 use crate::disk::{Disk, DiskResult};
 use crate::error::Damage;
@@ -24,6 +24,9 @@ use crate::wal::record::{self, Item};
 /// In between it is one for each series, so that it stays small beside what those take.
 const WINDOW: std::ops::RangeInclusive<usize> =
     if cfg!(test) { 16..=64 } else { 1 << 12..=1 << 16 };
+
+/// Why a record is damaged that has one.
+const NO_HANDLE: &str = "a handle that no series gets";
 
 /// Bytes of a file that are looked at at once.
 const READ_BYTES: usize = 1 << 18;
@@ -195,17 +198,19 @@ impl<'a> Replay<'a> {
         }
         let begun = self.window.rows.len();
         let (window, items) = (&mut self.window, &mut self.items);
-        let mut in_turn = false;
+        let (mut in_turn, mut is_known) = (false, true);
         let decoded = record::decode_apart(
             payload,
             |id, sample| window.push(id, sample),
             |item| match item {
+                Item::Series { id, .. } if id >= ID_END => is_known = false,
                 Item::Series { .. } | Item::Metadata { .. } | Item::Exemplar { .. } => {
                     items.push(item);
                 }
                 _ => in_turn = true,
             },
         );
+        let decoded = if is_known { decoded } else { Err(NO_HANDLE) };
         if in_turn || decoded.is_err() {
             self.window.rows.truncate(begun);
             self.items.clear();
@@ -262,7 +267,9 @@ impl<'a> Replay<'a> {
             let Some(slot) = store.slot_of(SeriesRef(id)) else {
                 self.orphans += 1;
                 // Whoever had it, nobody else may get it.
-                store.next_id = store.next_id.max(id.saturating_add(1));
+                if id < ID_END {
+                    store.next_id = store.next_id.max(id + 1);
+                }
                 continue;
             };
             sample.set_slot(slot);
@@ -356,6 +363,8 @@ impl<'a> Replay<'a> {
         store.begin_commit(None);
         store.position = position;
         match item {
+            Item::Series { id, .. } if id >= ID_END => return Ok(Err(NO_HANDLE)),
+            Item::Checkpoint { next_id, .. } if next_id > ID_END => return Ok(Err(NO_HANDLE)),
             Item::Series { id, last_segment, labels } => {
                 add_series(self.head, &mut store, id, &labels, last_segment);
             }

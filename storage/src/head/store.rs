@@ -22,38 +22,59 @@ use crate::wal::WalPosition;
 const PAGE: usize = 1024;
 const NO_SLOT: Slot = Slot::MAX;
 
+/// Handles up to here lie in pages: more than four billion. Whatever a log says, the list of pages takes no
+/// more than 32 MiB.
+const PAGES_MAX: u64 = 1 << 22;
+
+/// Every handle is below this.
+pub(super) const ID_END: u64 = 1 << 62;
+
 /// Slots of series by handle. Handles are given in rising order and never again, so that old ones
 /// lie in pages that can be dropped whole.
 #[derive(Debug, Default)]
 struct IdMap {
     pages: Vec<Option<Box<[Slot; PAGE]>>>,
+    /// Those behind the last page that there may be.
+    far: HashMap<u64, Slot>,
+}
+
+/// Page and place in it of a handle, if it lies in a page.
+fn page_of(id: u64) -> Option<(usize, usize)> {
+    let page = id / PAGE as u64;
+    (page < PAGES_MAX).then_some((page as usize, (id % PAGE as u64) as usize))
 }
 
 impl IdMap {
     fn get(&self, id: u64) -> Option<Slot> {
-        let id = usize::try_from(id).ok()?;
-        let slot = *self.pages.get(id / PAGE)?.as_ref()?.get(id % PAGE)?;
+        let Some((page, at)) = page_of(id) else { return self.far.get(&id).copied() };
+        let slot = *self.pages.get(page)?.as_ref()?.get(at)?;
         (slot != NO_SLOT).then_some(slot)
     }
 
     fn insert(&mut self, id: u64, slot: Slot) {
-        let id = id as usize;
-        if id / PAGE >= self.pages.len() {
-            self.pages.resize_with(id / PAGE + 1, || None);
+        let Some((page, at)) = page_of(id) else {
+            self.far.insert(id, slot);
+            return;
+        };
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
         }
-        if let Some(page) = self.pages.get_mut(id / PAGE) {
+        if let Some(page) = self.pages.get_mut(page) {
             let page = page.get_or_insert_with(|| Box::new([NO_SLOT; PAGE]));
-            if let Some(place) = page.get_mut(id % PAGE) {
+            if let Some(place) = page.get_mut(at) {
                 *place = slot;
             }
         }
     }
 
     fn remove(&mut self, id: u64) {
-        let id = id as usize;
-        let Some(place) = self.pages.get_mut(id / PAGE) else { return };
+        let Some((page, at)) = page_of(id) else {
+            self.far.remove(&id);
+            return;
+        };
+        let Some(place) = self.pages.get_mut(page) else { return };
         if let Some(page) = place {
-            if let Some(slot) = page.get_mut(id % PAGE) {
+            if let Some(slot) = page.get_mut(at) {
                 *slot = NO_SLOT;
             }
             if page.iter().all(|slot| *slot == NO_SLOT) {
@@ -403,5 +424,26 @@ pub(crate) struct Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.pins.0.lock().active.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_of_any_size_have_their_slots() {
+        let mut ids = IdMap::default();
+        let all = [0, 1023, 1024, 70_000, PAGES_MAX * 1024 - 1, PAGES_MAX * 1024, ID_END - 1];
+        for (slot, id) in (0..).zip(all) {
+            assert_eq!(ids.get(id), None);
+            ids.insert(id, slot);
+        }
+        for (slot, id) in (0..).zip(all) {
+            assert_eq!(ids.get(id), Some(slot), "{id}");
+            ids.remove(id);
+            assert_eq!(ids.get(id), None, "{id}");
+        }
+        assert!(ids.pages.len() as u64 <= PAGES_MAX && ids.far.is_empty());
     }
 }
