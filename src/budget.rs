@@ -16,6 +16,7 @@ pub mod group;
 pub mod history;
 pub mod ledger;
 pub mod limits;
+mod month;
 pub mod points;
 pub mod policy;
 pub mod pool;

@@ -484,6 +484,17 @@ const FAMILIES: &[Family] = &[
         "The larger of series and points per minute, 95th percentile of the last day.",
         |view, put| put(&[], view.figures.billable_p95 as f64),
     ),
+    Family::gauge(
+        "stint_budget_month_billable_series",
+        "The same of the minutes of this month (UTC): so far, and if the rest is as the last day was.",
+        |view, put| {
+            if let Some(month) = &view.figures.month {
+                put(&["so_far"], month.so_far as f64);
+                put(&["projected"], month.projected as f64);
+            }
+        },
+    )
+    .by(&["of"]),
 ];
 
 #[cfg(test)]

@@ -160,6 +160,10 @@ impl Admission {
         let (quotas, quota_numbers) = quotas_of(&policy);
         let growth_max = limits.as_ref().map(growth_of);
         seat.join(ledger.live());
+        let history = match &limits {
+            Some(_) => History::open(Arc::clone(&disk), path),
+            None => History::default(),
+        };
         let per_minute = limits.as_ref().and_then(|limits| limits.points_per_minute);
         let points = Points::new(per_minute, seat.bucket(), now);
         let lost = match (&found, &limits) {
@@ -185,7 +189,7 @@ impl Admission {
             ledger,
             found,
             full: ServerFull::default(),
-            history: History::default(),
+            history,
             ledger_error: problem,
             seat,
             feedback: None,
@@ -517,6 +521,13 @@ impl Admission {
         self.give_back(now, wall);
         self.raise(now);
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
+        self.keep_month(now, false);
+    }
+
+    fn keep_month(&mut self, now: Duration, ends: bool) {
+        if let Err(error) = self.history.keep(now, ends) {
+            tracing::warn!("{error}; what the month has come to is not known after a restart");
+        }
     }
 
     /// Keeps a group from being sent. One that is being sent is sent no more, as a whole.
@@ -643,6 +654,7 @@ impl Admission {
 
     /// Writes the ledger before an orderly end.
     pub fn close(&mut self, now: Duration) -> Result<(), GrantError> {
+        self.keep_month(now, true);
         self.ledger.checkpoint(now)
     }
 

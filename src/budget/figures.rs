@@ -6,6 +6,7 @@ use std::time::Duration;
 use stint_model::Span;
 
 use super::admission::{Admission, State};
+use super::month::MonthFigures;
 use super::policy::Reason;
 
 /// A lease that was not used this long keeps its slot for nothing but the server's memory.
@@ -26,6 +27,8 @@ pub struct Figures {
     pub points_last_minute: u64,
     /// 95th percentile over the last day of the larger of series and points.
     pub billable_p95: u64,
+    /// What the month comes to, once a minute of it is over.
+    pub month: Option<MonthFigures>,
     /// By class, in order of importance.
     pub classes: Vec<ClassFigures>,
 }
@@ -126,6 +129,7 @@ impl Figures {
             points_per_minute: admission.limits.as_ref().and_then(|it| it.points_per_minute),
             points_last_minute: admission.history.points_last_minute(),
             billable_p95: admission.history.billable_p95(),
+            month: admission.history.month(),
             classes,
         }
     }

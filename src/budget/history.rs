@@ -1,8 +1,14 @@
 //! What was in use minute by minute, and where that leads.
 
 use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use stint_model::{Span, Timestamp};
+use stint_storage::{Disk, DiskError};
+
+use super::month::{Month, MonthFigures};
 
 /// Minutes that are remembered: one day.
 const MINUTES_MAX: usize = 1440;
@@ -19,10 +25,11 @@ struct Minute {
     points: u64,
 }
 
-/// The last day.
-#[derive(Clone, Debug, Default)]
+/// The last day, and the month.
+#[derive(Debug, Default)]
 pub struct History {
     minutes: VecDeque<Minute>,
+    month: Month,
 }
 
 /// Where the use of slots is going.
@@ -38,7 +45,39 @@ pub struct Trend {
     pub points_exhausted_in: Option<Span>,
 }
 
+impl Minute {
+    /// What is billed.
+    fn size(&self) -> u64 {
+        self.live.max(self.points)
+    }
+
+    fn start(&self) -> Timestamp {
+        Timestamp(self.number.saturating_mul(Span::MINUTE.as_ms()))
+    }
+}
+
 impl History {
+    /// Nothing of the day, and of the month what an earlier run left beside the ledger.
+    pub fn open(disk: Arc<dyn Disk>, ledger: &Path) -> Self {
+        Self { minutes: VecDeque::new(), month: Month::open(disk, ledger) }
+    }
+
+    /// Writes the month now and then, or at once where it `ends`.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn keep(&mut self, now: Duration, ends: bool) -> Result<(), DiskError> {
+        self.month.keep(now, ends)
+    }
+
+    /// What the month comes to.
+    pub fn month(&self) -> Option<MonthFigures> {
+        let last = self.minutes.back()?;
+        let over = self.minutes.iter().take(self.minutes.len() - 1);
+        let figures = self.month.figures(last.start(), over.map(Minute::size));
+        (figures.minutes > 0).then_some(figures)
+    }
+
     /// Notes the slots in use at `now` and samples handed to the network since the last call.
     pub fn record(&mut self, now: Timestamp, live: u64, points: u64) {
         let number = now.as_ms().div_euclid(Span::MINUTE.as_ms());
@@ -48,7 +87,12 @@ impl History {
                 last.live = last.live.max(live);
                 last.points = last.points.saturating_add(points);
             }
-            _ => self.minutes.push_back(Minute { number, live, points }),
+            over => {
+                if let Some(over) = over {
+                    self.month.add(over.start(), over.size());
+                }
+                self.minutes.push_back(Minute { number, live, points });
+            }
         }
         if self.minutes.len() > MINUTES_MAX {
             self.minutes.pop_front();
@@ -69,7 +113,7 @@ impl History {
     /// What the account would be billed by: the 95th percentile over the remembered minutes of
     /// the larger of slots and points.
     pub fn billable_p95(&self) -> u64 {
-        let mut all: Vec<u64> = self.minutes.iter().map(|m| m.live.max(m.points)).collect();
+        let mut all: Vec<u64> = self.minutes.iter().map(Minute::size).collect();
         all.sort_unstable();
         let at = (all.len() * 95).div_ceil(100).saturating_sub(1);
         all.get(at).copied().unwrap_or(0)
@@ -134,6 +178,19 @@ mod tests {
 
     fn minute(n: i64) -> Timestamp {
         Timestamp(n * 60_000)
+    }
+
+    #[test]
+    fn minutes_that_are_over_make_the_month() {
+        let mut history = History::default();
+        history.record(minute(0), 5, 3);
+        assert_eq!(history.month(), None);
+        for n in 1..=40 {
+            history.record(minute(n), 5, 100);
+        }
+        let month = history.month().unwrap();
+        assert_eq!((month.name.as_str(), month.minutes), ("1970-01", 40));
+        assert_eq!((month.so_far, month.projected), (100, 100));
     }
 
     #[test]

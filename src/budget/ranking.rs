@@ -41,6 +41,16 @@ impl Ranking {
         SUFFIXES.iter().map(named).min().unwrap_or(Weight::Rest)
     }
 
+    /// How much a metric family is asked for: queries that are remembered, and each dashboard and rule once.
+    pub fn asked(&self, family: &str) -> u64 {
+        let asked = |suffix: &&str| {
+            let users = self.catalogue.users(&format!("{family}{suffix}"));
+            let others = users.names().iter().filter(|(of, _)| *of != Source::Query).count();
+            users.count().saturating_add(others as u64)
+        };
+        SUFFIXES.iter().map(asked).sum()
+    }
+
     fn weight_of(&self, metric: &str) -> Weight {
         let users = self.catalogue.users(metric);
         let has = |source| users.names().iter().any(|(of, _)| *of == source);
@@ -66,6 +76,7 @@ mod tests {
         let now = Timestamp(100 * Span::DAY.0);
         let known = |source, expr: &str, days: i64| Known {
             last: (source == Source::Query).then(|| now - Span(days * Span::DAY.0)),
+            count: if source == Source::Query { 3 } else { 0 },
             ..Known::new(source, "x".into(), expr, uses(expr))
         };
         let all = vec![
@@ -79,5 +90,7 @@ mod tests {
         let weights = ["a_total", "b", "c", "h", "d"].map(|family| ranking.weight(family));
         use Weight::{Rest, Rules, Used};
         assert_eq!(weights, [Rules, Used, Rest, Used, Rest]);
+        let asked = ["a_total", "b", "h", "d"].map(|family| ranking.asked(family));
+        assert_eq!(asked, [4, 3, 1, 0]);
     }
 }

@@ -6,6 +6,7 @@
 pub mod advice;
 mod churn;
 mod hints;
+mod kept_out;
 pub mod labels;
 pub mod look;
 mod tables;
@@ -169,8 +170,24 @@ pub struct Points {
     pub last_minute: u64,
     /// 95th percentile over the last day of the larger of series and points: what is billed.
     pub billable_p95: u64,
+    /// What the month comes to; nothing before a minute of it is over.
+    #[serde(default)]
+    pub month: Option<MonthUse>,
     /// Distance between forwarded samples in seconds; 0 for all.
     pub interval_secs: f64,
+}
+
+/// What a month comes to: accounts are billed by the 95th percentile of its minutes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonthUse {
+    /// Year and month in UTC, as `2026-11`.
+    pub name: String,
+    /// Minutes of it that are known.
+    pub minutes: u64,
+    /// The 95th percentile of these of the larger of series and points.
+    pub so_far: u64,
+    /// The same for the whole month, if the rest of it is as the last day was.
+    pub projected: u64,
 }
 
 /// Slots of a class.

@@ -236,6 +236,13 @@ impl BudgetKeys {
         if keys.reserve.is_some_and(|reserve| !(0.0..1.0).contains(&reserve)) {
             section.error("reserve", "`reserve` is a part of `series`, from 0 to below 1");
         }
+        if let (Some(Some(series)), Some(quotas)) = (keys.series, &keys.quotas) {
+            let kept = quotas.iter().fold(0u64, |sum, quota| sum.saturating_add(quota.guaranteed));
+            if kept > series {
+                section
+                    .error("quota", format!("{kept} slots are guaranteed, and there are {series}"));
+            }
+        }
         section.finish();
         keys
     }

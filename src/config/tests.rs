@@ -298,6 +298,14 @@ fn mistakes_in_the_retention_file_are_told_with_their_place() {
         6:11: no remote_write endpoint is named `b`; there is: a
         "##
     );
+    assert_eq!(
+        told(
+            "[budget]\nseries = 100\nquota = [{ name = 'x', match = ['a'], guaranteed = 60 }, \
+             { name = 'y', match = ['b'], guaranteed = 60 }]\n"
+        )
+        .trim(),
+        "3:1: 120 slots are guaranteed, and there are 100"
+    );
     insta::assert_snapshot!(told("a = \nb ==\n"), @r##"
         1:5: not valid TOML: string values must be quoted, expected literal string
         2:4: not valid TOML: extra `=`, expected nothing

@@ -27,7 +27,8 @@ const FILE: &str = "account";
 /// What lies in a directory that is taken over, in the order in which it is. Numbers of targets belong
 /// to the series that hold the leases.
 const CURSOR: &str = "cursor";
-const LEDGER: [&str; 5] = ["ledger", "ledger.doubt", "ledger.evicted", "identities", "trail"];
+const LEDGER: [&str; 6] =
+    ["ledger", "ledger.doubt", "ledger.evicted", "ledger.month", "identities", "trail"];
 
 /// An account, as it can be told without revealing anything: a hash of address and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

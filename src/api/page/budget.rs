@@ -84,6 +84,17 @@ fn endpoint(out: &mut String, report: &EndpointReport) {
         let sent = Number(report.points.last_minute);
         let _ = write!(out, "<p>{sent} points in the last minute.</p>");
     }
+    if let Some(month) = &report.points.month {
+        let _ = write!(
+            out,
+            "<p>Billable in {}: <b>{}</b> so far (95th percentile of {} minutes of the larger of series and \
+             points), <b>{}</b> if it goes on as in the last day.</p>",
+            Text(&month.name),
+            Number(month.so_far),
+            Number(month.minutes),
+            Number(month.projected)
+        );
+    }
     trend(out, report);
     samples(out, report);
     withheld(out, report);

@@ -13,6 +13,7 @@ use stint_model::Timestamp;
 use super::{Admission, GroupIndex, State};
 use crate::budget::group::Key;
 use crate::budget::policy::Reason;
+use crate::budget::ranking::Weight;
 use crate::budget::share::{Demand, Free, Plan, STEPS, plan};
 use crate::config::Level;
 
@@ -74,7 +75,8 @@ impl Admission {
         } else {
             fresh
         };
-        self.groups.order();
+        let (ranks, by_use) = (&mut self.ranks, self.policy.class_by_use(Weight::Rest).is_some());
+        self.groups.order(|family| if by_use { ranks.asked(family) } else { 0 });
         let (demand, early) = self.demand(listed, now);
         self.count_quotas();
         if self.growth_minute != now.as_secs() / 60 {

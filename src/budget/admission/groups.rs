@@ -1,5 +1,6 @@
 //! The groups of one endpoint, and the metrics of jobs that they make up.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -285,22 +286,35 @@ impl Groups {
         new
     }
 
-    /// Sees to it that [`Groups::place_of`] is right.
-    pub(super) fn order(&mut self) {
+    /// The order of metrics may have changed.
+    pub(super) fn disorder(&mut self) {
+        self.is_ordered = false;
+    }
+
+    /// Sees to it that [`Groups::place_of`] is right. `asked` tells how much a family is asked for.
+    pub(super) fn order(&mut self, mut asked: impl FnMut(&str) -> u64) {
         if self.is_ordered {
             return;
         }
         self.is_ordered = true;
+        let mut slots = vec![0u64; self.metrics.len()];
+        for group in self.all.iter().flatten() {
+            if let Some(slots) = slots.get_mut(group.metric as usize) {
+                *slots += group.members.len() as u64;
+            }
+        }
         let mut sorted: Vec<(&Metric, u32)> = self
             .metrics
             .iter()
             .enumerate()
             .filter_map(|(number, metric)| Some((metric.as_ref()?, number as u32)))
             .collect();
-        let by_names = |metric: &Metric| {
-            (metric.class, metric.family.clone(), metric.job.clone(), metric.quotas)
+        let mut rank = |metric: &Metric, number: u32| {
+            let slots = slots.get(number as usize).copied().unwrap_or(0);
+            let worth = Reverse(worth(asked(&metric.family), slots));
+            (metric.class, worth, metric.family.clone(), metric.job.clone(), metric.quotas)
         };
-        sorted.sort_by_cached_key(|(metric, _)| by_names(metric));
+        sorted.sort_by_cached_key(|(metric, number)| rank(metric, *number));
         let mut order = vec![0; self.metrics.len()];
         for (place, (_, number)) in sorted.iter().enumerate() {
             if let Some(slot) = order.get_mut(*number as usize) {
@@ -310,7 +324,7 @@ impl Groups {
         self.order = order;
     }
 
-    /// The place of a metric in the order of class, family, job and quotas.
+    /// The place of a metric in the order of class, what it is worth, family, job and quotas.
     pub(super) fn place_of(&self, metric: u32) -> u32 {
         self.order.get(metric as usize).copied().unwrap_or(0)
     }
@@ -346,6 +360,13 @@ impl Groups {
     }
 
     /// Whether nothing at all is known.
+
+    /// What a metric is worth that is asked for so often and takes so many slots: in powers of two, so that
+    /// a query more changes nothing.
+    fn worth(asked: u64, slots: u64) -> Option<i32> {
+        (asked > 0).then(|| (asked as f64 / slots.max(1) as f64).log2().floor() as i32)
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.iter().next().is_none()

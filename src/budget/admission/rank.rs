@@ -15,11 +15,13 @@ pub(super) struct Ranks {
     ranking: Option<Arc<Ranking>>,
     /// What was found for metric families that there are.
     known: HashMap<Box<str>, Weight>,
+    /// How much they are asked for.
+    asked: HashMap<Box<str>, u64>,
 }
 
 impl Ranks {
     pub(super) fn new(ranking: Option<Arc<Ranking>>) -> Self {
-        Self { ranking, known: HashMap::new() }
+        Self { ranking, known: HashMap::new(), asked: HashMap::new() }
     }
 
     fn weight(&mut self, family: &str) -> Weight {
@@ -29,6 +31,17 @@ impl Ranks {
         let weight = self.ranking.as_ref().map_or(Weight::Rest, |ranking| ranking.weight(family));
         self.known.insert(family.into(), weight);
         weight
+    }
+
+    /// How much a family is asked for.
+    pub(super) fn asked(&mut self, family: &str) -> u64 {
+        let Some(ranking) = &self.ranking else { return 0 };
+        if let Some(known) = self.asked.get(family) {
+            return *known;
+        }
+        let asked = ranking.asked(family);
+        self.asked.insert(family.into(), asked);
+        asked
     }
 }
 
@@ -54,6 +67,7 @@ impl Admission {
     /// matters where slots are given out or taken back.
     pub fn rank(&mut self, ranking: Arc<Ranking>) {
         self.ranks = Ranks::new(Some(ranking));
+        self.groups.disorder();
         let Some(rest) = self.policy.class_by_use(Weight::Rest) else { return };
         let first = self.policy.class_by_use(Weight::Rules).unwrap_or(rest);
         let by_use: Vec<(GroupIndex, u16, Arc<str>)> = self

@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use stint_model::Labels;
 
 use super::tables::Family;
-use super::{EndpointReport, churn, named};
+use super::{EndpointReport, churn, kept_out, named};
 use crate::usage::Catalogue;
 
 /// One piece of advice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Advice {
-    /// `unused_metrics`, `unused_buckets`, `thin_buckets`, `unused_label`, `dear_label` or
-    /// `churning_targets`.
+    /// `unused_metrics`, `unused_buckets`, `thin_buckets`, `unused_label`, `dear_label`,
+    /// `churning_targets` or `kept_out`.
     pub kind: String,
     /// What to do, in a sentence.
     pub text: String,
-    /// Slots that would be free.
+    /// Slots that would be free; of what is `kept_out`, by how many fewer it would need.
     pub slots: u64,
     /// Samples per minute that would not be sent.
     pub points: f64,
@@ -49,8 +50,9 @@ pub(super) fn advice(
     families: &BTreeMap<&str, Family<'_>>,
     known: Option<&Catalogue>,
     churn: &[(String, u64)],
+    kept_out: &[Labels],
 ) -> Vec<Advice> {
-    let mut all = Vec::new();
+    let mut all = kept_out::advice(kept_out);
     if report.identities.is_none() && report.series.is_some() {
         all.extend(churn::advice(churn));
     }
@@ -208,8 +210,8 @@ fn saving(report: &EndpointReport, metric: &str, label: &str) -> u64 {
 }
 
 /// What is aggregated as one: a metric, or all parts of a histogram.
-struct Aggregated {
-    family: String,
+pub(super) struct Aggregated {
+    pub(super) family: String,
     names: Vec<String>,
     is_counter: bool,
 }
@@ -225,22 +227,24 @@ impl Aggregated {
             return None;
         }
         Some(match of_histogram("_bucket") {
-            Some(histogram) => Self {
-                family: histogram.name.clone(),
-                names: ["_bucket", "_sum", "_count"]
-                    .map(|it| format!("{}{it}", histogram.name))
-                    .into(),
-                is_counter: true,
-            },
-            None => Self {
-                family: metric.to_owned(),
-                names: vec![metric.to_owned()],
-                is_counter: ["_total", "_sum", "_count"].iter().any(|it| metric.ends_with(it)),
-            },
+            Some(histogram) => Self::histogram(&histogram.name),
+            None => Self::metric(metric),
         })
     }
 
-    fn rule(&self, label: &str) -> String {
+    /// All parts of a classic histogram.
+    pub(super) fn histogram(family: &str) -> Self {
+        let names = ["_bucket", "_sum", "_count"].map(|it| format!("{family}{it}")).into();
+        Self { family: family.to_owned(), names, is_counter: true }
+    }
+
+    /// A metric alone.
+    pub(super) fn metric(name: &str) -> Self {
+        let is_counter = ["_total", "_sum", "_count"].iter().any(|it| name.ends_with(it));
+        Self { family: name.to_owned(), names: vec![name.to_owned()], is_counter }
+    }
+
+    pub(super) fn rule(&self, label: &str) -> String {
         let (function, remark) = if self.is_counter {
             ("counter", "")
         } else {

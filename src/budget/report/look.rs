@@ -10,10 +10,11 @@ use stint_model::{Labels, Span, Timestamp};
 use super::super::admission::{Admission, State};
 use super::super::figures::{Figures, UNUSED};
 use super::super::limits::Origin;
+use super::super::policy::Reason;
 use super::tables::Tables;
 use super::{
-    AccountUse, ClassUse, EndpointReport, Forecast, IdentityUse, Points, ROWS_MAX, Samples,
-    SeriesBudget, advice, churn, hints, labels,
+    AccountUse, ClassUse, EndpointReport, Forecast, IdentityUse, MonthUse, Points, ROWS_MAX,
+    Samples, SeriesBudget, advice, churn, hints, kept_out, labels,
 };
 use crate::usage::Overview;
 
@@ -48,6 +49,8 @@ pub struct Look {
     pub(super) rows: usize,
     pub(super) groups: Vec<GroupRow>,
     pub(super) series: Vec<SeriesRow>,
+    /// Some of the series for which there is no room.
+    kept_out: Vec<Labels>,
 }
 
 /// Series that are sent together.
@@ -88,6 +91,7 @@ impl Look {
             rows: ROWS_MAX,
             groups: Vec::new(),
             series: Vec::new(),
+            kept_out: Vec::new(),
         }
     }
 
@@ -124,6 +128,11 @@ impl Look {
                     self.series.push(SeriesRow { labels: member.labels.clone(), is_cooling });
                 }
             }
+            if lacks_room(&group.state) {
+                let left = kept_out::SERIES_MAX.saturating_sub(self.kept_out.len());
+                let members = group.members.iter().take(left);
+                self.kept_out.extend(members.map(|member| member.labels.clone()));
+            }
             self.groups.push(GroupRow {
                 family: Arc::clone(&group.rank.family),
                 job: Arc::clone(&group.rank.job),
@@ -156,11 +165,24 @@ impl Look {
         for row in &mut report.metric_labels {
             row.used = known.map(|catalogue| catalogue.users(&row.metric).needs(&row.label));
         }
-        report.advice =
-            advice::advice(&report, tables.families(), known, &churn::churn(&self.series));
+        report.advice = advice::advice(
+            &report,
+            tables.families(),
+            known,
+            &churn::churn(&self.series),
+            &self.kept_out,
+        );
         report.hints = hints::hints(&report, about.interval, &usage.catalogue);
         report
     }
+}
+
+/// Whether a group would be sent if there were more slots.
+fn lacks_room(state: &State) -> bool {
+    let (State::Waiting { reason, .. } | State::Evicted { reason, .. }) = state else {
+        return false;
+    };
+    matches!(reason, Reason::Budget | Reason::ClassQuota | Reason::Quota | Reason::Growth)
 }
 
 /// What does not need a look at each series.
@@ -208,6 +230,12 @@ fn numbers(admission: &Admission, figures: &Figures) -> EndpointReport {
             per_minute: figures.points_per_minute,
             last_minute: figures.points_last_minute,
             billable_p95: figures.billable_p95,
+            month: figures.month.as_ref().map(|month| MonthUse {
+                name: month.name.clone(),
+                minutes: month.minutes,
+                so_far: month.so_far,
+                projected: month.projected,
+            }),
             interval_secs: 0.0,
         },
         classes: classes.collect(),

@@ -414,3 +414,25 @@ fn what_the_account_says_ends_what_does_not_fit_least_important_first() {
     assert_eq!(bench.send(&all), 60);
     assert_eq!(bench.admission.live(), 60, "their slots are free when they are forgotten");
 }
+
+#[test]
+fn what_is_asked_for_most_for_its_series_comes_first_among_what_is_used() {
+    let mut bench = Bench::of(10, 0, policy(&Budget::default()));
+    let asked = |expr: &str, count| Known {
+        last: Some(WALL),
+        count,
+        ..Known::new(Source::Query, "x".into(), expr, uses(expr))
+    };
+    let all = vec![asked("a", 3), asked("z", 16), asked("m", 17)];
+    bench.admission.rank(Arc::new(Ranking::new(Catalogue::new(all, None), WALL)));
+    let mut series = gauges("a", 8);
+    series.extend(gauges("m", 5));
+    series.extend(gauges("z", 5));
+    assert_eq!(bench.send(&series), 10);
+    let sent = bench.admission.families();
+    assert_eq!(sent, HashSet::from(["m", "z"]), "a query more makes no difference between them");
+    // Where classes are configured, names tell.
+    let mut bench = Bench::of(10, 0, Policy::default());
+    assert_eq!(bench.send(&series), 8);
+    assert_eq!(bench.admission.families(), HashSet::from(["a"]));
+}

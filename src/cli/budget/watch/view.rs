@@ -318,6 +318,7 @@ mod tests {
             }),
             live: 8400,
             points: crate::budget::report::Points {
+                month: None,
                 per_minute: Some(10_000),
                 last_minute: 4200,
                 ..Default::default()
