@@ -486,7 +486,7 @@ const FAMILIES: &[Family] = &[
     ),
     Family::gauge(
         "stint_budget_month_billable_series",
-        "The same of the minutes of this month (UTC): so far, and if the rest is as the last day was.",
+        "The larger of series and points per minute, 95th percentile of this month (UTC): so far, and projected as if the rest were as the last day.",
         |view, put| {
             if let Some(month) = &view.figures.month {
                 put(&["so_far"], month.so_far as f64);

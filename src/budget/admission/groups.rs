@@ -360,13 +360,6 @@ impl Groups {
     }
 
     /// Whether nothing at all is known.
-
-    /// What a metric is worth that is asked for so often and takes so many slots: in powers of two, so that
-    /// a query more changes nothing.
-    fn worth(asked: u64, slots: u64) -> Option<i32> {
-        (asked > 0).then(|| (asked as f64 / slots.max(1) as f64).log2().floor() as i32)
-    }
-
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
@@ -375,4 +368,10 @@ impl Groups {
             && self.metrics.iter().all(Option::is_none)
             && self.index.is_empty()
     }
+}
+
+/// What a metric is worth that is asked for so often and takes so many slots: in powers of two, so that
+/// a query more changes nothing.
+fn worth(asked: u64, slots: u64) -> Option<i32> {
+    (asked > 0).then(|| (asked as f64 / slots.max(1) as f64).log2().floor() as i32)
 }

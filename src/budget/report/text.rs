@@ -4,7 +4,7 @@ use std::fmt;
 
 use stint_model::{Span, Timestamp};
 
-use super::{Advice, EndpointReport, IdentityUse, MonthUse, Report, Use};
+use super::{Advice, EndpointReport, IdentityUse, MonthUse, Points, Report, Use};
 
 /// Rows of each table in the text.
 const ROWS: usize = 10;
@@ -57,6 +57,18 @@ impl fmt::Display for EndpointReport {
     }
 }
 
+fn points(points: &Points, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let included = points.per_minute.map_or_else(String::new, |most| format!(" of {most}"));
+    writeln!(f, "  points   {}{included} in the last minute", points.last_minute)?;
+    if let Some(MonthUse { name, minutes, so_far, projected }) = &points.month {
+        writeln!(
+            f,
+            "  billable {so_far} in {name} so far (95th percentile of {minutes} minutes), {projected} if it goes on as in the last day"
+        )?;
+    }
+    Ok(())
+}
+
 fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let live = report.live;
     match &report.series {
@@ -89,15 +101,7 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             }
         }
     }
-    let points = &report.points;
-    let included = points.per_minute.map_or_else(String::new, |most| format!(" of {most}"));
-    writeln!(f, "  points   {}{included} in the last minute", points.last_minute)?;
-    if let Some(MonthUse { name, minutes, so_far, projected }) = &points.month {
-        writeln!(
-            f,
-            "  billable {so_far} in {name} so far (95th percentile of {minutes} minutes), {projected} if it goes on as in the last day"
-        )?;
-    }
+    points(&report.points, f)?;
     let samples = &report.samples;
     let withheld: u64 = samples.withheld.values().sum();
     let refused: u64 = samples.refused.values().sum();
