@@ -156,3 +156,27 @@ fn damaged_blocks_are_told_by_name() {
         assert_eq!(db.stats().damaged_blocks, [aside, first.clone()]);
     }
 }
+
+#[test]
+fn handles_as_no_log_has_them_cost_neither_memory_nor_the_start() {
+    for (id, is_taken) in [(1 << 40, true), (1 << 61, true), (1 << 62, false), (u64::MAX, false)] {
+        let disk = SimDisk::new();
+        let (db, _) = open(&disk);
+        db.append(&batch(10, 0..2)).unwrap();
+        {
+            let mut writer = db.inner.writer();
+            start_record(&mut writer.encoder);
+            writer.encoder.series(id, 0, &labels("m", 7));
+            db.inner.log.append(&mut writer.encoder).unwrap();
+        }
+        drop(db);
+        let (db, report) = open(&disk);
+        assert_eq!(report.damage.len(), usize::from(!is_taken), "{id}: {report:?}");
+        assert_eq!(report.series, 2 + u64::from(is_taken), "{id}");
+        // Whatever comes next is stored, and found by the next start.
+        assert!(db.append(&batch(20, 0..9)).unwrap().rejected.is_empty());
+        let before = dump(&db);
+        drop(db);
+        assert_eq!((before.len(), dump(&open(&disk).0)), (9, before), "{id}");
+    }
+}
