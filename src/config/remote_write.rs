@@ -90,7 +90,7 @@ impl Default for QueueConfig {
             capacity: 10_000,
             max_shards: 50,
             min_shards: 1,
-            max_samples_per_send: 2000,
+            max_samples_per_send: 10_000,
             batch_send_deadline: Span(750),
             min_backoff: Span(30),
             max_backoff: Span::from_secs(5),

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use stint_model::labels::METRIC_NAME;
 use stint_model::{Metadata, Sample, Value};
 use stint_wire::remote_write::{Version, v1, v2};
 use stint_wire::snappy;
 
 use super::round::{EncodedLabels, Item, Outgoing, Payload};
-use super::symbols::Numbers;
 use crate::budget::group::{Key, KeyHasher, family_of};
 
 /// Metadata by metric family, as far as it is known.
@@ -131,94 +129,91 @@ fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
 
 fn samples_v2(items: &[Item], request: u32, families: &Families, encoder: &mut v2::Encoder) -> u64 {
     let mut exemplars = 0;
-    let mut described = Described::default();
+    let mut described = None;
     let texts = items.first().and_then(|item| match &item.series.encoded {
         EncodedLabels::Numbers(numbers) => Some(numbers.symbols().read()),
         EncodedLabels::Bytes(_) => None,
     });
     let Some(texts) = texts else { return 0 };
     let order = in_series(items, request);
-    let mut samples: Vec<&Item> = Vec::new();
-    for run in order.chunk_by(|a, b| a.series.key == b.series.key) {
-        let Some(first) = run.first() else { continue };
+    for run in order.chunk_by(|a, b| a.item.series.key == b.item.series.key) {
+        let Some(Placed { item: first, metric, .. }) = run.first() else { continue };
         let EncodedLabels::Numbers(numbers) = &first.series.encoded else { continue };
-        let metadata = described.metadata(&first.series, numbers, families);
-        samples.clear();
-        samples.extend(run.iter().filter(|item| !matches!(item.payload, Payload::Exemplar(_))));
+        // A metric's series follow each other.
+        if described.replace(*metric) != Some(*metric) {
+            let labels = &first.series.labels;
+            let metadata = labels.metric_name().and_then(|name| families.get(name));
+            encoder.describe(metadata.or_else(|| families.get(family_of(labels))));
+        }
+        let text = |number| texts.get(number);
+        let samples = run.iter().map(|placed| placed.item).filter(|item| !is_exemplar(item));
         // A message's series holds either floats or histograms.
-        let parts = samples.chunk_by(|a, b| is_histogram(a) == is_histogram(b));
-        for (number, samples) in parts.enumerate() {
-            let text = |number| texts.get(number);
-            let mut series = encoder.numbered_series(numbers.iter(), text, metadata);
-            for item in samples {
+        let mut samples = samples.peekable();
+        let mut with_exemplars = true;
+        while let Some(kind) = samples.peek().map(|item| is_histogram(item)) {
+            let mut series = encoder.numbered_series(numbers.iter(), text);
+            while let Some(item) = samples.next_if(|item| is_histogram(item) == kind) {
                 match &item.payload {
                     Payload::Sample(sample) | Payload::Made(sample) => series.sample(sample),
                     Payload::Marker(at) => series.sample(&Sample::stale(*at)),
                     Payload::Exemplar(_) => &mut series,
                 };
             }
-            for item in run.iter().filter(|_| number == 0) {
+            for Placed { item, .. } in run.iter().filter(|_| with_exemplars) {
                 if let Payload::Exemplar(exemplar) = &item.payload {
                     series.exemplar(exemplar);
                     exemplars += 1;
                 }
             }
+            with_exemplars = false;
         }
     }
     exemplars
 }
 
-/// The items of each series together, in order of the first one of each: that of scrapes, in which
-/// neighbours have most in common.
-fn in_series(items: &[Item], request: u32) -> Vec<&Item> {
-    let mut order: Vec<&Item> = items.iter().collect();
+/// An item and where it stands among those of its request.
+#[derive(Clone, Copy)]
+struct Placed<'a> {
+    /// The number of its metric's name; after all others where it has none.
+    metric: u32,
+    /// The place of the first item of its series.
+    first: u32,
+    item: &'a Item,
+}
+
+/// The items by metric, those of each series together, the series in order of their first items: that
+/// of scrapes. Neighbours have most in common then, and what they have in common is sent once.
+fn in_series<'i>(items: &'i [Item], request: u32) -> Vec<Placed<'i>> {
     // Most requests have each series once. Who encodes a series has it alone: it is in one request at
     // a time.
-    let is_there = |item: &Item| {
-        let before = item.series.request.load(Ordering::Relaxed);
-        item.series.request.store(request, Ordering::Relaxed);
-        before == request || item.series.is_shared
+    let mut repeats = false;
+    let placed = |(at, item): (usize, &'i Item)| {
+        let series: &Outgoing = &item.series;
+        let before = series.request.load(Ordering::Relaxed);
+        // All are marked, whether one is there twice or not.
+        series.request.store(request, Ordering::Relaxed);
+        repeats |= before == request || series.is_shared;
+        let metric = match &series.encoded {
+            EncodedLabels::Numbers(numbers) => numbers.metric(),
+            EncodedLabels::Bytes(_) => None,
+        };
+        Placed { metric: metric.unwrap_or(u32::MAX), first: at as u32, item }
     };
-    // All are marked, whether one is there twice or not.
-    if items.iter().filter(|item| is_there(item)).count() == 0 {
-        return order;
+    let mut order: Vec<Placed<'i>> = items.iter().enumerate().map(placed).collect();
+    if repeats {
+        let mut first: HashMap<Key, u32, KeyHasher> = HashMap::default();
+        first.reserve(items.len());
+        for placed in &mut order {
+            placed.first = *first.entry(placed.item.series.key).or_insert(placed.first);
+        }
     }
-    let mut first: HashMap<Key, usize, KeyHasher> = HashMap::default();
-    first.reserve(items.len());
-    for (at, item) in items.iter().enumerate() {
-        first.entry(item.series.key).or_insert(at);
-    }
-    order.sort_by_key(|item| first.get(&item.series.key));
+    // The names of one scrape mostly have rising numbers: what is sorted here are a few long runs.
+    order.sort_by_key(|placed| (placed.metric, placed.first));
     order
 }
 
-/// Metadata of the last series, since that of the next one is often the same.
-#[derive(Default)]
-struct Described<'a> {
-    /// The first label, by numbers: mostly the metric's name.
-    first: Option<(u32, u32)>,
-    metadata: Option<&'a Metadata>,
-}
-
-impl<'a> Described<'a> {
-    fn metadata(
-        &mut self,
-        series: &Outgoing,
-        numbers: &Numbers,
-        families: &'a Families,
-    ) -> Option<&'a Metadata> {
-        let mut iter = numbers.iter();
-        let first = iter.next().zip(iter.next());
-        let labels = &series.labels;
-        // Labels in capitals come before the name.
-        let is_name = labels.iter().next().is_some_and(|(name, _)| name == METRIC_NAME);
-        if first != self.first || !is_name {
-            self.first = first.filter(|_| is_name);
-            let found = labels.metric_name().and_then(|name| families.get(name));
-            self.metadata = found.or_else(|| families.get(family_of(labels)));
-        }
-        self.metadata
-    }
+fn is_exemplar(item: &Item) -> bool {
+    matches!(item.payload, Payload::Exemplar(_))
 }
 
 fn is_histogram(item: &Item) -> bool {
@@ -233,4 +228,93 @@ fn is_histogram(item: &Item) -> bool {
 /// Whether every item of the two belongs to the same series.
 pub(super) fn is_same(a: &Arc<Outgoing>, b: &Arc<Outgoing>) -> bool {
     a.key == b.key
+}
+
+#[cfg(test)]
+mod tests {
+    use stint_model::{Exemplar, Labels, MetricType, Timestamp};
+
+    use super::super::symbols::Symbols;
+    use super::*;
+    use crate::budget::admission::GroupIndex;
+
+    fn outgoing(symbols: &Arc<Symbols>, name: &str, instance: &str) -> Arc<Outgoing> {
+        let labels = Labels::from_pairs([("__name__", name), ("instance", instance)]);
+        Arc::new(Outgoing {
+            key: Key::of(&labels),
+            group: GroupIndex::default(),
+            encoded: EncodedLabels::Numbers(symbols.numbers(&labels)),
+            labels,
+            noted: AtomicU32::new(0),
+            is_shared: false,
+            target: 0,
+            keeps_value: false,
+            request: AtomicU32::new(0),
+        })
+    }
+
+    fn item(series: &Arc<Outgoing>, payload: Payload) -> Item {
+        Item { series: Arc::clone(series), payload, maybe_sent: false }
+    }
+
+    fn float(series: &Arc<Outgoing>, at: i64) -> Item {
+        item(series, Payload::Sample(Sample::float(Timestamp(at), at as f64)))
+    }
+
+    /// Each series of the message: its labels, kind, times of its samples, and exemplars.
+    fn decoded(body: &[u8]) -> Vec<(String, MetricType, Vec<i64>, usize)> {
+        let mut plain = Vec::new();
+        snappy::decompress_limited(body, 1 << 20, &mut plain).unwrap();
+        let request = v2::decode(&plain).unwrap();
+        let series = request.series().map(|series| {
+            let series = series.unwrap();
+            let mut labels = Vec::new();
+            series.labels_into(&mut labels).unwrap();
+            let times = series.samples().map(|sample| sample.unwrap().at.0).collect();
+            let kind = series.metadata().unwrap().kind;
+            (format!("{} {}", labels[0].1, labels[1].1), kind, times, series.exemplars().count())
+        });
+        series.collect()
+    }
+
+    #[test]
+    fn the_series_of_a_metric_follow_each_other() {
+        let symbols = Arc::<Symbols>::default();
+        let [a, b] = ["a", "b"]
+            .map(|instance| ["up", "load", "zzz"].map(|name| outgoing(&symbols, name, instance)));
+        let exemplar = Exemplar { labels: Labels::default(), value: 1.0, at: Timestamp(2) };
+        let items = vec![
+            float(&a[0], 1),
+            float(&a[1], 1),
+            float(&b[0], 1),
+            float(&b[1], 1),
+            float(&b[2], 1),
+            // The next scrape.
+            float(&a[0], 2),
+            item(&a[0], Payload::Exemplar(exemplar)),
+            item(&a[1], Payload::Marker(Timestamp(2))),
+        ];
+        let of = |kind| Metadata { kind, help: "help".to_owned(), unit: String::new() };
+        let families = Families::from([
+            ("up".to_owned(), of(MetricType::Gauge)),
+            ("load".to_owned(), of(MetricType::Counter)),
+        ]);
+        let encoders = Encoders::default();
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        let expected = [
+            ("up a".to_owned(), gauge, vec![1, 2], 1),
+            ("up b".to_owned(), gauge, vec![1], 0),
+            ("load a".to_owned(), counter, vec![1, 2], 0),
+            ("load b".to_owned(), counter, vec![1], 0),
+            ("zzz b".to_owned(), MetricType::Unknown, vec![1], 0),
+        ];
+        // The same encoder again, after it has seen the series.
+        for _ in 0..2 {
+            let encoded = encoders.samples(&items, Version::V2, &families).unwrap();
+            assert_eq!(encoded.exemplars, 1);
+            assert_eq!(decoded(&encoded.body), expected);
+        }
+        let once = encoders.samples(&items[..5], Version::V2, &families).unwrap();
+        assert!(decoded(&once.body).iter().all(|(_, _, times, _)| *times == [1]));
+    }
 }

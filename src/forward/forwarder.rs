@@ -23,7 +23,7 @@ use crate::config::{MetadataConfig, QueueConfig};
 const READ_AGAIN: Duration = Duration::from_secs(5);
 /// Scrapes of many targets come one after the other: what is stored within so short a time is read
 /// at once.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(250);
 /// The cursor is written at most this often, unless everything was dealt with.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,7 @@ use stint_model::{Clock, Span};
 use stint_wire::remote_write::Version;
 use tokio::sync::watch;
 
-use super::encode::{Encoders, Families};
+use super::encode::{Encoded, Encoders, Families};
 use super::piece::{Piece, Refused};
 use super::retry::{Backoff, Response, Verdict, classify, retry_after};
 use super::round::{Item, Payload};
@@ -50,7 +50,7 @@ pub struct Sender {
     /// Metadata for the 2.0 message.
     pub families: Arc<Mutex<Families>>,
     /// What requests are encoded with.
-    pub encoders: Encoders,
+    pub encoders: Arc<Encoders>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Monotonic milliseconds of the last accepted request.
@@ -85,6 +85,9 @@ const TROUBLE_MAX: Duration = Duration::from_mins(10);
 const LOOKS_PER_MINUTE: u32 = 256;
 /// How often it is taken apart while no other request succeeds either.
 const SPLITS_UNPROVEN_MAX: u32 = 2;
+
+/// As many items are encoded between two looks at other connections: it takes some ten microseconds.
+const ENCODED_AT_ONCE: usize = 500;
 
 /// The state of one delivery.
 struct Way<'a> {
@@ -157,9 +160,8 @@ impl Sender {
         let body = if let Some(body) = &piece.body {
             body.clone()
         } else {
-            let families = self.families.lock();
-            let encoded = self.encoders.samples(&piece.items, self.settings.version, &families);
-            drop(families);
+            let encoded;
+            (piece, encoded) = self.encode(piece).await;
             let Some(encoded) = encoded else { return self.split(piece, "too_large") };
             piece.exemplars = encoded.exemplars;
             piece.body.insert(encoded.body).clone()
@@ -191,6 +193,27 @@ impl Sender {
                 self.admission.lock().unanswered(&keys);
                 self.unanswered(piece, &error, way.backoff)
             }
+        }
+    }
+
+    /// The body of a piece; long ones are made where nobody waits for the thread.
+    async fn encode(&self, piece: Piece) -> (Piece, Option<Encoded>) {
+        let (encoders, families) = (Arc::clone(&self.encoders), Arc::clone(&self.families));
+        let (version, is_short) = (self.settings.version, piece.items.len() <= ENCODED_AT_ONCE);
+        let encode = move || {
+            let encoded = encoders.samples(&piece.items, version, &families.lock());
+            (piece, encoded)
+        };
+        if is_short {
+            return encode();
+        }
+        match tokio::task::spawn_blocking(encode).await {
+            Ok(encoded) => encoded,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nothing but the end of the runtime takes work away: there is nobody to go on.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::account::{Past, ledger_in};
 use super::cursor::{Cursor, Saved, directory};
-use super::encode::{Encoders, Families};
+use super::encode::Families;
 use super::forwarder::Forwarder;
 use super::handle::Handle;
 use super::identity::Identities;
@@ -153,7 +153,7 @@ impl Begun {
             admission: Arc::clone(&handle.admission),
             status: Arc::clone(&handle.status),
             families: Arc::clone(&families),
-            encoders: Encoders::default(),
+            encoders: Arc::default(),
             clock: Arc::clone(&clock),
             success_ms: AtomicU64::new(0),
             refused_in_row: AtomicU32::new(0),

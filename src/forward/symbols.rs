@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::{RwLock, RwLockReadGuard};
 use stint_model::Labels;
+use stint_model::labels::METRIC_NAME;
 
 /// Texts by number. A number is given again when no label set has its text any more.
 #[derive(Debug, Default)]
@@ -77,11 +78,16 @@ impl Symbols {
     /// The numbers of names and values, in order of names.
     pub fn numbers(self: &Arc<Self>, labels: &Labels) -> Numbers {
         let mut table = self.0.write();
-        let mut packed = Vec::with_capacity(64);
-        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
-            pack(table.take(text), &mut packed);
+        let (mut packed, mut metric) = (Vec::with_capacity(64), None);
+        for (name, value) in labels {
+            pack(table.take(name), &mut packed);
+            let value = table.take(value);
+            pack(value, &mut packed);
+            if name == METRIC_NAME {
+                metric = Some(value);
+            }
         }
-        Numbers { symbols: Arc::clone(self), packed: packed.into_boxed_slice() }
+        Numbers { symbols: Arc::clone(self), packed: Packed::new(&packed), metric }
     }
 
     /// Keeps the texts from changing as long as they are read.
@@ -104,13 +110,51 @@ impl Texts<'_> {
 #[derive(Debug)]
 pub struct Numbers {
     symbols: Arc<Symbols>,
-    packed: Box<[u8]>,
+    packed: Packed,
+    metric: Option<u32>,
+}
+
+/// Bytes that mostly lie where they are asked for, rather than in a place of their own that has to be
+/// fetched from memory.
+#[derive(Debug)]
+enum Packed {
+    Few(u8, [u8; Self::FEW]),
+    Many(Box<[u8]>),
+}
+
+impl Packed {
+    /// As many as lie beside each other in the room that the longer ones need anyway, and a little
+    /// more: the numbers of ten labels.
+    const FEW: usize = 30;
+
+    fn new(bytes: &[u8]) -> Self {
+        let mut few = [0; Self::FEW];
+        match few.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Self::Few(bytes.len() as u8, few)
+            }
+            None => Self::Many(Box::from(bytes)),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Few(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Many(bytes) => bytes,
+        }
+    }
 }
 
 impl Numbers {
     /// Name, value, name, value …
     pub fn iter(&self) -> impl Iterator<Item = u32> {
-        unpack(&self.packed)
+        unpack(self.packed.bytes())
+    }
+
+    /// The number of the metric's name, where there is one.
+    pub fn metric(&self) -> Option<u32> {
+        self.metric
     }
 
     /// What the numbers stand for.
@@ -122,7 +166,7 @@ impl Numbers {
 impl Drop for Numbers {
     fn drop(&mut self) {
         let mut table = self.symbols.0.write();
-        unpack(&self.packed).for_each(|number| table.give_back(number));
+        unpack(self.packed.bytes()).for_each(|number| table.give_back(number));
     }
 }
 
@@ -180,7 +224,22 @@ mod tests {
         assert_eq!((table.texts.len(), table.index.len()), (4, 0));
     }
 
+    #[test]
+    fn the_number_of_the_metric_is_told() {
+        let symbols = Arc::<Symbols>::default();
+        // Labels in capitals come before the name.
+        let numbers = symbols.numbers(&Labels::from_pairs([("A", "x"), ("__name__", "up")]));
+        assert_eq!(numbers.metric().map(|it| symbols.read().get(it).to_owned()).unwrap(), "up");
+        assert_eq!(symbols.numbers(&Labels::from_pairs([("A", "up")])).metric(), None);
+    }
+
     proptest! {
+        #[test]
+        fn packed_bytes_are_kept(bytes: Vec<u8>) {
+            let packed = Packed::new(&bytes);
+            prop_assert_eq!(packed.bytes(), bytes);
+        }
+
         #[test]
         fn packed_numbers_are_unpacked(numbers: Vec<u32>) {
             let mut packed = Vec::new();

@@ -12,6 +12,7 @@ use crate::budget::group::{GroupId, Key};
 
 /// A group's number, valid until its last series is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(test, derive(Default))]
 pub struct GroupIndex(u32);
 
 impl GroupIndex {

@@ -309,6 +309,8 @@ pub struct Encoder {
     numbered: Vec<u32>,
     /// The caller's numbers that have a symbol.
     taken: Vec<u32>,
+    /// Metadata of the series that follow, as the message has it; empty where there is none.
+    described: Vec<u8>,
 }
 
 impl Default for Encoder {
@@ -329,6 +331,7 @@ impl Encoder {
             last: Vec::new(),
             numbered: Vec::new(),
             taken: Vec::new(),
+            described: Vec::new(),
         };
         encoder.clear();
         encoder
@@ -339,6 +342,7 @@ impl Encoder {
         self.symbols.clear();
         self.last.clear();
         self.body.clear();
+        self.described.clear();
         for number in self.taken.drain(..) {
             if let Some(symbol) = self.numbered.get_mut(number as usize) {
                 *symbol = 0;
@@ -387,18 +391,31 @@ impl Encoder {
         labels: impl IntoIterator<Item = (&'l str, &'l str)>,
         metadata: Option<&Metadata>,
     ) -> SeriesEncoder<'_> {
+        self.describe(metadata);
         self.label_references(labels);
-        self.begin(metadata)
+        self.begin()
+    }
+
+    /// Sets the metadata of the series that [`Encoder::numbered_series`] begins from now on.
+    pub fn describe(&mut self, metadata: Option<&Metadata>) {
+        self.described.clear();
+        if let Some(Metadata { kind, help, unit }) = metadata
+            && (*kind != MetricType::Unknown || !help.is_empty() || !unit.is_empty())
+        {
+            let (help, unit) = (self.symbols.number(help), self.symbols.number(unit));
+            proto::put_uint(&mut self.described, 1, super::metric_type_number(*kind));
+            proto::put_uint(&mut self.described, 3, help.into());
+            proto::put_uint(&mut self.described, 4, unit.into());
+        }
     }
 
     /// As [`Encoder::series`], with labels as the caller's own numbers of names and values in turns:
     /// in one request a number always has the same `text`, which is asked for once. Numbers are
-    /// places in a table: they should not be sparse.
+    /// places in a table: they should not be sparse. Its metadata is what was told last.
     pub fn numbered_series<'l>(
         &mut self,
         labels: impl IntoIterator<Item = u32>,
         text: impl Fn(u32) -> &'l str,
-        metadata: Option<&Metadata>,
     ) -> SeriesEncoder<'_> {
         self.references.clear();
         for number in labels {
@@ -409,7 +426,7 @@ impl Encoder {
             };
             proto::put_varint(&mut self.references, symbol.into());
         }
-        self.begin(metadata)
+        self.begin()
     }
 
     fn take_number(&mut self, number: u32, text: &str) -> u32 {
@@ -425,18 +442,11 @@ impl Encoder {
     }
 
     /// Begins a series whose references are at hand.
-    fn begin(&mut self, metadata: Option<&Metadata>) -> SeriesEncoder<'_> {
+    fn begin(&mut self) -> SeriesEncoder<'_> {
         self.series.clear();
         proto::put_bytes(&mut self.series, 1, &self.references);
-        if let Some(Metadata { kind, help, unit }) = metadata
-            && (*kind != MetricType::Unknown || !help.is_empty() || !unit.is_empty())
-        {
-            let (help, unit) = (self.symbols.number(help), self.symbols.number(unit));
-            self.nested.clear();
-            proto::put_uint(&mut self.nested, 1, super::metric_type_number(*kind));
-            proto::put_uint(&mut self.nested, 3, help.into());
-            proto::put_uint(&mut self.nested, 4, unit.into());
-            proto::put_bytes(&mut self.series, 5, &self.nested);
+        if !self.described.is_empty() {
+            proto::put_bytes(&mut self.series, 5, &self.described);
         }
         SeriesEncoder { encoder: self }
     }

@@ -23,9 +23,7 @@ fn numbers_of_the_caller_make_the_same_request() {
             let pairs = set.chunks(2).map(|pair| (texts[pair[0]], texts[pair[1]]));
             plain.series(pairs, None).sample(&sample);
             let numbers = set.iter().map(|number| *number as u32);
-            numbered
-                .numbered_series(numbers, |number| texts[number as usize], None)
-                .sample(&sample);
+            numbered.numbered_series(numbers, |number| texts[number as usize]).sample(&sample);
         }
         let (mut want, mut got) = (Vec::new(), Vec::new());
         plain.finish_into(&mut want);
