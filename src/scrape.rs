@@ -8,6 +8,7 @@ mod cache;
 mod failure_log;
 mod families;
 pub mod fetch;
+mod inflate;
 pub mod manager;
 pub mod metrics;
 mod pool;
@@ -18,6 +19,7 @@ pub mod status;
 pub mod target;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use fetch::{FetchError, FetchFuture, Fetched, Fetcher, HttpFetcher};
 pub use manager::{Manager, Parts};

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Identity, Method, NoProxy, Proxy, RequestBuilder, tls};
+use reqwest::{Identity, IntoUrl, Method, NoProxy, Proxy, RequestBuilder, tls};
 
 use super::oauth::Tokens;
 use crate::config::{Auth, Credential, HttpConfig, TlsVersion};
@@ -136,7 +136,11 @@ impl Client {
     ///
     /// # Errors
     /// A file with a secret or certificate cannot be read, or holds what no header can.
-    pub async fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, ClientError> {
+    pub async fn request(
+        &self,
+        method: Method,
+        url: impl IntoUrl,
+    ) -> Result<RequestBuilder, ClientError> {
         let client = self.current().await?;
         let mut request = client.request(method, url);
         let config = &self.shared.config;

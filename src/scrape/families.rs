@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use stint_model::{Metadata, MetricType};
+use stint_wire::exposition::{FamilyLine, Format};
 
 /// How many scrapes metadata is remembered after its family was last exposed.
 const METADATA_KEPT_SCRAPES: u32 = 10;
@@ -67,8 +68,25 @@ pub(super) struct FamilyMap {
     /// The place of the family that was spoken of last.
     at: usize,
     changed: Vec<String>,
+    /// The lines of the last body that spoke of families, in order: mostly they come again.
+    lines: Vec<Line>,
+    /// The line of them that is expected next.
+    line: usize,
+    /// The hash of the line that is being taken apart.
+    heard: Option<u32>,
+    /// The format of the last body.
+    format: Option<Format>,
     scrape: u32,
     descriptions: Arc<Descriptions>,
+}
+
+/// A line about a family. There is one for each that any target shows: every byte counts.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    hash: u32,
+    /// The family's place, and the kind that the line told, if so.
+    place: u32,
+    kind: Option<MetricType>,
 }
 
 #[derive(Debug)]
@@ -107,18 +125,55 @@ impl FamilyMap {
         self.families.len()
     }
 
+    /// Begins a body.
+    pub(super) fn begin(&mut self, format: Format) {
+        if self.format.replace(format) != Some(format) {
+            self.lines.clear();
+        }
+        (self.line, self.heard) = (0, None);
+    }
+
+    /// Whether `line` is the one that stood here in the last body.
+    pub(super) fn known(&mut self, line: &str) -> FamilyLine {
+        let hash = self.hasher.hash_one(line) as u32;
+        let expected = self.lines.get(self.line).filter(|expected| expected.hash == hash);
+        let Some(Line { place, kind, .. }) = expected.copied() else {
+            self.heard = Some(hash);
+            return FamilyLine::New;
+        };
+        self.line += 1;
+        if let Some(family) = self.families.get_mut(place as usize) {
+            family.seen = self.scrape;
+        }
+        FamilyLine::Known(kind)
+    }
+
+    /// Remembers the line that was just taken apart.
+    fn note(&mut self, kind: Option<MetricType>) {
+        let Some(hash) = self.heard.take() else { return };
+        let line = Line { hash, place: self.at as u32, kind };
+        match self.lines.get_mut(self.line) {
+            Some(expected) => *expected = line,
+            None => self.lines.push(line),
+        }
+        self.line += 1;
+    }
+
     pub(super) fn set_kind(&mut self, family: &str, kind: MetricType) {
         self.change(family, |metadata| metadata.kind != kind, |metadata| metadata.kind = kind);
+        self.note(Some(kind));
     }
 
     pub(super) fn set_help(&mut self, family: &str, help: &str) {
         let differs = |metadata: &Metadata| metadata.help != help;
         self.change(family, differs, |metadata| help.clone_into(&mut metadata.help));
+        self.note(None);
     }
 
     pub(super) fn set_unit(&mut self, family: &str, unit: &str) {
         let differs = |metadata: &Metadata| metadata.unit != unit;
         self.change(family, differs, |metadata| unit.clone_into(&mut metadata.unit));
+        self.note(None);
     }
 
     /// Makes the `change` of what is said about `name` if it `differs`.
@@ -183,6 +238,8 @@ impl FamilyMap {
             return;
         }
         self.families.retain(keep);
+        // Places have changed.
+        self.lines.clear();
         self.index.clear();
         (0..self.families.len()).for_each(|place| self.put_in_index(place));
     }
@@ -191,6 +248,7 @@ impl FamilyMap {
     /// ever new families; what it changed is told with the next good one.
     pub(super) fn fail(&mut self) {
         let scrape = self.scrape;
+        self.lines.clear();
         self.retain(|family| family.born != scrape);
         let mut changed = std::mem::take(&mut self.changed);
         changed.retain(|name| self.place(name).is_some());
@@ -209,6 +267,7 @@ impl FamilyMap {
     /// Ends a scrape: forgets what has not been seen for long, and returns what is new.
     pub(super) fn finish(&mut self) -> Vec<(String, Metadata)> {
         let scrape = self.scrape;
+        self.lines.truncate(self.line);
         self.retain(|family| scrape.wrapping_sub(family.seen) <= METADATA_KEPT_SCRAPES);
         self.scrape = scrape.wrapping_add(1);
         let changed = std::mem::take(&mut self.changed);
@@ -292,6 +351,50 @@ mod tests {
         }
         assert!(descriptions.0.lock().all.len() <= Descriptions::FEW + 1);
         assert_eq!(targets[1].list()[0].1.help, "said by all");
+    }
+
+    #[test]
+    fn lines_that_come_again_are_known() {
+        let families = Families::default();
+        let body = |format, lines: &[(&'static str, &str)]| {
+            let mut known = families.lock();
+            known.begin(format);
+            let mut taken_apart = Vec::new();
+            for (name, help) in lines {
+                if known.known(&format!("# HELP {name} {help}")) == FamilyLine::New {
+                    taken_apart.push(*name);
+                    known.set_help(name, help);
+                }
+                if known.known(&format!("# TYPE {name} gauge"))
+                    != FamilyLine::Known(Some(MetricType::Gauge))
+                {
+                    known.set_kind(name, MetricType::Gauge);
+                }
+            }
+            known.finish();
+            taken_apart
+        };
+        let text = Format::PrometheusText;
+        let first = [("a", "x"), ("b", "x"), ("c", "x")];
+        assert_eq!(body(text, &first), ["a", "b", "c"]);
+        assert!(body(text, &first).is_empty());
+        // What has changed is taken apart, and what stands elsewhere because of it.
+        assert_eq!(body(text, &[("a", "x"), ("new", "x"), ("c", "y")]), ["new", "c"]);
+        assert!(body(text, &[("a", "x"), ("new", "x"), ("c", "y")]).is_empty());
+        assert_eq!(families.list().last().unwrap().1.help, "x", "new, the last one by name");
+        assert_eq!(families.list()[2].1.help, "y");
+        // In another format the same line may mean something else.
+        assert_eq!(body(Format::OpenMetrics, &[("a", "x")]), ["a"]);
+        // Known lines keep their families, and only those.
+        let later = (0..=METADATA_KEPT_SCRAPES).map(|_| body(Format::OpenMetrics, &[("a", "x")]));
+        let taken_apart: Vec<_> = later.filter(|lines| !lines.is_empty()).collect();
+        // Whenever families were forgotten, first one and then two: their places have changed.
+        assert_eq!(taken_apart, [["a"], ["a"]]);
+        assert_eq!(families.list().len(), 1);
+        // What a failing scrape has shown is not relied on.
+        families.lock().begin(Format::OpenMetrics);
+        families.lock().fail();
+        assert_eq!(body(Format::OpenMetrics, &[("a", "x")]), ["a"]);
     }
 
     #[test]

@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+};
 use stint_wire::exposition::{Protocol, accept_header};
 
+use super::inflate::Inflater;
 use super::target::Target;
 use crate::config::{HttpConfig, ScrapeConfig};
 use crate::http::{Client, ClientError, explain};
@@ -63,6 +66,9 @@ pub trait Fetcher: Send + Sync {
     fn keep(&self, _body: Vec<u8>) {}
 }
 
+/// How long the server waits for an answer.
+static TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
 /// The most memory for all bodies that are read or stored at the same time, without the first
 /// [`SMALL_BYTES`] of each: however large some are, the usual ones always fit.
 const BODIES_BYTES_MAX: usize = 512 << 20;
@@ -75,6 +81,7 @@ pub struct SpareBodies {
     kept: Mutex<Vec<Vec<u8>>>,
     /// What bodies take now.
     taken: Arc<AtomicUsize>,
+    inflater: Arc<Inflater>,
 }
 
 /// What one body takes of the memory for all of them, given back when it is dropped.
@@ -113,6 +120,7 @@ impl SpareBodies {
 
     fn take(&self, bytes: usize) -> Vec<u8> {
         let mut body = self.kept.lock().pop().unwrap_or_default();
+        body.clear();
         body.reserve(bytes);
         body
     }
@@ -121,8 +129,12 @@ impl SpareBodies {
         Room { of: Arc::clone(&self.taken), bytes: 0 }
     }
 
-    fn keep(&self, mut body: Vec<u8>) {
-        body.clear();
+    /// Memory with whatever was in it.
+    fn any(&self) -> Vec<u8> {
+        self.kept.lock().pop().unwrap_or_default()
+    }
+
+    fn keep(&self, body: Vec<u8>) {
         let mut kept = self.kept.lock();
         if kept.len() < Self::KEPT_MAX && body.capacity() <= Self::BYTES_MAX {
             kept.push(body);
@@ -166,9 +178,9 @@ fn body_bytes_max(limit: u64) -> usize {
 #[derive(Debug)]
 pub struct HttpFetcher {
     client: Client,
-    accept: String,
-    accept_native: String,
-    compress: bool,
+    accept: HeaderValue,
+    accept_native: HeaderValue,
+    encoding: HeaderValue,
     body_size_limit: usize,
     spare: Arc<SpareBodies>,
 }
@@ -178,8 +190,9 @@ impl HttpFetcher {
     pub fn new(config: &ScrapeConfig, client: Client, spare: Arc<SpareBodies>) -> Self {
         let escaping = config.escaping_name();
         let accept = |protocols: &[Protocol]| {
-            accept_header(protocols)
-                .replace("escaping=allow-utf-8", &format!("escaping={escaping}"))
+            let accepted = accept_header(protocols)
+                .replace("escaping=allow-utf-8", &format!("escaping={escaping}"));
+            HeaderValue::try_from(accepted).expect("what is accepted is told in plain letters")
         };
         let chosen = config.scrape_protocols.clone();
         let plain = chosen.clone().unwrap_or_else(|| Protocol::DEFAULT.to_vec());
@@ -189,7 +202,11 @@ impl HttpFetcher {
             client,
             accept: accept(&plain),
             accept_native: accept(&native),
-            compress: config.enable_compression,
+            encoding: HeaderValue::from_static(if config.enable_compression {
+                "gzip"
+            } else {
+                "identity"
+            }),
             body_size_limit: body_bytes_max(config.limits.body_size),
         }
     }
@@ -198,16 +215,16 @@ impl HttpFetcher {
         let failed = |error: &dyn std::error::Error| {
             FetchError::Failed(format!("Get \"{}\": {}", target.url, explain(error)))
         };
-        let request = self.client.request(Method::GET, &target.url).await;
+        let request = match &target.location {
+            Some(location) => self.client.request(Method::GET, location.clone()).await,
+            None => self.client.request(Method::GET, target.url.as_str()).await,
+        };
         let accept = if target.native_histograms { &self.accept_native } else { &self.accept };
         let request = request
             .map_err(|error| failed(&error))?
             .header(ACCEPT, accept)
-            .header(ACCEPT_ENCODING, if self.compress { "gzip" } else { "identity" })
-            .header(
-                "X-Prometheus-Scrape-Timeout-Seconds",
-                target.timeout.as_secs_f64().to_string(),
-            );
+            .header(ACCEPT_ENCODING, &self.encoding)
+            .header(&TIMEOUT, target.timeout.as_secs_f64().to_string());
         let mut response = request.send().await.map_err(|error| failed(&error.without_url()))?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(FetchError::Status(response.status().to_string()));
@@ -233,9 +250,16 @@ impl HttpFetcher {
         }
         if is_gzip {
             let (limit, packed) = (self.body_size_limit, body);
-            let mut plain = self.spare.take(size_hint.min(64 << 20));
+            let mut plain = self.spare.any();
+            let inflater = Arc::clone(&self.spare.inflater);
             let elsewhere = packed.len() > INFLATED_HERE_MAX;
             let work = move || {
+                // What is small needs no room.
+                if inflater.inflate(&packed, limit.min(SMALL_BYTES), &mut plain) {
+                    return (packed, plain, room, Ok(()));
+                }
+                plain.clear();
+                plain.reserve(size_hint.min(64 << 20));
                 let inflated = inflate(&packed, limit, &mut plain, &mut room);
                 (packed, plain, room, inflated)
             };

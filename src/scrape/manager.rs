@@ -16,6 +16,7 @@ use super::metrics::ScrapeMetrics;
 use super::pool::{Pool, Setup, View};
 use super::record::Shared;
 use super::status::{DroppedTarget, Status, TargetMetadata};
+use super::threads::Threads;
 use crate::config::{Config, ScrapeConfig};
 use crate::discovery::{Hub, Sources};
 use crate::http::ClientError;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub server_name: String,
     /// What the recorders of all targets share.
     pub(super) shared: Arc<Shared>,
+    /// Where targets are scraped; where everything else runs if there are none.
+    pub(super) threads: Option<Threads>,
 }
 
 impl Parts {
@@ -63,7 +66,11 @@ impl Parts {
             Ok(Arc::new(fetcher) as Arc<dyn Fetcher>)
         });
         let shared = Arc::default();
-        Self { appender, clock, make_fetcher, metrics, discovery, server_name, shared }
+        let threads = Threads::start().inspect_err(|error| {
+            tracing::warn!(%error, "no threads for scraping alone; it shares those of everything else");
+        });
+        let threads = threads.ok();
+        Self { appender, clock, make_fetcher, metrics, discovery, server_name, shared, threads }
     }
 }
 

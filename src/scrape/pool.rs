@@ -199,7 +199,11 @@ impl Pool {
             refusal: self.refusal.subscribe(),
             state: Arc::clone(&state),
         };
-        Running { state, commands, task: tokio::spawn(task.run()) }
+        let task = match &self.parts.threads {
+            Some(threads) => threads.spawn(task.run()),
+            None => tokio::spawn(task.run()),
+        };
+        Running { state, commands, task }
     }
 
     /// Ends the series of targets that the reload has left behind.

@@ -12,6 +12,10 @@ use super::record::{Recorded, Recorder, Scrape};
 use super::schedule::Schedule;
 use super::status::{Health, Last, TargetState};
 
+/// Bodies up to so long are recorded at once: that takes a millisecond or two, and handing them to
+/// another thread would cost a good part of it. Longer ones would make the scrapes of others late.
+const AT_ONCE_BYTES: usize = 256 << 10;
+
 /// What a loop is told to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Command {
@@ -56,12 +60,16 @@ impl Loop {
             if let Ok(fetched) = &outcome {
                 size_hint = fetched.body.len();
             }
+            let is_short = outcome.as_ref().map_or(0, |it| it.body.len()) <= AT_ONCE_BYTES;
             let scrape = Scrape { at, began, outcome };
-            let (recorder, done) = in_background(self.recorder, move |recorder| {
-                (recorder.record(&scrape), scrape.outcome)
-            })
-            .await?;
-            self.recorder = recorder;
+            let record = move |recorder: &mut Recorder| (recorder.record(&scrape), scrape.outcome);
+            let done = if is_short {
+                guarded(&mut self.recorder, record)
+            } else {
+                let done;
+                (self.recorder, done) = in_background(self.recorder, record).await?;
+                done
+            };
             let recorded = done.map(|(recorded, outcome)| {
                 if let Ok(fetched) = outcome {
                     self.fetcher.keep(fetched.body);
@@ -158,19 +166,22 @@ impl Loop {
     }
 }
 
-/// Runs `work` where blocking is allowed. A panic in it is an error, after which the recorder begins
-/// anew. `None` when even that is not possible, or nobody runs such work any more.
+/// Does `work`. A panic in it is an error, after which the recorder begins anew.
+fn guarded<T>(recorder: &mut Recorder, work: impl FnOnce(&mut Recorder) -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(|| work(recorder))).map_err(|panic| {
+        recorder.reset();
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    })
+}
+
+/// Does `work` where it keeps nobody waiting, as [`guarded`] does. `None` when even that is not possible, or nobody runs such work any more.
 async fn in_background<T: Send + 'static>(
     mut recorder: Box<Recorder>,
     work: impl FnOnce(&mut Recorder) -> T + Send + 'static,
 ) -> Option<(Box<Recorder>, Result<T, String>)> {
     let task = tokio::task::spawn_blocking(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut recorder)));
-        let outcome = outcome.map_err(|panic| {
-            recorder.reset();
-            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-        });
+        let outcome = guarded(&mut recorder, work);
         (recorder, outcome)
     });
     match task.await {

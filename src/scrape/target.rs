@@ -30,6 +30,8 @@ pub struct Target {
     pub all_labels: Labels,
     /// Where its metrics are.
     pub url: String,
+    /// The same, taken apart.
+    pub location: Option<reqwest::Url>,
     /// How often it is scraped.
     pub interval: Span,
     /// When a scrape is given up.
@@ -101,6 +103,7 @@ impl Target {
             discovered,
             labels,
             all_labels,
+            location: reqwest::Url::parse(&url).ok(),
             url,
             interval,
             timeout,

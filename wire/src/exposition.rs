@@ -180,6 +180,15 @@ pub struct ParseError {
     pub message: String,
 }
 
+/// What is known of a line that tells of a metric family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyLine {
+    /// Nothing: it has to be taken apart.
+    New,
+    /// Everything it says. If it tells a kind, then this one.
+    Known(Option<MetricType>),
+}
+
 /// What to do where the formats leave a choice. The default is what Prometheus does unless told
 /// otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,6 +253,16 @@ impl<'a> Parser<'a> {
             Format::Protobuf => Source::Protobuf(Box::new(Protobuf::new(body, options))),
         };
         Self { source }
+    }
+
+    /// Passes over lines that tell of a metric family, as long as they are known: `known` says which are
+    /// the same as in an earlier body in the same format.
+    pub fn pass_over(&mut self, known: impl FnMut(&str) -> FamilyLine) {
+        match &mut self.source {
+            Source::Text(text) => text.pass_over(known),
+            Source::OpenMetrics(text) => text.pass_over(known),
+            Source::Protobuf(_) | Source::Failed(_) => {}
+        }
     }
 
     /// The next entry; `None` at the end of the body. After an error the body is not to be used

@@ -35,6 +35,7 @@ fn house() -> House {
         make_fetcher: always(&script),
         server_name: "here".to_owned(),
         shared: Arc::default(),
+        threads: None,
     };
     House { store, script, manager: Manager::new(parts) }
 }
@@ -224,6 +225,7 @@ async fn a_client_that_cannot_be_made_changes_nothing() {
         make_fetcher: make,
         server_name: String::new(),
         shared: Arc::default(),
+        threads: None,
     };
     house.manager = Manager::new(parts);
     house.apply(&jobs("'a:1'")).await;
@@ -246,6 +248,7 @@ async fn pools_and_intervals_are_counted_under_the_names_of_prometheus() {
         discovery: hub(&registry, &clock),
         server_name: String::new(),
         shared: Arc::default(),
+        threads: None,
     };
     let house = House { store, script, manager: Manager::new(parts) };
     house.script.answer("http://a:1/metrics", "# TYPE x gauge\nx 1\n");

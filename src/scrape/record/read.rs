@@ -151,15 +151,25 @@ impl Recorder {
             ..Options::default()
         };
         match pass {
-            Pass::All => self.cache.begin_body(format),
+            Pass::All => {
+                self.cache.begin_body(format);
+                families.begin(format);
+            }
             Pass::Only(_) => self.cache.begin_again(),
         }
+        // What puts histograms together wants to hear of every family.
+        let may_pass_over = matches!(pass, Pass::All) && self.classic.is_none();
         let mut parser = Parser::with_options(format, &fetched.body, options);
         if let Some(classic) = &mut self.classic {
             classic.begin();
         }
         let failed = |error: ParseError| error.to_string();
-        while let Some(entry) = parser.next_expecting(self.cache.expected()).map_err(failed)? {
+        loop {
+            if may_pass_over {
+                parser.pass_over(|line| families.known(line));
+            }
+            let entry = parser.next_expecting(self.cache.expected()).map_err(failed)?;
+            let Some(entry) = entry else { break };
             match entry {
                 Entry::Type { name, kind } => {
                     families.set_kind(&name, kind);

@@ -6,7 +6,7 @@ use stint_model::time::Timestamp;
 use super::created::Created;
 use super::number::{leading_decimal, parse_float};
 use super::scan::{self, Fault};
-use super::{Entry, ExemplarRef, SeriesEntry};
+use super::{Entry, ExemplarRef, FamilyLine, SeriesEntry};
 
 /// Reads `OpenMetrics` text.
 #[derive(Clone, Debug)]
@@ -50,6 +50,16 @@ impl<'a> OpenMetrics<'a> {
                     return Ok(Some(Entry::Series(series)));
                 }
             }
+        }
+    }
+
+    pub(super) fn pass_over(&mut self, mut known: impl FnMut(&str) -> FamilyLine) {
+        // Start times are found by the families that were told.
+        while self.created.is_none()
+            && let Some((line, next)) = scan::family_line(self.body, self.at)
+            && let FamilyLine::Known(kind) = known(line)
+        {
+            (self.at, self.kind) = (next, kind.unwrap_or(self.kind));
         }
     }
 

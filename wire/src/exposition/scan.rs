@@ -294,6 +294,19 @@ pub(super) fn decode_labels<'a>(
     }
 }
 
+/// The line at `at` and where the next one begins, if it tells of a family and ends where the line
+/// does: what quoted names do they may do on several lines.
+#[inline]
+pub(super) fn family_line(body: &str, at: usize) -> Option<(&str, usize)> {
+    let bytes = body.as_bytes().get(at..)?;
+    let is_told = [b"# HELP ", b"# TYPE ", b"# UNIT "].iter().any(|it| bytes.starts_with(*it));
+    if !is_told || bytes.get(7) == Some(&b'"') {
+        return None;
+    }
+    let end = at + memchr::memchr(b'\n', bytes)?;
+    Some((body.get(at..end)?, end + 1))
+}
+
 fn slice(text: &str, start: usize, end: usize) -> Cow<'_, str> {
     Cow::Borrowed(text.get(start..end).unwrap_or_default())
 }

@@ -394,3 +394,46 @@ mod laws {
         }
     }
 }
+
+/// The entries of a body, with those lines passed over that `known` tells.
+fn passing_over(format: Format, body: &str, known: &[(&str, FamilyLine)]) -> Vec<String> {
+    let mut parser = Parser::new(format, body.as_bytes());
+    let mut entries = Vec::new();
+    loop {
+        parser.pass_over(|line| {
+            let found = known.iter().find(|(text, _)| *text == line);
+            found.map_or(FamilyLine::New, |(_, known)| *known)
+        });
+        match parser.next().unwrap() {
+            None => return entries,
+            Some(Entry::Series(series)) => {
+                entries.push(format!("{} {} {:?}", series.raw, series.value, series.kind()));
+            }
+            Some(Entry::Type { name, .. }) => entries.push(format!("type {name}")),
+            Some(Entry::Help { name, text }) => entries.push(format!("help {name} {text}")),
+            Some(_) => entries.push("other".to_owned()),
+        }
+    }
+}
+
+#[test]
+fn known_lines_are_passed_over_and_keep_their_meaning() {
+    let body = "# HELP a x\n# TYPE a counter\na 1\n# HELP \"b\nc\" y\n# TYPE d gauge\nd 2\n";
+    let known = [
+        ("# HELP a x", FamilyLine::Known(None)),
+        ("# TYPE a counter", FamilyLine::Known(Some(MetricType::Counter))),
+        // A line that only begins with a name in quotes is not all that is said.
+        ("# HELP \"b", FamilyLine::Known(None)),
+    ];
+    let text = Format::PrometheusText;
+    let expected = ["a 1 Counter", "help b\nc y", "type d", "d 2 Gauge"];
+    assert_eq!(passing_over(text, body, &known), expected);
+    let all = ["help a x", "type a", "a 1 Counter", "help b\nc y", "type d", "d 2 Gauge"];
+    assert_eq!(passing_over(text, body, &[]), all);
+    let body = "# TYPE a gauge\na 1\n# EOF\n";
+    let known = [
+        ("# TYPE a gauge", FamilyLine::Known(Some(MetricType::Gauge))),
+        ("# EOF", FamilyLine::Known(None)),
+    ];
+    assert_eq!(passing_over(Format::OpenMetrics, body, &known), ["a 1 Gauge"]);
+}

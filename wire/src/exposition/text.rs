@@ -5,7 +5,7 @@ use stint_model::time::Timestamp;
 
 use super::number::{leading_decimal, parse_float};
 use super::scan::{self, Fault};
-use super::{Entry, SeriesEntry};
+use super::{Entry, FamilyLine, SeriesEntry};
 
 /// Reads the Prometheus text format.
 #[derive(Clone, Debug)]
@@ -38,6 +38,14 @@ impl<'a> Text<'a> {
                 }
                 Some(_) => return self.series(expected).map(|series| Some(Entry::Series(series))),
             }
+        }
+    }
+
+    pub(super) fn pass_over(&mut self, mut known: impl FnMut(&str) -> FamilyLine) {
+        while let Some((line, next)) = scan::family_line(self.body, self.at)
+            && let FamilyLine::Known(kind) = known(line)
+        {
+            (self.at, self.kind) = (next, kind.unwrap_or(self.kind));
         }
     }
 
