@@ -95,8 +95,31 @@ pub fn encode_with_head(rows: &Rows<'_>) -> (Vec<u8>, usize) {
 /// # Errors
 /// The bytes are not those that [`encode`] made. `columns` is then as it was before.
 pub fn decode(bytes: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
+    decode_known(bytes, Check::Now, &mut times::Known::default(), 0, columns)
+}
+
+/// What becomes of the checksum of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It is compared.
+    Now,
+    /// It was compared when these bytes were read before.
+    Done,
+}
+
+/// As [`decode`], with times that may be known: this is chunk number `place` of its series.
+///
+/// # Errors
+/// As there.
+pub fn decode_known(
+    bytes: &[u8],
+    check: Check,
+    known: &mut times::Known,
+    place: usize,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
     let mark = Mark::of(columns);
-    let decoded = decode_into(bytes, columns);
+    let decoded = decode_into(bytes, check, known, place, columns);
     if decoded.is_err() {
         mark.restore(columns);
     }
@@ -161,16 +184,22 @@ impl Mark {
     }
 }
 
-fn decode_into(bytes: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
+fn decode_into(
+    bytes: &[u8],
+    check: Check,
+    known: &mut times::Known,
+    place: usize,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
     let Some((body, checksum)) = bytes.split_last_chunk::<4>() else {
         return Err(Corruption::new(bytes.len(), "too short for a chunk"));
     };
-    if crc::checksum(body) != u32::from_le_bytes(*checksum) {
+    if check == Check::Now && crc::checksum(body) != u32::from_le_bytes(*checksum) {
         return Err(Corruption::new(0, "a chunk's checksum does not match"));
     }
     let mut reader = Reader::new(body);
     let count = reader.varint_up_to(ROWS_MAX)?;
-    times::take(&mut reader, count, &mut columns.times)?;
+    known.take(place, &mut reader, count, &mut columns.times)?;
     take_rows(&mut reader, count, columns)?;
     if reader.is_empty() { Ok(()) } else { Err(reader.corrupt("bytes after the last row")) }
 }

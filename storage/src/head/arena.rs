@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) use self::bytes::Bytes;
-use self::bytes::Content;
 pub(super) use self::bytes::is_whole as is_whole_chunk;
+use self::bytes::{Content, Intact};
 use crate::codec::crc;
 use crate::disk::{Disk, DiskResult, Mapped, TEMPORARY_SUFFIX};
 
@@ -51,11 +51,17 @@ pub(super) struct Mark {
 #[derive(Debug)]
 struct Piece {
     content: Content,
+    /// What is known of the chunks in `content`.
+    intact: Arc<Intact>,
     /// Chunks that somebody still has.
     chunks: u32,
 }
 
 impl Piece {
+    fn new(content: Content, chunks: u32) -> Self {
+        Self { content, intact: Arc::default(), chunks }
+    }
+
     fn on_disk(&self) -> bool {
         matches!(self.content, Content::File(_))
     }
@@ -135,7 +141,7 @@ impl Arena {
         let bytes = std::mem::take(&mut self.filling);
         let chunks = std::mem::take(&mut self.filling_chunks);
         if chunks > 0 {
-            let piece = Piece { content: Content::Memory(Arc::new(bytes)), chunks };
+            let piece = Piece::new(Content::Memory(Arc::new(bytes)), chunks);
             self.full.insert(self.number, piece);
         }
         self.number += 1;
@@ -149,7 +155,9 @@ impl Arena {
         if place.piece == self.number {
             return Bytes::copied(&self.filling, range);
         }
-        Bytes::in_piece(self.full.get(&place.piece).map(|piece| piece.content.clone()), range)
+        let piece = self.full.get(&place.piece);
+        let content = piece.map(|piece| piece.content.clone());
+        Bytes::in_piece(content, piece.map(|piece| Arc::clone(&piece.intact)), range)
     }
 
     /// Whether a chunk is in its file.
@@ -171,7 +179,7 @@ impl Arena {
 
     /// Takes the mapped file that an earlier run wrote.
     pub(crate) fn adopt(&mut self, number: u32, file: Mapped) {
-        self.full.insert(number, Piece { content: Content::File(file), chunks: 0 });
+        self.full.insert(number, Piece::new(Content::File(file), 0));
     }
 
     /// Keeps a chunk of an adopted piece; false where it does not lie in it.
@@ -212,7 +220,8 @@ impl Arena {
     /// Bytes in memory of the process alone.
     pub(crate) fn heap_bytes(&self) -> usize {
         let full = self.full.values().filter(|piece| !piece.on_disk());
-        self.filling.len() + full.map(|piece| piece.content.bytes().len()).sum::<usize>()
+        let known = self.full.values().map(|piece| piece.intact.heap_bytes()).sum::<usize>();
+        self.filling.len() + full.map(|piece| piece.content.bytes().len()).sum::<usize>() + known
     }
 
     /// Bytes of the files.
@@ -238,6 +247,8 @@ impl Arena {
             return;
         };
         let content = std::mem::replace(&mut piece.content, Content::File(file));
+        // The file may be damaged.
+        piece.intact = Arc::default();
         // Readers may have it.
         if let Content::Memory(bytes) = content
             && let Ok(mut bytes) = Arc::try_unwrap(bytes)
@@ -314,7 +325,7 @@ pub(crate) fn bytes_in(file: &Mapped, place: Place) -> Option<Bytes> {
     chunk_in(file, place)?;
     let start = place.start as usize;
     let range = start..start + place.length as usize;
-    Some(Bytes::in_piece(Some(Content::File(file.clone())), range))
+    Some(Bytes::in_piece(Some(Content::File(file.clone())), None, range))
 }
 
 /// The file of a piece.

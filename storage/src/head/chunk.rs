@@ -13,7 +13,7 @@ use std::sync::Arc;
 use stint_model::{Columns, Histogram, STALE_NAN_BITS, Sample, Timestamp, Value};
 
 use crate::codec::varint::{self, Reader};
-use crate::codec::{Corruption, histogram};
+use crate::codec::{Corruption, histogram, times};
 
 const RUN: u8 = 0x80;
 const RUN_MAX: u8 = 0x7f;
@@ -131,9 +131,14 @@ impl OpenChunk {
         *self = Self { room, ..Self::default() };
     }
 
-    /// A copy without room to grow.
-    pub(crate) fn copy(&self) -> Self {
-        Self { room: self.bytes().into(), extras: self.extras.clone(), ..*self }
+    /// Becomes a copy of `other` in the same memory, if that is enough.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let mut room = std::mem::take(&mut self.room);
+        match room.get_mut(..other.used as usize) {
+            Some(place) => place.copy_from_slice(other.bytes()),
+            None => room = other.bytes().into(),
+        }
+        *self = Self { room, extras: other.extras.clone(), ..*other };
     }
 
     fn bytes(&self) -> &[u8] {
@@ -245,10 +250,17 @@ impl OpenChunk {
         }
     }
 
-    /// Appends the first `count` samples to `columns`.
-    pub(crate) fn decode(&self, count: u16, columns: &mut Columns) {
+    /// Appends the first `count` samples to `columns`. Of the chunks of its series, this is number
+    /// `place`.
+    pub(crate) fn decode(
+        &self,
+        count: u16,
+        known: &mut times::Known,
+        place: usize,
+        columns: &mut Columns,
+    ) {
         if self.is_packed() {
-            return self.decode_packed(count, columns);
+            return self.decode_packed(count, known, place, columns);
         }
         let count = count.min(self.count);
         let start = columns.len();

@@ -12,11 +12,11 @@ use stint_model::{
 use super::Head;
 use super::index::texts::{self, Groups};
 use super::index::{Index, Slot, select};
-use super::series::Snapshot;
+use super::series::{Scratch, Snapshot};
 use super::store::Pin;
 use crate::index::order::sorted;
 use crate::query::querier::{Part, Stored};
-use crate::sync::RwLock;
+use crate::sync::{Mutex, RwLock};
 
 /// Series by which it is mostly found that a label name is in use.
 const PROBES: usize = 8;
@@ -136,20 +136,26 @@ impl HeadQuerier {
         groups: Groups<T>,
         whole: impl Fn(&T, &[Slot]) -> RoaringBitmap,
     ) -> impl Iterator<Item = T> {
-        let few = |slots: &[Slot]| slots.len().min(PROBES);
-        let mut probes: Vec<Slot> = Vec::new();
-        for slots in groups.slots() {
-            probes.extend_from_slice(slots.get(..few(slots)).unwrap_or_default());
+        let mut is_seen = vec![false; groups.slots().count()];
+        // Mostly the first series of a thing is visible.
+        for probes in [0..1, 1..PROBES] {
+            let unseen = || {
+                let unseen = groups.slots().zip(&is_seen).filter(|(_, is_seen)| !**is_seen);
+                unseen.flat_map(|(slots, _)| slots.iter().take(probes.end).skip(probes.start))
+            };
+            let visible = self.visible(&bitmap(unseen().copied())).into_iter();
+            let visible = bitmap(visible.map(|(slot, _)| slot));
+            if visible.is_empty() {
+                continue;
+            }
+            for (slots, is_seen) in groups.slots().zip(&mut is_seen) {
+                let mut few = slots.iter().take(probes.end).skip(probes.start);
+                *is_seen = *is_seen || few.any(|slot| visible.contains(*slot));
+            }
         }
-        let visible = bitmap(self.visible(&bitmap(probes)).into_iter().map(|(slot, _)| slot));
-        let is_seen: Vec<bool> = groups
-            .iter()
-            .map(|(thing, slots)| {
-                let mut few = slots.iter().take(PROBES);
-                few.any(|slot| visible.contains(*slot))
-                    || !self.visible(&whole(thing, slots)).is_empty()
-            })
-            .collect();
+        for ((thing, slots), is_seen) in groups.iter().zip(&mut is_seen) {
+            *is_seen = *is_seen || !self.visible(&whole(thing, slots)).is_empty();
+        }
         let things = groups.into_things().into_iter().zip(is_seen);
         things.filter_map(|(thing, is_seen)| is_seen.then_some(thing))
     }
@@ -192,7 +198,8 @@ impl Part for HeadQuerier {
             series.truncate(hints.limit);
         }
         let (head, pin) = (Arc::clone(&self.head), Arc::clone(&self.pin));
-        Ok(Box::new(HeadSet { head, pin, range: self.range, series, sorted }))
+        let spare = Mutex::new(Vec::new());
+        Ok(Box::new(HeadSet { head, pin, range: self.range, series, sorted, spare }))
     }
 }
 
@@ -246,6 +253,8 @@ struct HeadSet {
     range: TimeRange,
     series: Vec<(Slot, u32)>,
     sorted: bool,
+    /// As many as threads read at the same time.
+    spare: Mutex<Vec<Scratch>>,
 }
 
 impl Stored for HeadSet {
@@ -283,12 +292,16 @@ impl SeriesSet for HeadSet {
         let Some((slot, visible)) = self.series.get(index).filter(|_| !range.is_empty()) else {
             return Ok(());
         };
-        let snapshot = {
+        let mut scratch = self.spare.lock().pop().unwrap_or_default();
+        {
             let store = self.head.store.read();
             let Some(series) = store.get(*slot) else { return Ok(()) };
-            series.snapshot(*visible, self.pin.commit, range, store.arena())
-        };
-        snapshot.read(range, columns).map_err(|error| {
+            let (commit, arena) = (self.pin.commit, store.arena());
+            series.snapshot_into(*visible, commit, range, arena, &mut scratch.snapshot);
+        }
+        let read = scratch.read(range, columns);
+        self.spare.lock().push(scratch);
+        read.map_err(|error| {
             QueryError::Storage(format!("head, series {}: {error}", self.labels(index)))
         })
     }

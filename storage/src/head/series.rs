@@ -11,6 +11,7 @@ use super::chunk::OpenChunk;
 use super::late::{Late, LateSamples};
 use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
+use crate::codec::times::Known;
 use crate::tombstones::remove_ranges;
 
 /// A chunk that does not change any more, in the encoding of blocks.
@@ -222,7 +223,7 @@ impl MemSeries {
     fn seal(&mut self, sealing: &mut Sealing) {
         let scratch = &mut sealing.scratch;
         scratch.clear();
-        self.open.decode(self.open.count(), scratch);
+        self.open.decode(self.open.count(), &mut Known::default(), 0, scratch);
         let mut sealed = std::mem::take(&mut self.sealed).into_vec();
         sealed.reserve_exact(1);
         sealed.push(Sealed {
@@ -282,6 +283,21 @@ impl MemSeries {
         range: TimeRange,
         arena: &Arena,
     ) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        self.snapshot_into(visible, commit, range, arena, &mut snapshot);
+        snapshot
+    }
+
+    /// The same, in the memory of one that is not needed any more.
+    pub(crate) fn snapshot_into(
+        &self,
+        visible: u32,
+        commit: u64,
+        range: TimeRange,
+        arena: &Arena,
+        snapshot: &mut Snapshot,
+    ) {
+        snapshot.clear();
         let held: u32 = self.sealed.iter().map(|chunk| u32::from(chunk.count)).sum::<u32>()
             + u32::from(self.open.count());
         // Samples that were dropped from the front count as seen.
@@ -289,17 +305,21 @@ impl MemSeries {
         if left > held {
             left = 0;
         }
-        let mut snapshot = Snapshot::default();
         for chunk in &self.sealed {
             let count = left.min(u32::from(chunk.count));
             left -= count;
             if count > 0 && chunk.first < range.end && chunk.last >= range.start {
-                snapshot.sealed.push((arena.get(chunk.place), count as usize));
+                let is_whole = count == u32::from(chunk.count)
+                    && chunk.first >= range.start
+                    && chunk.last < range.end;
+                let part = if is_whole { None } else { Some(count as usize) };
+                snapshot.sealed.push((arena.get(chunk.place), part));
             }
         }
         let open = left.min(u32::from(self.open.count())) as u16;
         if open > 0 && self.open.first() < range.end && self.open.last() >= range.start {
-            snapshot.open = Some((self.open.copy(), open));
+            snapshot.open.copy_from(&self.open);
+            snapshot.open_count = open;
         }
         if let Some(all) = self.late() {
             let mut follows_deleted = false;
@@ -318,7 +338,6 @@ impl MemSeries {
         let deleted = self.deleted().iter();
         let deleted = deleted.filter(|(by, deleted)| *by <= commit && deleted.overlaps(range));
         snapshot.deleted = joined(deleted.map(|(_, range)| *range).collect());
-        snapshot
     }
 
     /// Whether a reader of `commit` must not see `late` because it was there when it was deleted.
@@ -389,24 +408,61 @@ pub(super) fn same_value(a: &Value, b: &Value) -> bool {
 /// Samples of a series that do not change any more, not decoded yet.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    sealed: Vec<(Bytes, usize)>,
-    open: Option<(OpenChunk, u16)>,
+    /// Chunks, and how many of the samples count at most; nothing where all of them are wanted.
+    sealed: Vec<(Bytes, Option<usize>)>,
+    open: OpenChunk,
+    /// How many samples of the open chunk count.
+    open_count: u16,
     late: Vec<Sample>,
     /// Hidden of the in-order samples; late ones were chosen already.
     deleted: Vec<TimeRange>,
 }
 
+/// Memory for reading one series after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) snapshot: Snapshot,
+    pub(super) known: Known,
+}
+
+impl Scratch {
+    /// As [`Snapshot::read`].
+    pub(super) fn read(
+        &mut self,
+        range: TimeRange,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        self.snapshot.read_known(range, &mut self.known, columns)
+    }
+}
+
 impl Snapshot {
+    fn clear(&mut self) {
+        self.sealed.clear();
+        self.open_count = 0;
+        self.late.clear();
+        self.deleted.clear();
+    }
+
     /// Appends the samples inside `range` to `columns`, which may hold earlier ones.
     pub(crate) fn read(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
+        self.read_known(range, &mut Known::default(), columns)
+    }
+
+    fn read_known(
+        &self,
+        range: TimeRange,
+        known: &mut Known,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
         let start = columns.len();
         if self.late.is_empty() {
-            self.read_in_order(range, columns)?;
+            self.read_in_order(range, known, columns)?;
             remove_ranges(&self.deleted, start, columns);
             return Ok(());
         }
         let mut in_order = Columns::default();
-        self.read_in_order(range, &mut in_order)?;
+        self.read_in_order(range, known, &mut in_order)?;
         remove_ranges(&self.deleted, 0, &mut in_order);
         let mut late = Columns::default();
         for sample in self.late.iter().filter(|sample| range.contains(sample.at)) {
@@ -416,16 +472,23 @@ impl Snapshot {
         Ok(())
     }
 
-    fn read_in_order(&self, range: TimeRange, columns: &mut Columns) -> Result<(), Corruption> {
-        for (chunk, count) in &self.sealed {
+    fn read_in_order(
+        &self,
+        range: TimeRange,
+        known: &mut Known,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        for (place, (chunk, part)) in self.sealed.iter().enumerate() {
             let start = columns.len();
-            chunk.decode(columns)?;
-            crate::query::columns::clip(columns, start, *count, range);
+            chunk.decode(known, place, columns)?;
+            if let Some(count) = part {
+                crate::query::columns::clip(columns, start, *count, range);
+            }
         }
-        if let Some((chunk, count)) = &self.open {
+        if self.open_count > 0 {
             let start = columns.len();
-            chunk.decode(*count, columns);
-            crate::query::columns::clip(columns, start, usize::from(*count), range);
+            self.open.decode(self.open_count, known, self.sealed.len(), columns);
+            crate::query::columns::clip(columns, start, usize::from(self.open_count), range);
         }
         Ok(())
     }

@@ -9,9 +9,9 @@ use super::arena::{Arena, Bytes, Place};
 use super::chunk::OpenChunk;
 use super::late::LateSamples;
 use super::series::{MemSeries, Rare, Sealed, push_sample, samples_of};
-use crate::codec::Corruption;
 use crate::codec::chunk as sealed_chunk;
 use crate::codec::varint::{self, Reader};
+use crate::codec::{Corruption, times};
 
 const OPEN: u8 = 1;
 const SEALED: u8 = 2;
@@ -263,7 +263,9 @@ pub(crate) fn verify(
     for chunk in sealed {
         columns.clear();
         let decoded = match chunk.from {
-            From::File(place) => bytes_of(place)?.decode(&mut columns),
+            From::File(place) => {
+                bytes_of(place)?.decode(&mut times::Known::default(), 0, &mut columns)
+            }
             From::Here(bytes) => sealed_chunk::decode(bytes, &mut columns),
         };
         decoded.map_err(|corruption| corruption.to_string())?;
@@ -271,7 +273,7 @@ pub(crate) fn verify(
     }
     if open.count() > 0 {
         columns.clear();
-        open.decode(open.count(), &mut columns);
+        open.decode(open.count(), &mut times::Known::default(), 0, &mut columns);
         follow(&columns, (open.first(), open.last(), open.count()), "an open chunk")?;
     }
     if !rises(&late) {

@@ -6,7 +6,7 @@
 
 use stint_model::Columns;
 
-use super::{Mark, ROWS_MAX, Rows, put_rows, take_rows};
+use super::{Check, Mark, ROWS_MAX, Rows, put_rows, take_rows};
 use crate::codec::times::{self, ELSEWHERE};
 use crate::codec::varint::{self, Reader};
 use crate::codec::{Corruption, crc};
@@ -43,34 +43,55 @@ pub fn head_len(chunk: &[u8]) -> Result<usize, Corruption> {
     Ok(reader.position())
 }
 
-/// As [`super::decode`], for a chunk with the times of the one that begins where `other` does.
+/// As [`super::decode_known`], for a chunk with the times of the one that begins where `other` does.
 ///
 /// # Errors
 /// The bytes are not those that [`encode_beside`] made. `columns` is then as it was before.
-pub fn decode_beside(chunk: &[u8], other: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
+pub fn decode_beside(
+    chunk: &[u8],
+    other: &[u8],
+    check: Check,
+    known: &mut times::Known,
+    place: usize,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
     let mark = Mark::of(columns);
-    let decoded = decode_into(chunk, other, columns);
+    let decoded = decode_into(chunk, other, check, known, place, columns);
     if decoded.is_err() {
         mark.restore(columns);
     }
     decoded
 }
 
-fn decode_into(chunk: &[u8], other: &[u8], columns: &mut Columns) -> Result<(), Corruption> {
+fn decode_into(
+    chunk: &[u8],
+    other: &[u8],
+    check: Check,
+    known: &mut times::Known,
+    place: usize,
+    columns: &mut Columns,
+) -> Result<(), Corruption> {
     let mut head = Reader::new(other);
     let count = head.varint_up_to(ROWS_MAX)?;
-    times::take(&mut head, count, &mut columns.times)?;
-    let mut rows = rows_of(chunk, count, other.get(..head.position()).unwrap_or_default())?;
+    known.take(place, &mut head, count, &mut columns.times)?;
+    let head = other.get(..head.position()).unwrap_or_default();
+    let mut rows = rows_of(chunk, count, head, check)?;
     take_rows(&mut rows, count, columns)?;
     if rows.is_empty() { Ok(()) } else { Err(rows.corrupt("bytes after the last row")) }
 }
 
 /// A reader of the rows of a chunk that is whole together with `head`.
-fn rows_of<'c>(chunk: &'c [u8], count: usize, head: &[u8]) -> Result<Reader<'c>, Corruption> {
+fn rows_of<'c>(
+    chunk: &'c [u8],
+    count: usize,
+    head: &[u8],
+    check: Check,
+) -> Result<Reader<'c>, Corruption> {
     let Some((body, checksum)) = chunk.split_last_chunk::<4>() else {
         return Err(Corruption::new(chunk.len(), "too short for a chunk"));
     };
-    if crc::continued(crc::checksum(body), head) != u32::from_le_bytes(*checksum) {
+    let is_whole = || crc::continued(crc::checksum(body), head) == u32::from_le_bytes(*checksum);
+    if check == Check::Now && !is_whole() {
         return Err(Corruption::new(0, "a chunk's checksum does not match"));
     }
     let mut rows = Reader::new(body);
@@ -86,7 +107,7 @@ fn rows_of<'c>(chunk: &'c [u8], count: usize, head: &[u8]) -> Result<Reader<'c>,
 pub fn alone(chunk: &[u8], other: &[u8]) -> Result<Vec<u8>, Corruption> {
     let head = other.get(..head_len(other)?).unwrap_or_default();
     let count = Reader::new(head).varint_up_to(ROWS_MAX)?;
-    let rows = rows_of(chunk, count, head)?;
+    let rows = rows_of(chunk, count, head, Check::Now)?;
     let mut out = [head, rows.rest()].concat();
     let checksum = crc::checksum(&out);
     out.extend_from_slice(&checksum.to_le_bytes());
@@ -98,6 +119,7 @@ mod tests {
     use super::*;
     use crate::codec::chunk::tests::{assert_same, columns};
     use crate::codec::chunk::{decode, encode};
+    use crate::codec::times::Known;
     use proptest::prelude::*;
 
     proptest! {
@@ -109,7 +131,7 @@ mod tests {
             prop_assert_eq!(distance(&bytes), Some(other.len() + gap));
             prop_assert_eq!(distance(&other), None);
             let mut back = Columns::default();
-            decode_beside(&bytes, &other, &mut back).unwrap();
+            decode_beside(&bytes, &other, Check::Now, &mut Known::default(), 0, &mut back).unwrap();
             assert_same(&back, &columns);
             let mut back = Columns::default();
             decode(&alone(&bytes, &other).unwrap(), &mut back).unwrap();
@@ -127,7 +149,7 @@ mod tests {
             let (mut other, mut hurt) = (other, bytes);
             if at < head { other[at] ^= 1 << bit } else { hurt[at - head] ^= 1 << bit }
             let mut back = Columns::default();
-            prop_assert!(decode_beside(&hurt, &other, &mut back).is_err());
+            prop_assert!(decode_beside(&hurt, &other, Check::Now, &mut Known::default(), 0, &mut back).is_err());
             prop_assert!(back.is_empty() && back.values.is_empty());
             prop_assert!(alone(&hurt, &other).is_err());
         }
@@ -138,7 +160,7 @@ mod tests {
             let checksum = crc::continued(crc::checksum(&chunk), head);
             chunk.extend_from_slice(&checksum.to_le_bytes());
             let mut back = Columns::default();
-            match decode_beside(&chunk, &other, &mut back) {
+            match decode_beside(&chunk, &other, Check::Now, &mut Known::default(), 0, &mut back) {
                 Ok(()) => prop_assert_eq!(back.times.len(), back.values.len()),
                 Err(_) => prop_assert!(back.is_empty() && back.values.is_empty()),
             }

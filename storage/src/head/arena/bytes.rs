@@ -1,12 +1,13 @@
 //! Bytes of chunks that stay readable.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use stint_model::Columns;
 
-use crate::codec::chunk::{self, beside};
-use crate::codec::{Corruption, crc};
+use crate::codec::chunk::{self, Check, beside};
+use crate::codec::{Corruption, crc, times};
 use crate::disk::Mapped;
 
 /// What a piece holds.
@@ -25,6 +26,42 @@ impl Content {
     }
 }
 
+/// Chunks begin at least so many bytes apart: none has less than a count, a form, a flag and a
+/// checksum, and the kind of its values.
+const CHUNK_BYTES_MIN: usize = 8;
+
+/// Which chunks of a piece were found to be as they were sealed, so that each is checked once.
+#[derive(Debug, Default)]
+pub(super) struct Intact {
+    /// One bit for as many bytes as the shortest chunk has; made when the first chunk is read.
+    bits: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl Intact {
+    fn word(&self, start: usize) -> Option<(&AtomicU64, u64)> {
+        let place = start / CHUNK_BYTES_MIN;
+        let word = self.bits.get()?.get(place / 64)?;
+        Some((word, 1 << (place % 64)))
+    }
+
+    fn has(&self, start: usize) -> bool {
+        self.word(start).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    fn add(&self, start: usize, piece_bytes: usize) {
+        let words = piece_bytes.div_ceil(CHUNK_BYTES_MIN * 64);
+        self.bits.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+        if let Some((word, bit)) = self.word(start) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bits.get().map_or(0, |bits| size_of_val(&**bits))
+    }
+}
+
 /// A chunk, and the one that has its times where it has none of its own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bytes {
@@ -32,17 +69,23 @@ pub(crate) struct Bytes {
     range: Range<usize>,
     /// Where the chunk with the times begins.
     times_at: Option<usize>,
+    /// What is known of the chunks of its piece, where that does not change.
+    intact: Option<Arc<Intact>>,
 }
 
 impl Bytes {
     /// The chunk at `range` of a full piece.
-    pub(super) fn in_piece(from: Option<Content>, range: Range<usize>) -> Self {
+    pub(super) fn in_piece(
+        from: Option<Content>,
+        intact: Option<Arc<Intact>>,
+        range: Range<usize>,
+    ) -> Self {
         let chunk = from.as_ref().and_then(|content| content.bytes().get(range.clone()));
         let times_at = chunk
             .and_then(beside::distance)
             // One that is damaged may say anything.
             .map(|distance| range.start.saturating_sub(distance));
-        Self { from, range, times_at }
+        Self { from, range, times_at, intact }
     }
 
     /// A copy of the chunk at `range` of a piece that changes.
@@ -54,7 +97,7 @@ impl Bytes {
         let copy = [times.unwrap_or_default(), chunk].concat();
         let range = copy.len() - chunk.len()..copy.len();
         let from = Some(Content::Memory(Arc::new(copy)));
-        Self { from, range, times_at: times.map(|_| 0) }
+        Self { from, range, times_at: times.map(|_| 0), intact: None }
     }
 
     /// The bytes of the chunk itself.
@@ -72,12 +115,26 @@ impl Bytes {
         self.times_at.map(|start| self.slice(start..self.range.start))
     }
 
-    /// Appends the samples.
-    pub(crate) fn decode(&self, columns: &mut Columns) -> Result<(), Corruption> {
+    /// Appends the samples. Of the chunks of its series, this is number `place`.
+    pub(crate) fn decode(
+        &self,
+        known: &mut times::Known,
+        place: usize,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
+        let start = self.range.start;
+        let check = match &self.intact {
+            Some(intact) if intact.has(start) => Check::Done,
+            _ => Check::Now,
+        };
         match self.other() {
-            None => chunk::decode(self.get(), columns),
-            Some(other) => beside::decode_beside(self.get(), other, columns),
+            None => chunk::decode_known(self.get(), check, known, place, columns),
+            Some(other) => beside::decode_beside(self.get(), other, check, known, place, columns),
+        }?;
+        if let (Check::Now, Some(intact), Some(from)) = (check, &self.intact, &self.from) {
+            intact.add(start, from.bytes().len());
         }
+        Ok(())
     }
 
     /// The chunk with times of its own; as it is, where it is damaged.

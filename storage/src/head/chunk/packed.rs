@@ -1,10 +1,10 @@
 //! Open chunks in the encoding of sealed ones, as the checkpoint of a clean stop has them: it takes
 //! half the bytes of the tokens. One that was read stays so until the series goes on.
 
-use stint_model::{Columns, Sample, Timestamp, Value};
+use stint_model::{Columns, Sample, Value};
 
 use super::OpenChunk;
-use crate::codec::chunk::{Rows, put_rows, take_rows};
+use crate::codec::chunk::{Mark, Rows, put_rows, take_rows};
 use crate::codec::varint::Reader;
 use crate::codec::{Corruption, times};
 
@@ -28,7 +28,7 @@ impl OpenChunk {
             return None;
         }
         let mut columns = Columns::default();
-        self.decode(self.count, &mut columns);
+        self.decode(self.count, &mut times::Known::default(), 0, &mut columns);
         let mut bytes = Vec::with_capacity(self.used as usize);
         times::put(&columns.times, &mut bytes);
         put_rows(&Rows::of(&columns), &mut bytes);
@@ -38,17 +38,21 @@ impl OpenChunk {
     }
 
     /// Appends all samples of a packed chunk.
-    pub(super) fn unpack(&self, columns: &mut Columns) -> Result<(), Corruption> {
+    pub(super) fn unpack(
+        &self,
+        known: &mut times::Known,
+        place: usize,
+        columns: &mut Columns,
+    ) -> Result<(), Corruption> {
         let mut reader = Reader::new(self.bytes());
         let count = usize::from(self.count);
-        let rows = columns.len() + count;
-        times::take(&mut reader, count, &mut columns.times)?;
+        let before = Mark::of(columns);
+        known.take(place, &mut reader, count, &mut columns.times)?;
         take_rows(&mut reader, count, columns)?;
-        if reader.is_empty() && columns.values.len() == rows && columns.histograms.is_empty() {
-            Ok(())
-        } else {
-            Err(reader.corrupt("a packed chunk of other samples"))
-        }
+        let is_whole = reader.is_empty()
+            && columns.values.len() == before.rows() + count
+            && columns.histograms.len() == before.histograms();
+        if is_whole { Ok(()) } else { Err(reader.corrupt("a packed chunk of other samples")) }
     }
 
     /// Whether a packed chunk holds what the rest of it says.
@@ -58,7 +62,7 @@ impl OpenChunk {
         columns: &mut Columns,
     ) -> Result<(), Corruption> {
         columns.clear();
-        self.unpack(columns)?;
+        self.unpack(&mut times::Known::default(), 0, columns)?;
         let ends = (columns.times.first().copied(), columns.times.last().copied());
         let last = columns.values.last().map(|value| value.to_bits());
         let fits = ends == (Some(self.first()), Some(self.last()))
@@ -72,7 +76,7 @@ impl OpenChunk {
     pub(super) fn go_on(&mut self) {
         let mut columns = Columns::default();
         // It was checked when it was read.
-        if self.unpack(&mut columns).is_err() {
+        if self.unpack(&mut times::Known::default(), 0, &mut columns).is_err() {
             columns.clear();
         }
         *self = Self::default();
@@ -82,17 +86,22 @@ impl OpenChunk {
     }
 
     /// Appends the first `count` samples of a packed chunk.
-    pub(super) fn decode_packed(&self, count: u16, columns: &mut Columns) {
-        let mut all = Columns::default();
+    pub(super) fn decode_packed(
+        &self,
+        count: u16,
+        known: &mut times::Known,
+        place: usize,
+        columns: &mut Columns,
+    ) {
+        let before = Mark::of(columns);
         // It was checked when it was read.
-        if self.unpack(&mut all).is_err() {
+        if self.unpack(known, place, columns).is_err() {
+            before.restore(columns);
             return;
         }
-        let count = usize::from(count.min(self.count));
-        columns.times.extend_from_slice(all.times.get(..count).unwrap_or_default());
-        columns.values.extend_from_slice(all.values.get(..count).unwrap_or_default());
-        if !columns.starts.is_empty() {
-            columns.starts.resize(columns.times.len(), Timestamp::MIN);
-        }
+        let rows = before.rows() + usize::from(count.min(self.count));
+        columns.times.truncate(rows);
+        columns.values.truncate(rows);
+        columns.starts.truncate(rows);
     }
 }

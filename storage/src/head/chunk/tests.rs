@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::times::Known;
 use proptest::prelude::*;
 
 fn taken(reader: &mut Reader<'_>) -> Result<OpenChunk, Corruption> {
@@ -45,13 +46,13 @@ fn packed_and_read(chunk: &OpenChunk, packed: &OpenChunk) -> Result<OpenChunk, T
     prop_assert!(back.is_packed() && back.packed().is_none());
     for count in [0, chunk.count() / 2, chunk.count()] {
         let (mut got, mut want) = (Columns::default(), Columns::default());
-        back.decode(count, &mut got);
-        chunk.decode(count, &mut want);
+        back.decode(count, &mut Known::default(), 0, &mut got);
+        chunk.decode(count, &mut Known::default(), 0, &mut want);
         prop_assert_eq!(&got.times, &want.times);
         let bits = |c: &Columns| c.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(&got), bits(&want));
     }
-    let mut again = back.copy();
+    let mut again = back.clone();
     again.go_on();
     let state = |c: &OpenChunk| (c.bytes().to_vec(), c.first, c.last, c.bits, c.interval, c.run);
     prop_assert_eq!(state(&again), state(chunk));
@@ -95,7 +96,7 @@ proptest! {
         }
         for count in [cut.min(chunk.count()), chunk.count()] {
             let mut got = Columns::default();
-            chunk.decode(count, &mut got);
+            chunk.decode(count, &mut Known::default(), 0, &mut got);
             let want = columns(&samples[..usize::from(count)]);
             prop_assert_eq!(&got.times, &want.times);
             prop_assert_eq!(&got.histograms, &want.histograms);
@@ -135,11 +136,11 @@ fn a_packed_chunk_that_says_otherwise_is_refused() {
         OpenChunk::take(&mut Reader::new(&bytes), &mut Columns::default())
     };
     assert!(taken(&packed).is_ok());
-    assert!(taken(&OpenChunk { last: 5, ..packed.copy() }).is_err());
-    assert!(taken(&OpenChunk { first: 5, ..packed.copy() }).is_err());
-    assert!(taken(&OpenChunk { bits: 5, ..packed.copy() }).is_err());
-    assert!(taken(&OpenChunk { count: 59, ..packed.copy() }).is_err());
-    assert!(taken(&OpenChunk { last_is_histogram: true, ..packed.copy() }).is_err());
+    assert!(taken(&OpenChunk { last: 5, ..packed.clone() }).is_err());
+    assert!(taken(&OpenChunk { first: 5, ..packed.clone() }).is_err());
+    assert!(taken(&OpenChunk { bits: 5, ..packed.clone() }).is_err());
+    assert!(taken(&OpenChunk { count: 59, ..packed.clone() }).is_err());
+    assert!(taken(&OpenChunk { last_is_histogram: true, ..packed.clone() }).is_err());
 }
 
 #[test]
