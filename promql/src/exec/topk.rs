@@ -1,8 +1,6 @@
 //! Aggregations that look at all series of a group at once: `topk`, `bottomk`, `limitk`,
 //! `limit_ratio`, `quantile`, `count_values`.
 
-use std::cmp::Ordering;
-
 use hashbrown::HashMap;
 use stint_model::Labels;
 
@@ -99,23 +97,22 @@ impl Evaluator<'_> {
                 .copied()
                 .collect();
         }
-        let mut values: Vec<(f64, usize)> = Vec::with_capacity(members.len());
+        let top = aggregate.op == AggregateOp::Topk;
+        // Members are in order: of equals the first ones are kept.
+        let mut ranked: Vec<(u64, usize)> = Vec::with_capacity(members.len());
         for member in members {
             match column(member).and_then(|column| column.get(at)) {
-                Some(Point::Float(value)) => values.push((value, *member)),
+                Some(Point::Float(value)) => ranked.push((rank(value, top), *member)),
                 Some(Point::Histogram(_)) => self.ignored_histogram(aggregate),
                 None => {}
             }
         }
-        let top = aggregate.op == AggregateOp::Topk;
-        values.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            _ if top => b.partial_cmp(a).unwrap_or(Ordering::Equal),
-            _ => a.partial_cmp(b).unwrap_or(Ordering::Equal),
-        });
-        values.into_iter().take(limit).map(|(_, member)| member).collect()
+        if let Some(last) = limit.checked_sub(1).filter(|last| *last < ranked.len()) {
+            ranked.select_nth_unstable(last);
+            ranked.truncate(limit);
+        }
+        ranked.sort_unstable();
+        ranked.into_iter().take(limit).map(|(_, member)| member).collect()
     }
 
     fn parameter(&self, aggregate: &Aggregate) -> Result<(Scalar, PosRange), QueryError> {
@@ -336,5 +333,52 @@ fn fixed(value: f64) -> String {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
     } else {
         format!("{value}")
+    }
+}
+/// A number that is the smaller the sooner `value` is kept, the greatest ones first if `top`. What is
+/// no number comes last, and both zeros are equal.
+fn rank(value: f64, top: bool) -> u64 {
+    if value.is_nan() {
+        return u64::MAX;
+    }
+    // Adding to it makes a zero of the negative one.
+    let bits = (value + 0.0).to_bits();
+    let rising = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
+    if top { !rising } else { rising }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ranks_are_in_the_order_of_values(
+            values in prop::collection::vec(
+                prop_oneof![
+                    any::<f64>(),
+                    prop::sample::select(vec![0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0]),
+                ],
+                0..20,
+            ),
+            top: bool,
+        ) {
+            let mut want: Vec<(f64, usize)> = values.iter().copied().zip(0..).collect();
+            want.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
+                (true, true) => std::cmp::Ordering::Equal,
+                (true, false) => std::cmp::Ordering::Greater,
+                (false, true) => std::cmp::Ordering::Less,
+                _ if top => b.partial_cmp(a).unwrap(),
+                _ => a.partial_cmp(b).unwrap(),
+            });
+            let mut got: Vec<(u64, usize)> =
+                values.iter().map(|value| rank(*value, top)).zip(0..).collect();
+            got.sort_unstable();
+            let got: Vec<usize> = got.into_iter().map(|(_, at)| at).collect();
+            let want: Vec<usize> = want.into_iter().map(|(_, at)| at).collect();
+            prop_assert_eq!(got, want);
+        }
     }
 }
