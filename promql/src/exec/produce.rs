@@ -18,7 +18,7 @@ use crate::exec::timeline::Timelines;
 use crate::exec::{Evaluator, Shared};
 
 /// Most series of one block, which is what a thread makes at once.
-const BLOCK_SERIES: usize = 32;
+const BLOCK_SERIES: usize = 128;
 /// Most steps of all series of one block, where it has more than one.
 const BLOCK_STEPS: usize = 8192;
 /// How many blocks may be made before the first of them is taken.
@@ -26,7 +26,7 @@ const AHEAD: usize = 16;
 /// No block is made ahead while those that wait to be taken hold more than so many points.
 const POINTS_AHEAD: usize = 1 << 20;
 /// There are at least so many blocks, where there are as many series.
-const BLOCKS: usize = 8;
+const BLOCKS: usize = 16;
 /// A step costs at least as much as this many, for what is read.
 const STEPS_OF_SERIES: usize = 64;
 
@@ -134,6 +134,8 @@ struct State<M> {
     spare: Vec<Column>,
     /// Nothing more is wanted.
     stopped: bool,
+    /// Threads that wait for a change.
+    waiting: usize,
 }
 
 impl<M> State<M> {
@@ -166,6 +168,7 @@ impl<M: Waiting> Line<M> {
             points: 0,
             spare: Vec::new(),
             stopped: false,
+            waiting: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -181,8 +184,20 @@ impl<M: Waiting> Line<M> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'g>(&self, state: MutexGuard<'g, State<M>>) -> MutexGuard<'g, State<M>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'g>(&self, mut state: MutexGuard<'g, State<M>>) -> MutexGuard<'g, State<M>> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Wakes who waits, if anybody does: mostly nobody, and to find that out by waking is slow.
+    fn wake(&self, state: MutexGuard<'_, State<M>>) {
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.changed.notify_all();
+        }
     }
 
     fn blocks(&self) -> usize {
@@ -227,8 +242,7 @@ impl<M: Waiting> Line<M> {
         let mut state = self.lock();
         state.points += points(&made);
         state.made.insert(block, made);
-        drop(state);
-        self.changed.notify_all();
+        self.wake(state);
     }
 
     /// Takes all blocks, and makes some while the next one is not there yet.
@@ -271,7 +285,7 @@ impl<M: Waiting> Line<M> {
             if let Some(block) = state.made.remove(&next) {
                 state.taken += 1;
                 state.points -= points(&block);
-                self.changed.notify_all();
+                self.wake(state);
                 return Ok(Turn::Take(block));
             }
             if state.stopped {
