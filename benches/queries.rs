@@ -1,11 +1,14 @@
-//! Queries over the store: what a step of a range function over many series costs.
+//! Queries over the store: what a step of a range function over many series costs, in time of the
+//! processor, and how much memory it takes.
 
 #![expect(clippy::unwrap_used, reason = "without its input there is nothing to measure")]
 
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stint_model::clock::SystemClock;
 use stint_model::{Appender, Batch, Labels, Sample, Span, Timestamp};
@@ -18,6 +21,60 @@ const HOURS: i64 = 6;
 const START: Timestamp = Timestamp(1_700_000_000_000);
 /// Steps of a query over all of it.
 const STEPS: u64 = (HOURS * 60) as u64 + 1;
+
+/// Time of the processor that the thread took, which others on the machine hardly change.
+struct ProcessorTime;
+
+fn processor_time() -> Duration {
+    // Nobody helps this thread. What it took since the last tick of the system is missing.
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
+}
+
+impl Measurement for ProcessorTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        processor_time()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        processor_time().saturating_sub(start)
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+/// A number of kilobytes that the system tells of the process.
+fn told(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+}
+
+/// How many kilobytes `work` takes at most beyond what the process had before.
+fn peak_kilobytes(work: impl FnOnce()) -> u64 {
+    // The mark of the highest is set back.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = told("VmRSS:");
+    work();
+    told("VmHWM:").saturating_sub(before)
+}
 
 /// A folder that goes when the bench ends.
 struct Folder(PathBuf);
@@ -55,7 +112,7 @@ fn fill(db: &Db) {
     }
 }
 
-fn many_series(c: &mut Criterion) {
+fn many_series(c: &mut Criterion<ProcessorTime>) {
     let folder = Folder(std::env::temp_dir().join(format!("stint-queries-{}", std::process::id())));
     let disk = OsDisk::new(&folder.0).unwrap();
     let db = Db::open(Arc::new(disk), Options::default()).unwrap().0;
@@ -79,7 +136,20 @@ fn many_series(c: &mut Criterion) {
         });
     }
     group.finish();
+    // The store's own pages are there by now, and both answers have a hundred series.
+    for (series, hosts) in [(1_000, "host-[0-9]:9100"), (SERIES, ".*")] {
+        let expr =
+            format!("sum by (handler) (rate(http_requests_total{{instance=~\"{hosts}\"}}[5m]))");
+        let query =
+            RangeQuery { expr: &expr, start: START, end, step: Span::MINUTE, lookback: None };
+        let peak = peak_kilobytes(|| drop(black_box(engine.range(&db, &query, &cancel).unwrap())));
+        eprintln!("sum by (rate) over {series} series x {HOURS} h: {peak} KiB at most");
+    }
 }
 
-criterion_group!(benches, many_series);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(ProcessorTime);
+    targets = many_series
+}
 criterion_main!(benches);
