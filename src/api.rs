@@ -17,14 +17,10 @@ use stint_model::{Clock, Queryable, Selector, Span, Timestamp};
 use stint_promql::Engine;
 use stint_storage::Db;
 use tokio::sync::{mpsc, oneshot, watch};
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{
-    DefaultPredicate, NotForContentType, Predicate, SizeAbove,
-};
 
 use self::error::ApiError;
 use self::notifications::Notifications;
+use self::pack::Packer;
 use self::read::RemoteRead;
 use self::store_metrics::StoreMetrics;
 use self::work::{Spent, Workers};
@@ -55,6 +51,7 @@ pub mod notifications;
 pub mod number;
 mod openapi;
 pub mod otlp;
+mod pack;
 mod page;
 pub mod params;
 mod query;
@@ -187,7 +184,7 @@ impl Parts {
         asked: &(impl Hash + Sync),
         timeout: Option<Span>,
         work: impl Fn(&stint_promql::Cancel) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<(T, Spent), ApiError> {
+    ) -> Result<T, ApiError> {
         self.workers.run_known(asked, timeout, work).await
     }
 }
@@ -204,6 +201,7 @@ pub struct Api {
     pub started_at: Timestamp,
     /// What the operator should know.
     pub notifications: Notifications,
+    packer: Packer,
     phase: AtomicU8,
     parts: OnceLock<Arc<Parts>>,
     reload: mpsc::Sender<Reload>,
@@ -224,8 +222,18 @@ impl Api {
         let parts = OnceLock::new();
         let notifications = Notifications::new(options.notification_watchers_max);
         notifications.begin(notifications::STARTING, started_at);
-        let api =
-            Self { options, clock, metrics, started_at, notifications, phase, parts, reload, quit };
+        let api = Self {
+            options,
+            clock,
+            metrics,
+            started_at,
+            notifications,
+            packer: Packer::default(),
+            phase,
+            parts,
+            reload,
+            quit,
+        };
         (Arc::new(api), reloads)
     }
 
@@ -331,20 +339,6 @@ where
     post(handler.clone()).put(handler)
 }
 
-/// Answers smaller than this are sent as they are: compressing costs more than it saves.
-const COMPRESSED_BYTES_MIN: u16 = 1024;
-
-/// Compresses answers for clients that ask for it. The fastest level leaves a few percent more bytes
-/// than the best one, at a fraction of its cost, which is that of a whole query otherwise. Frames of
-/// chunks, which are packed already, leave as they are made.
-fn compression() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
-        DefaultPredicate::new()
-            .and(SizeAbove::new(COMPRESSED_BYTES_MIN))
-            .and(NotForContentType::const_new(read::STREAMED)),
-    )
-}
-
 /// Everything that is served.
 pub fn router(api: &Arc<Api>) -> Router {
     let served = Router::new()
@@ -365,9 +359,7 @@ pub fn router(api: &Arc<Api>) -> Router {
         .route("/version", get(web::version))
         .route("/federate", get(federate::federate))
         .fallback(web::not_found)
-        // Sizes are observed before compression.
         .layer(axum::middleware::from_fn_with_state(Arc::clone(api), layers::observe))
-        .layer(compression())
         .with_state(Arc::clone(api));
     layers::under_prefix(&api.options.route_prefix, served)
 }

@@ -1,6 +1,7 @@
 //! The query API over HTTP: forms, answers, errors.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 
 use serde_json::{Value as Json, json};
 
@@ -134,12 +135,29 @@ async fn a_range_query_has_at_most_11001_points() {
 async fn answers_are_compressed_when_asked_for() {
     let dir = TestDir::new();
     let server = server(&dir).await;
-    let request = server
-        .request(reqwest::Method::GET, "/api/v1/query_range?query=1&start=0&end=999&step=1")
-        .header("Accept-Encoding", "deflate, gzip, br, zstd");
-    let response = request.send().await.unwrap();
-    assert_eq!(response.headers()["content-encoding"], "gzip");
-    assert!(response.bytes().await.unwrap().len() < 8_000);
+    let ask = async |path: &str| {
+        let request = server.request(reqwest::Method::GET, path);
+        request.header("Accept-Encoding", "deflate, gzip, br, zstd").send().await.unwrap()
+    };
+    // Written and packed at once, elsewhere, and by what stands around all answers.
+    let large = "/api/v1/query_range?query=1&start=0&end=9999&step=1";
+    let paths = ["/api/v1/query_range?query=1&start=0&end=999&step=1", large, large, "/metrics"];
+    for path in paths {
+        let response = ask(path).await;
+        assert_eq!(response.headers()["content-encoding"], "gzip", "{path}");
+        let varies = response.headers().get_all("vary").iter();
+        assert_eq!(varies.filter(|by| *by == "Accept-Encoding").count(), 1, "{path}");
+        let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        let packed = response.bytes().await.unwrap();
+        assert_eq!(packed.len(), length, "{path}");
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&*packed).read_to_string(&mut text).unwrap();
+        assert!(text.len() > 2 * length, "{path}");
+        let plain = server.get(path).await;
+        assert!(path == "/metrics" || plain.text == text, "{path}");
+    }
+    let small = ask("/api/v1/query?query=1").await;
+    assert!(!small.headers().contains_key("content-encoding"));
     server.stop().await;
 }
 

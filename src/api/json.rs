@@ -11,6 +11,7 @@ use stint_model::{Labels, Timestamp};
 
 use super::error::{ApiError, ErrorKind};
 use super::number::{push_time, push_value};
+use super::pack::{Coding, Packed, Packer, tell};
 
 /// Warnings and infos shown per answer; the rest is only counted.
 const ANNOTATIONS_MAX: usize = 10;
@@ -85,6 +86,11 @@ impl Reply {
         self
     }
 
+    /// The answer as it is sent to who wants it in a coding.
+    pub(super) fn packed(self, packer: &Packer, wanted: Coding) -> PackedReply {
+        PackedReply(self.into_body().map(|body| packer.pack(body, wanted)))
+    }
+
     /// The whole body; `None` when there is none.
     pub fn into_body(self) -> Option<Vec<u8>> {
         let mut body = self.body?;
@@ -101,6 +107,23 @@ impl IntoResponse for Reply {
             Some(body) => json_response(StatusCode::OK, body),
             None => StatusCode::NO_CONTENT.into_response(),
         }
+    }
+}
+
+/// A successful answer as it is sent.
+#[derive(Debug)]
+pub(super) struct PackedReply(Option<Packed>);
+
+impl IntoResponse for PackedReply {
+    fn into_response(self) -> Response {
+        let Some(Packed { body, coding }) = self.0 else {
+            return StatusCode::NO_CONTENT.into_response();
+        };
+        let mut response = json_response(StatusCode::OK, body);
+        if coding != Coding::Identity {
+            tell(coding, response.headers_mut());
+        }
+        response
     }
 }
 

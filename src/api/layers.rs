@@ -10,12 +10,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::pack::{Coding, pack_response};
 use super::{Api, web};
 
 /// Where the API begins; cross-origin requests are answered there only.
 const API_PATH: &str = "/api/v1/";
 
-/// Adds cross-origin headers and counts the request.
+/// Adds cross-origin headers, packs the answer and counts the request.
 pub async fn observe(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let started = api.clock.monotonic();
     let handler = request
@@ -23,11 +24,12 @@ pub async fn observe(State(api): State<Arc<Api>>, request: Request, next: Next) 
         .get::<MatchedPath>()
         .map_or_else(|| "not_found".to_owned(), |path| path.as_str().replace("{name}", ":name"));
     let is_api = request.uri().path().starts_with(API_PATH);
+    let wanted = Coding::wanted(request.headers());
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if is_api && request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        next.run(request).await
+        pack_response(&api, wanted, next.run(request).await).await
     };
     if is_api {
         allow_origin(&api, origin.as_ref(), response.headers_mut());

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Serialize;
 use stint_model::{Span, Timestamp};
-use stint_promql::{Answer, InstantQuery, QueryError, RangeQuery, StepStats};
+use stint_promql::{Answer, Cancel, InstantQuery, QueryError, RangeQuery, StepStats};
 
 use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
-use super::json::Reply;
+use super::json::{PackedReply, Reply};
+use super::pack::Coding;
 use super::params::Params;
 use super::result::{push_open_data, size_hint, truncate};
-use super::work::{Spent, distance};
+use super::work::{Finish, Spent, distance};
 use super::{Api, Parts};
 
 /// Most steps of a range query; more would be more points than any screen has.
@@ -26,43 +27,56 @@ pub(super) const TRUNCATED: &str = "results truncated due to limit";
 pub(super) async fn instant(
     State(api): State<Arc<Api>>,
     Ready(parts): Ready,
+    coding: Coding,
     params: Params,
-) -> Result<Reply, ApiError> {
+) -> Result<PackedReply, ApiError> {
     let common = Common::read(&params)?;
     let at = params.time("time", api.clock.now())?;
     let expr: Arc<str> = params.get("query").unwrap_or_default().into();
-    let (answer, spent) = value_at(&api, &parts, expr, at, &common).await?;
-    encoded(common, answer, spent).await
+    let (lookback, timeout) = (common.lookback, common.timeout);
+    let written = Writing { api: Arc::clone(&api), common, coding };
+    evaluate_at(&api, &parts, expr, at, (lookback, timeout), written).await
 }
 
 /// The value of an expression at one time, and what it cost.
 pub(super) async fn value_at(
-    api: &Api,
+    api: &Arc<Api>,
     parts: &Parts,
     expr: Arc<str>,
     at: Timestamp,
     common: &Common,
 ) -> Result<(Answer, Spent), ApiError> {
+    let counted = Counting { api: Arc::clone(api) };
+    evaluate_at(api, parts, expr, at, (common.lookback, common.timeout), counted).await
+}
+
+async fn evaluate_at<F: Finish<Answer>>(
+    api: &Api,
+    parts: &Parts,
+    expr: Arc<str>,
+    at: Timestamp,
+    (lookback, timeout): (Option<Span>, Option<Span>),
+    finish: F,
+) -> Result<F::Made, ApiError> {
     let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
-    let lookback = common.lookback;
     let question = ("instant", &*asked, lookback, distance(api.clock.now(), at));
-    let outcome = parts.run_known(&question, common.timeout, move |cancel| {
+    let work = move |cancel: &Cancel| {
         let query = InstantQuery { expr: &expr, at, lookback };
         engine.instant(store.as_ref(), &query, cancel).map_err(ApiError::from)
-    });
-    let (answer, spent) = outcome.await?;
+    };
+    let made = parts.workers.run_finished(&question, timeout, work, finish).await?;
     parts.asked(&asked, api.clock.now());
-    api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
-    Ok((answer, spent))
+    Ok(made)
 }
 
 /// Evaluates an expression at many times.
 pub(super) async fn range(
     State(api): State<Arc<Api>>,
     Ready(parts): Ready,
+    coding: Coding,
     params: Params,
-) -> Result<Reply, ApiError> {
+) -> Result<PackedReply, ApiError> {
     let limit = params.limit("limit")?;
     let start = params.required_time("start")?;
     let end = params.required_time("end")?;
@@ -76,29 +90,55 @@ pub(super) async fn range(
     let expr: Arc<str> = params.get("query").unwrap_or_default().into();
     let asked = Arc::clone(&expr);
     let (engine, store) = (Arc::clone(&parts.engine), Arc::clone(&parts.store));
-    let lookback = common.lookback;
+    let (lookback, timeout) = (common.lookback, common.timeout);
     let far = distance(api.clock.now(), end);
     let question = ("range", &*asked, lookback, end.since(start), step, far);
-    let outcome = parts.run_known(&question, common.timeout, move |cancel| {
+    let work = move |cancel: &Cancel| {
         let query = RangeQuery { expr: &expr, start, end, step, lookback };
         engine.range(store.as_ref(), &query, cancel).map_err(ApiError::from)
-    });
-    let (answer, spent) = outcome.await?;
+    };
+    let written = Writing { api: Arc::clone(&api), common, coding };
+    let reply = parts.workers.run_finished(&question, timeout, work, written).await?;
     parts.asked(&asked, api.clock.now());
-    api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
-    encoded(common, answer, spent).await
+    Ok(reply)
 }
 
-/// The answer as it is sent. What is large takes its time, and is written off the async threads.
-async fn encoded(common: Common, answer: Answer, spent: Spent) -> Result<Reply, ApiError> {
-    if size_hint(&answer.value) < ENCODED_AT_ONCE_MAX {
-        return Ok(common.reply(answer, spent));
+/// Leaves an answer as it is, but counts its samples.
+struct Counting {
+    api: Arc<Api>,
+}
+
+impl Finish<Answer> for Counting {
+    type Made = (Answer, Spent);
+
+    fn is_quick(&self, _: &Answer) -> bool {
+        true
     }
-    let encoded = tokio::task::spawn_blocking(move || common.reply(answer, spent)).await;
-    encoded.map_err(|error| {
-        let message = format!("writing the answer ended unexpectedly: {error}");
-        ApiError::new(ErrorKind::Internal, message)
-    })
+
+    fn make(self, answer: Answer, spent: Spent) -> (Answer, Spent) {
+        self.api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
+        (answer, spent)
+    }
+}
+
+/// Writes an answer as it is sent. What is large takes its time.
+struct Writing {
+    api: Arc<Api>,
+    common: Common,
+    coding: Coding,
+}
+
+impl Finish<Answer> for Writing {
+    type Made = PackedReply;
+
+    fn is_quick(&self, answer: &Answer) -> bool {
+        size_hint(&answer.value) < ENCODED_AT_ONCE_MAX
+    }
+
+    fn make(self, answer: Answer, spent: Spent) -> PackedReply {
+        self.api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
+        self.common.reply(answer, spent).packed(&self.api.packer, self.coding)
+    }
 }
 
 /// How a query would be evaluated: one line for each part, those it is made of indented below it.

@@ -26,8 +26,6 @@ use crate::metrics::{Metrics, int_gauge};
 
 mod stream;
 
-pub(super) use self::stream::STREAMED;
-
 /// The largest response, uncompressed; a reader has to ask for less at once.
 const RESPONSE_BYTES_MAX: usize = 256 << 20;
 

@@ -13,7 +13,8 @@ use stint_promql::parse::parse_selector;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Ready;
-use super::json::{Reply, push_labels, push_strings};
+use super::json::{PackedReply, Reply, push_labels, push_strings};
+use super::pack::Coding;
 use super::params::Params;
 use super::query::TRUNCATED;
 use super::work::distance;
@@ -88,14 +89,16 @@ pub(super) fn read_selectors(params: &Params, name: &str) -> Result<Vec<Selector
 pub(super) async fn series(
     State(api): State<Arc<Api>>,
     Ready(parts): Ready,
+    coding: Coding,
     params: Params,
-) -> Result<Reply, ApiError> {
+) -> Result<PackedReply, ApiError> {
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let question = Question::read(&params)?;
     let store = Arc::clone(&parts.store);
     let asked = ("series", question.asked(api.clock.now()));
+    let packing = Arc::clone(&api);
     let outcome = parts.run_known(&asked, None, move |cancel| {
         let found = find_series(store.as_ref(), &question, cancel)?;
         let shown = if question.limit == 0 { found.len() } else { question.limit };
@@ -112,9 +115,10 @@ pub(super) async fn series(
         }
         data.push(b']');
         let reply = Reply::opened(data);
-        Ok(if found.len() > shown { reply.warn(TRUNCATED) } else { reply })
+        let reply = if found.len() > shown { reply.warn(TRUNCATED) } else { reply };
+        Ok(reply.packed(&packing.packer, coding))
     });
-    Ok(outcome.await?.0)
+    outcome.await
 }
 
 fn find_series(
@@ -179,7 +183,7 @@ pub(super) async fn labels(
         })?;
         Ok(question.reply_strings(names))
     });
-    Ok(outcome.await?.0)
+    outcome.await
 }
 
 /// The values of one label.
@@ -208,7 +212,7 @@ pub(super) async fn label_values(
         })?;
         Ok(question.reply_strings(values))
     });
-    Ok(outcome.await?.0)
+    outcome.await
 }
 
 /// Undoes the escaping of names that begin with `U__`: `__` is an underscore, `_hex_` a character.

@@ -52,6 +52,16 @@ pub struct Spent {
     pub running: Duration,
 }
 
+/// What is made of the outcome of a query.
+pub(super) trait Finish<T>: Send + 'static {
+    type Made: Send + 'static;
+
+    /// Whether it is made so soon that others may wait for it.
+    fn is_quick(&self, outcome: &T) -> bool;
+
+    fn make(self, outcome: T, spent: Spent) -> Self::Made;
+}
+
 /// Stops the query when the request that waits for it is dropped.
 struct StopOnDrop(Cancel);
 
@@ -145,19 +155,45 @@ impl Workers {
         asked: &(impl Hash + Sync),
         timeout: Option<Span>,
         work: impl Fn(&Cancel) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<(T, Spent), ApiError> {
+    ) -> Result<T, ApiError> {
+        self.run_finished(asked, timeout, work, AsItIs).await
+    }
+
+    /// As [`Self::run_known`], and what `finish` makes of it, where that is done too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn run_finished<T: Send + 'static, F: Finish<T>>(
+        &self,
+        asked: &(impl Hash + Sync),
+        timeout: Option<Span>,
+        work: impl Fn(&Cancel) -> Result<T, ApiError> + Send + 'static,
+        finish: F,
+    ) -> Result<F::Made, ApiError> {
         let question = self.costs.question(asked);
         let Turn { cancel, place, queueing } = self.turn(timeout).await?;
         let _stop = StopOnDrop(cancel.clone());
         if self.costs.is_cheap(question)
             && let Some((outcome, running)) = self.at_once(question, &cancel, &work)
         {
-            drop(place);
-            return self.finished(outcome, Spent { queueing, running });
+            let (outcome, spent) = self.finished(outcome, Spent { queueing, running })?;
+            if finish.is_quick(&outcome) {
+                return Ok(finish.make(outcome, spent));
+            }
+            let (made, _) = self.elsewhere(place, move || finish.make(outcome, spent)).await?;
+            return Ok(made);
         }
-        let (outcome, running) = self.elsewhere(place, move || work(&cancel)).await?;
-        self.costs.note(question, running);
-        self.finished(outcome, Spent { queueing, running })
+        let clock = Arc::clone(&self.clock);
+        let work = move || {
+            let started_at = clock.monotonic();
+            let outcome = work(&cancel);
+            let running = clock.monotonic().saturating_sub(started_at);
+            let spent = Spent { queueing, running };
+            (outcome.map(|outcome| finish.make(outcome, spent)), spent)
+        };
+        let ((outcome, spent), _) = self.elsewhere(place, work).await?;
+        self.costs.note(question, spent.running);
+        Ok(self.finished(outcome, spent)?.0)
     }
 
     /// Waits for a slot.
@@ -166,6 +202,10 @@ impl Workers {
         let cancel = Cancel::new(Arc::clone(&self.clock)).with_timeout(limit);
         let running = Counted::new(&self.running);
         let queued_at = self.clock.monotonic();
+        // Mostly one is free, and nothing has to be set up to wait.
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(Turn { cancel, place: (slot, running), queueing: Duration::ZERO });
+        }
         let slot = tokio::time::timeout(limit, Arc::clone(&self.slots).acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             return Err(ApiError::new(ErrorKind::Timeout, QUEUE_TIMEOUT));
@@ -196,8 +236,8 @@ impl Workers {
     async fn elsewhere<T: Send + 'static>(
         &self,
         place: Place,
-        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<(Result<T, ApiError>, Duration), ApiError> {
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Duration), ApiError> {
         let (helpers, clock) = (Arc::clone(&self.helpers), Arc::clone(&self.clock));
         let outcome = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -219,6 +259,21 @@ impl Workers {
         self.durations.observe("queue_time", spent.queueing.as_secs_f64());
         self.durations.observe("inner_eval", spent.running.as_secs_f64());
         Ok((outcome?, spent))
+    }
+}
+
+/// Nothing is made of the outcome.
+struct AsItIs;
+
+impl<T: Send + 'static> Finish<T> for AsItIs {
+    type Made = T;
+
+    fn is_quick(&self, _: &T) -> bool {
+        true
+    }
+
+    fn make(self, outcome: T, _: Spent) -> T {
+        outcome
     }
 }
 
@@ -336,12 +391,49 @@ mod tests {
         let workers = workers(1, Span::MINUTE);
         let thread = async |asked: &str| {
             let work = |_: &Cancel| Ok(std::thread::current().id());
-            workers.run_known(&asked, None, work).await.unwrap().0
+            workers.run_known(&asked, None, work).await.unwrap()
         };
         let own = std::thread::current().id();
         assert_ne!(thread("a").await, own);
         assert_eq!(thread("a").await, own);
         assert_ne!(thread("b").await, own);
+    }
+
+    /// Tells on which thread it was made, and at once only if so told.
+    struct Told {
+        is_quick: bool,
+    }
+
+    impl Finish<std::thread::ThreadId> for Told {
+        type Made = [std::thread::ThreadId; 2];
+
+        fn is_quick(&self, _: &std::thread::ThreadId) -> bool {
+            self.is_quick
+        }
+
+        fn make(self, worked: std::thread::ThreadId, _: Spent) -> Self::Made {
+            [worked, std::thread::current().id()]
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_of_an_outcome_holds_nobody_up() {
+        let clock = Arc::new(SimClock::at(Timestamp(0)));
+        let workers = Workers::new(clock, Helpers::new(1), 1, Span::MINUTE, &Metrics::new());
+        let own = std::thread::current().id();
+        let ask = async |is_quick| {
+            let work = |_: &Cancel| Ok(std::thread::current().id());
+            workers.run_finished(&"q", None, work, Told { is_quick }).await.unwrap()
+        };
+        let [worked, made] = ask(true).await;
+        assert_ne!(worked, own, "it is not known yet");
+        assert_eq!(made, worked, "without another way to the thread and back");
+        assert_eq!(ask(true).await, [own, own]);
+        let [worked, made] = ask(false).await;
+        assert_eq!(worked, own);
+        assert_ne!(made, own);
+        assert_eq!(workers.running.get(), 0);
+        assert_eq!(workers.slots.available_permits(), 1);
     }
 
     #[tokio::test]
@@ -356,7 +448,7 @@ mod tests {
             cancel.check("working").map_err(ApiError::from)?;
             Ok(std::thread::current().id())
         };
-        let (first, _) = workers.run_known(&"q", None, work.clone()).await.unwrap();
+        let first = workers.run_known(&"q", None, work.clone()).await.unwrap();
         assert_ne!(first, own, "it was given up here");
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
@@ -364,7 +456,7 @@ mod tests {
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             work(cancel)
         });
-        assert_ne!(outcome.await.unwrap().0, own);
+        assert_ne!(outcome.await.unwrap(), own);
         assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1, "it is no longer tried");
     }
 }

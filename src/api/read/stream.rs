@@ -21,8 +21,6 @@ use super::{Reading, Turn, failed};
 /// Frames that are made ahead of a slow reader.
 const FRAMES_AHEAD: usize = 4;
 const CONTENT_TYPE: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-/// How the type of such an answer begins.
-pub(in crate::api) const STREAMED: &str = "application/x-streamed-protobuf";
 
 /// What becomes of a frame.
 type Frames = mpsc::Sender<io::Result<Bytes>>;
