@@ -33,8 +33,8 @@ pub struct Options {
     pub future_max: Option<Span>,
     /// A segment of the log is closed when it has reached this many bytes.
     pub segment_bytes: u64,
-    /// What was logged is summed up in a checkpoint when it has so many bytes, or twice as many as
-    /// the last checkpoint where that is more: a start reads the checkpoint and the log behind it.
+    /// What was logged is summed up in a checkpoint when it has so many bytes, or as many as the
+    /// last checkpoint where that is more: a start reads the checkpoint and the log behind it.
     pub checkpoint_bytes: u64,
     /// When appended data is made to survive the machine.
     pub sync: SyncPolicy,

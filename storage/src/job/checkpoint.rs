@@ -15,12 +15,12 @@ use crate::head::{Effort, arena};
 use crate::job::pace::Pace;
 use crate::wal::checkpoint::{self, Writer};
 
-/// Whether so much was logged since the last checkpoint that another is worth its cost: what checkpoints
-/// write is no more than half of the log.
+/// Whether so much was logged since the last checkpoint that another is worth its cost: no more than
+/// twice the log is written.
 pub(super) fn is_due(db: &Inner) -> bool {
     let from = *db.replay_from.lock();
     let logged: u64 = db.log.segments().range(from..).map(|(_, info)| info.bytes).sum();
-    logged >= db.options.checkpoint_bytes.max(db.checkpoint_size.lock().saturating_mul(2))
+    logged >= db.options.checkpoint_bytes.max(*db.checkpoint_size.lock())
 }
 
 /// Replaces the checkpoint by one that stands for the log so far, unless nothing was logged since and
