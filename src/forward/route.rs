@@ -1,9 +1,9 @@
 //! From stored rows to what is sent: labels, downsampling, budget.
 
+mod places;
 mod targets;
 mod window;
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -26,8 +26,9 @@ use super::status::Status;
 use super::symbols::Symbols;
 use super::trail::{Said, Trail};
 use crate::budget::admission::{Admission, Standing};
-use crate::budget::group::{Key, KeyHasher, target_of};
+use crate::budget::group::{Key, target_of};
 use crate::budget::policy::Reason;
+use places::{NOWHERE, Places};
 use targets::{Numbered, Targets};
 use window::Window;
 
@@ -116,104 +117,15 @@ impl Route {
     }
 }
 
-/// Routes by series. Each row is looked up once; after that its route is at hand by its place.
-#[derive(Default)]
-struct Routes {
-    all: Vec<Option<Route>>,
-    /// The series of each route by its place, apart from it: what is looked at lies side by side.
-    series: Vec<SeriesRef>,
-    vacant: Vec<u32>,
-    index: HashMap<SeriesRef, u32, KeyHasher>,
-    /// The place that was asked for last.
-    last: Cell<u32>,
-}
-
 /// The target of what is made of several targets' series.
 const OF_MANY: u64 = 0;
-
-/// The place of no route.
-const NOWHERE: u32 = u32::MAX;
-/// The series of a place that nobody is sent to.
-const NOBODY: SeriesRef = SeriesRef(u64::MAX);
-
-impl Routes {
-    /// The place of a series: mostly that behind the last one, since scrapes come as they came the
-    /// first time.
-    fn place(&self, series: SeriesRef) -> Option<u32> {
-        let next = self.last.get().wrapping_add(1);
-        let is_next = self.series.get(next as usize) == Some(&series) && series != NOBODY;
-        let place = if is_next { next } else { self.index.get(&series).copied()? };
-        self.last.set(place);
-        Some(place)
-    }
-
-    fn get(&self, place: u32) -> Option<&Route> {
-        self.all.get(place as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, place: u32) -> Option<&mut Route> {
-        self.all.get_mut(place as usize)?.as_mut()
-    }
-
-    fn insert(&mut self, series: SeriesRef, route: Route) -> u32 {
-        let place = self.vacant.pop().unwrap_or(self.all.len() as u32);
-        if let Some(vacant) = self.all.get_mut(place as usize) {
-            *vacant = Some(route);
-        } else {
-            reserve_some(&mut self.all);
-            self.all.push(Some(route));
-        }
-        self.series.resize(self.all.len(), NOBODY);
-        self.set_series(place, series);
-        if let Some(before) = self.index.insert(series, place) {
-            self.set_series(before, NOBODY);
-        }
-        place
-    }
-
-    fn set_series(&mut self, place: u32, series: SeriesRef) {
-        if let Some(slot) = self.series.get_mut(place as usize) {
-            *slot = series;
-        }
-    }
-
-    /// Takes out a route that no series has any more.
-    fn take(&mut self, place: u32) -> Option<Route> {
-        let route = self.all.get_mut(place as usize)?.take()?;
-        self.vacant.push(place);
-        Some(route)
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&Route) -> bool) {
-        let (all, all_series, vacant) = (&mut self.all, &mut self.series, &mut self.vacant);
-        self.index.retain(|_, place| {
-            let Some(route) = all.get_mut(*place as usize) else { return false };
-            let keeps = route.as_ref().is_some_and(&mut keep);
-            if !keeps {
-                *route = None;
-                vacant.push(*place);
-                if let Some(series) = all_series.get_mut(*place as usize) {
-                    *series = NOBODY;
-                }
-            }
-            keeps
-        });
-    }
-}
-
-/// Makes room in what grows for long and is never small: an eighth more, not as much again.
-fn reserve_some<T>(items: &mut Vec<T>) {
-    if items.len() == items.capacity() {
-        items.reserve_exact((items.len() / 8).max(64));
-    }
-}
 
 /// Turns stored batches into rounds.
 pub struct Router {
     rules: Rules,
     admission: Arc<Mutex<Admission>>,
     symbols: Arc<Symbols>,
-    routes: Routes,
+    routes: Places<Route>,
     /// The place of the route of each row that is being routed.
     places: Vec<u32>,
     /// Routes that only rows before a certain one still go.
@@ -236,7 +148,7 @@ pub struct Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Router({} series)", self.routes.index.len())
+        write!(f, "Router({} series)", self.routes.len())
     }
 }
 
@@ -254,7 +166,7 @@ impl Router {
             rules,
             admission,
             symbols: Arc::default(),
-            routes: Routes::default(),
+            routes: Places::default(),
             places: Vec::new(),
             replaced: Vec::new(),
             phases: Phases::known(trail.anchors()),
@@ -727,46 +639,4 @@ enum Decision {
     Withhold(Reason, Option<Item>),
     /// Nobody knows what series it is of; only after damage to the log.
     Lost,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route(mark: u32) -> Route {
-        let thinner = Thinner::new(Timestamp(0), false);
-        Route { mark, ..Route::nowhere(thinner, 0, Duration::from_secs(u64::from(mark))) }
-    }
-
-    #[test]
-    fn every_series_has_its_own_route_whatever_was_asked_for_before() {
-        let mut routes = Routes::default();
-        for series in 0..10 {
-            assert_eq!(routes.place(SeriesRef(series)), None);
-            routes.insert(SeriesRef(series), route(series as u32));
-        }
-        let mark = |routes: &Routes, series| {
-            let place = routes.place(SeriesRef(series))?;
-            Some(routes.get(place)?.mark)
-        };
-        for series in [0, 1, 2, 7, 8, 3, 3, 9, 0] {
-            assert_eq!(mark(&routes, series), Some(series as u32), "{series}");
-        }
-        // A series that got another route is not found at its former place, behind its neighbour.
-        let before = routes.place(SeriesRef(5)).unwrap();
-        routes.insert(SeriesRef(5), route(50));
-        assert_eq!((mark(&routes, 4), mark(&routes, 5)), (Some(4), Some(50)));
-        assert_eq!(routes.take(before).unwrap().mark, 5);
-        routes.retain(|route| route.mark != 8);
-        assert_eq!(
-            (mark(&routes, 7), mark(&routes, 8), mark(&routes, 9)),
-            (Some(7), None, Some(9))
-        );
-        // Places that are free are used again.
-        routes.insert(SeriesRef(11), route(11));
-        routes.insert(SeriesRef(8), route(80));
-        assert_eq!((mark(&routes, 11), mark(&routes, 8)), (Some(11), Some(80)));
-        assert_eq!(routes.all.len(), 11);
-        assert_eq!(mark(&routes, u64::MAX), None);
-    }
 }
