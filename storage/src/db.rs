@@ -161,6 +161,11 @@ impl Db {
         self.inner.stopping.store(true, Ordering::SeqCst);
     }
 
+    /// Whether jobs were told to end, by [`Db::stop_jobs`] or by [`Db::close`].
+    pub fn is_stopping(&self) -> bool {
+        self.inner.is_stopping()
+    }
+
     /// Deletes the samples inside `range` of the series that any of `selectors` selects: hidden
     /// from now on, their space freed by compaction or by [`Db::clean_tombstones`].
     pub fn delete_series(&self, selectors: &[Selector], range: TimeRange) -> Result<(), JobError> {

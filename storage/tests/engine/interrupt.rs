@@ -164,20 +164,20 @@ fn close_beside(name: &str, at: usize) -> Result<JobReport, JobError> {
     let (disk, db) = before(name);
     let whole = content(&db);
     let job = job(&db, name);
-    let (begun, has_begun) = channel();
     let (closed, is_closed) = channel();
     let mut steps = 0;
     let outcome = std::thread::scope(|scope| {
         job.run_while(&mut || {
             steps += 1;
             if steps == at {
-                let (begun, closed) = (begun.clone(), closed.clone());
+                let closed = closed.clone();
                 let db = &db;
                 scope.spawn(move || {
-                    begun.send(()).unwrap();
                     closed.send(db.close().unwrap()).unwrap();
                 });
-                has_begun.recv().unwrap();
+                while !db.is_stopping() {
+                    std::thread::yield_now();
+                }
             }
             assert_eq!(is_closed.try_recv(), Err(TryRecvError::Empty), "{name}: a job runs");
             true
