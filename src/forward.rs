@@ -4,7 +4,7 @@
 //! ([`source`]), and nothing is copied; what the log no longer holds is read from blocks. An outage, a restart or a slow endpoint costs no memory.
 //! What is read goes through [`route`] (labels, [`downsample`], budget) into rounds, which [`send`]
 //! delivers, one request in flight per shard, so that the samples of a series arrive in order.
-//! [`trail`] knows what was chosen, so that what a crash leaves is sent again as it was.
+//! `trail` knows what was chosen, so that what a crash leaves is sent again as it was.
 //! [`retry`] says what an answer means. The cursor moves on only when a round is dealt with, and
 //! every sample of it is in exactly one counter of [`status`].
 
