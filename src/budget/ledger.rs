@@ -55,6 +55,21 @@ struct Lease {
     ends_not_before: Duration,
 }
 
+impl Lease {
+    /// Of a series that an earlier run used, of which nothing more is known.
+    const fn recovered(ends: Duration, class: u16) -> Self {
+        Self {
+            ends,
+            ended_before: ends,
+            is_dormant: true,
+            is_unused_written: false,
+            class,
+            state: State::Recovered,
+            ends_not_before: Duration::ZERO,
+        }
+    }
+}
+
 /// Why slots were not granted. Nothing was granted then.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
@@ -125,21 +140,9 @@ impl Ledger {
         for Entry { key, class, unused } in entries {
             let ends = now + ledger.hold.saturating_sub(unused);
             let is_unused_written = !unused.is_zero();
-            let state = State::Recovered;
-            let ends_not_before = Duration::ZERO;
-            let is_dormant = true;
-            let lease = Lease {
-                ends,
-                ended_before: ends,
-                is_dormant,
-                is_unused_written,
-                class,
-                state,
-                ends_not_before,
-            };
             // What comes later in the file holds.
             ledger.remove(key);
-            ledger.insert(key, lease);
+            ledger.insert(key, Lease { is_unused_written, ..Lease::recovered(ends, class) });
         }
         (ledger, found)
     }
@@ -150,18 +153,7 @@ impl Ledger {
         let ends = now + self.hold;
         for key in keys {
             if !self.is_live(*key) {
-                let (is_dormant, is_unused_written) = (true, false);
-                let (state, ends_not_before) = (State::Recovered, Duration::ZERO);
-                let lease = Lease {
-                    ends,
-                    ended_before: ends,
-                    is_dormant,
-                    is_unused_written,
-                    class,
-                    state,
-                    ends_not_before,
-                };
-                self.insert(*key, lease);
+                self.insert(*key, Lease::recovered(ends, class));
             }
         }
     }

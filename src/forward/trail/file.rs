@@ -88,6 +88,8 @@ pub(super) struct TrailFile {
     /// What earlier runs left and may not have been dealt with, so that it must not be left out of a
     /// new file.
     rounds: Vec<Record>,
+    /// What this run noted in a new file. It has dealt with all before that: one round follows the other.
+    latest: Option<Record>,
 }
 
 impl fmt::Debug for TrailFile {
@@ -115,7 +117,7 @@ impl TrailFile {
         };
         let rounds = records.iter().filter(|record| record.is_round).cloned().collect();
         let path = path.to_path_buf();
-        (Self { disk, path, log, open: None, bytes: 0, rounds }, records)
+        (Self { disk, path, log, open: None, bytes: 0, rounds, latest: None }, records)
     }
 
     /// Makes `record` durable. Where there is no file, a new one begins with `snapshot` and what has not
@@ -126,7 +128,7 @@ impl TrailFile {
         snapshot: impl FnOnce() -> Record,
     ) -> Result<(), DiskError> {
         let Some(file) = self.open.take() else {
-            self.rounds.push(record.clone());
+            self.latest = Some(record.clone());
             return self.write(&snapshot());
         };
         let bytes = print(record);
@@ -137,16 +139,16 @@ impl TrailFile {
         Ok(())
     }
 
-    /// What earlier runs left has been dealt with.
+    /// Everything that was noted has been dealt with.
     pub(super) fn settle(&mut self) {
-        self.rounds = Vec::new();
+        (self.rounds, self.latest) = (Vec::new(), None);
     }
 
-    /// Replaces the file by `snapshot` and what earlier runs left.
+    /// Replaces the file by `snapshot` and what has not been dealt with.
     pub(super) fn write(&mut self, snapshot: &Record) -> Result<(), DiskError> {
         let mut bytes = FILE_MAGIC.to_vec();
         bytes.extend_from_slice(self.log.to_string().as_bytes());
-        for record in std::iter::once(snapshot).chain(&self.rounds) {
+        for record in std::iter::once(snapshot).chain(&self.rounds).chain(&self.latest) {
             bytes.extend_from_slice(&print(record));
         }
         self.open = None;
@@ -352,6 +354,22 @@ mod tests {
         assert_eq!(other[1].groups, some(4).groups);
         let cut = disk.after_crash(Crash { data: Unsynced::Dropped, names_kept: false });
         assert_eq!(open(&cut, 1).1, [empty(), some(4)], "it is durable");
+    }
+
+    #[test]
+    fn a_disk_that_fails_for_long_costs_the_memory_of_one_round() {
+        let disk = SimDisk::new();
+        let open = || TrailFile::open(Arc::new(disk.clone()), Path::new("trail"), log(1));
+        open().0.append(&some(1), empty).unwrap();
+        let (mut file, _) = open();
+        disk.set_capacity(0);
+        for n in 2..50 {
+            file.append(&some(n), empty).unwrap_err();
+        }
+        disk.set_capacity(u64::MAX);
+        file.append(&some(50), empty).unwrap();
+        // What an earlier run left is not forgotten.
+        assert_eq!(open().1, [empty(), some(1), some(50)]);
     }
 
     #[test]
