@@ -45,11 +45,18 @@ pub(crate) struct HeadQuerier {
     head: Arc<Head>,
     pin: Arc<Pin>,
     range: TimeRange,
+    checks_again: bool,
 }
 
 impl HeadQuerier {
     pub(crate) fn new(head: Arc<Head>, pin: Arc<Pin>, range: TimeRange) -> Self {
-        Self { head, pin, range }
+        Self { head, pin, range, checks_again: false }
+    }
+
+    /// For what is written down and stands for the head from then on: every chunk is compared with its
+    /// checksum, whoever has done so before.
+    pub(crate) fn checking_again(self) -> Self {
+        Self { checks_again: true, ..self }
     }
 
     /// The series of `slots` that have visible samples inside the range, in any order, and how many
@@ -199,7 +206,8 @@ impl Part for HeadQuerier {
         }
         let (head, pin) = (Arc::clone(&self.head), Arc::clone(&self.pin));
         let spare = Mutex::new(Vec::new());
-        Ok(Box::new(HeadSet { head, pin, range: self.range, series, sorted, spare }))
+        let (range, checks_again) = (self.range, self.checks_again);
+        Ok(Box::new(HeadSet { head, pin, range, checks_again, series, sorted, spare }))
     }
 }
 
@@ -251,6 +259,7 @@ struct HeadSet {
     head: Arc<Head>,
     pin: Arc<Pin>,
     range: TimeRange,
+    checks_again: bool,
     series: Vec<(Slot, u32)>,
     sorted: bool,
     /// As many as threads read at the same time.
@@ -293,6 +302,7 @@ impl SeriesSet for HeadSet {
             return Ok(());
         };
         let mut scratch = self.spare.lock().pop().unwrap_or_default();
+        scratch.snapshot.checks_again = self.checks_again;
         {
             let store = self.head.store.read();
             let Some(series) = store.get(*slot) else { return Ok(()) };

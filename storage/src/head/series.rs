@@ -416,6 +416,8 @@ pub(super) struct Snapshot {
     late: Vec<Sample>,
     /// Hidden of the in-order samples; late ones were chosen already.
     deleted: Vec<TimeRange>,
+    /// Checksums are compared whatever is known of them.
+    pub(super) checks_again: bool,
 }
 
 /// Memory for reading one series after the other.
@@ -480,7 +482,7 @@ impl Snapshot {
     ) -> Result<(), Corruption> {
         for (place, (chunk, part)) in self.sealed.iter().enumerate() {
             let start = columns.len();
-            chunk.decode(known, place, columns)?;
+            chunk.decode(self.checks_again, known, place, columns)?;
             if let Some(count) = part {
                 crate::query::columns::clip(columns, start, *count, range);
             }

@@ -264,7 +264,7 @@ pub(crate) fn verify(
         columns.clear();
         let decoded = match chunk.from {
             From::File(place) => {
-                bytes_of(place)?.decode(&mut times::Known::default(), 0, &mut columns)
+                bytes_of(place)?.decode(true, &mut times::Known::default(), 0, &mut columns)
             }
             From::Here(bytes) => sealed_chunk::decode(bytes, &mut columns),
         };

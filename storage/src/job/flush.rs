@@ -41,7 +41,7 @@ pub(super) fn run(
         (db.head.begin_flush(before), Arc::new(db.head.pin()))
     };
     let range = TimeRange::new(Timestamp::MIN, before);
-    let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range);
+    let querier = HeadQuerier::new(Arc::clone(&db.head), pin, range).checking_again();
     let mut blocks = Vec::new();
     for window in db.head.windows(before) {
         let id = db.blocks.new_id();

@@ -77,7 +77,7 @@ fn fill(
         report.blocks_written += 1;
     }
     if with_head {
-        let querier = HeadQuerier::new(Arc::clone(&db.head), pin, TimeRange::ALL);
+        let querier = HeadQuerier::new(Arc::clone(&db.head), pin, TimeRange::ALL).checking_again();
         let length_max = plan::second_range(db.options.block_range);
         for window in joined(&db.head.windows(Timestamp::MAX), length_max) {
             let id = db.blocks.new_id();

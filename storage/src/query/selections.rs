@@ -140,7 +140,7 @@ impl Selections {
     ) -> Result<Answer, Corruption> {
         let identity = block.identity();
         let key = (identity.number(), question);
-        if let Some(known) = self.held.lock().find(&key) {
+        if let Some(known) = self.held.lock().find(&key, self.bytes_max / PART) {
             return Ok(known);
         }
         let answer = find()?;
@@ -161,11 +161,16 @@ impl Selections {
 }
 
 impl Held {
-    fn find(&mut self, key: &(usize, Question)) -> Option<Answer> {
+    fn find(&mut self, key: &(usize, Question), each_max: usize) -> Option<Answer> {
         self.uses += 1;
         let known = self.by_key.get_mut(key)?;
         known.used = self.uses;
-        Some(known.answer.clone())
+        let answer = known.answer.clone();
+        // What was looked up of it since is told apart from time to time, not at each use.
+        if known.grows && answer.bytes() > known.bytes.saturating_mul(2) {
+            self.recount(each_max);
+        }
+        Some(answer)
     }
 
     /// Takes into account what was looked up of selections since they came, and forgets those that
