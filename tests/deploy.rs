@@ -231,6 +231,8 @@ async fn the_pages_are_whole_and_load_nothing() {
         assert_eq!(answer.status, status);
         assert!(answer.text.contains(told), "{}", answer.text);
     }
+    let ranges = server.get("/x/query?g0.expr=up%5B1m%5D").await;
+    assert!(ranges.status == 200 && ranges.text.contains("series"), "{}", ranges.text);
     let request = server.request(reqwest::Method::GET, "/x/budget");
     let response = request.send().await.unwrap();
     let policy = response.headers()["content-security-policy"].to_str().unwrap();

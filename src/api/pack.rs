@@ -46,20 +46,35 @@ impl Coding {
         let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
         let lists = accepted.filter_map(|value| value.to_str().ok());
         for offer in lists.flat_map(|list| list.split(',')) {
-            let (name, weight) = offer.split_once(';').unwrap_or((offer, ""));
-            let coding = match name.trim().to_ascii_lowercase().as_str() {
+            let mut parts = offer.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let coding = match name.to_ascii_lowercase().as_str() {
                 "gzip" | "x-gzip" => Self::Gzip,
                 "deflate" => Self::Deflate,
+                "identity" => Self::Identity,
                 _ => continue,
             };
-            let weight = weight.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.parse().ok());
-            let weight: f32 = weight.unwrap_or(0.0);
+            let weight = parts.find_map(|part| {
+                let (key, value) = part.split_once('=')?;
+                key.trim_end().eq_ignore_ascii_case("q").then_some(value.trim_start())
+            });
+            let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
             // Of two that are liked equally well the one that everybody means the same by.
-            if weight > best.1 || (weight == best.1 && weight > 0.0 && coding == Self::Gzip) {
+            let is_as_good = weight == best.1 && weight > 0.0;
+            if weight > best.1 || (is_as_good && coding.rank() > best.0.rank()) {
                 best = (coding, weight);
             }
         }
         best.0
+    }
+
+    /// Which of several comes first that are liked equally well.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Identity => 0,
+            Self::Deflate => 1,
+            Self::Gzip => 2,
+        }
     }
 
     const fn name(self) -> Option<&'static str> {
@@ -200,6 +215,10 @@ mod tests {
             ("GZIP;q=0.5, deflate;q=0.8", Coding::Deflate),
             ("gzip; q=0", Coding::Identity),
             ("gzip;q=none", Coding::Identity),
+            ("gzip;Q=0", Coding::Identity),
+            ("gzip;level=1; q=0", Coding::Identity),
+            ("identity;q=1, gzip;q=0.1", Coding::Identity),
+            ("identity, gzip", Coding::Gzip),
             ("br", Coding::Identity),
             ("", Coding::Identity),
         ] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::Serialize;
 use stint_model::{Span, Timestamp};
-use stint_promql::{Answer, Cancel, InstantQuery, QueryError, RangeQuery, StepStats};
+use stint_promql::{Answer, Cancel, InstantQuery, QueryError, QueryValue, RangeQuery, StepStats};
 
 use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
@@ -38,19 +38,8 @@ pub(super) async fn instant(
     evaluate_at(&api, &parts, expr, at, (lookback, timeout), written).await
 }
 
-/// The value of an expression at one time, and what it cost.
-pub(super) async fn value_at(
-    api: &Arc<Api>,
-    parts: &Parts,
-    expr: Arc<str>,
-    at: Timestamp,
-    common: &Common,
-) -> Result<(Answer, Spent), ApiError> {
-    let counted = Counting { api: Arc::clone(api) };
-    evaluate_at(api, parts, expr, at, (common.lookback, common.timeout), counted).await
-}
-
-async fn evaluate_at<F: Finish<Answer>>(
+/// What `finish` makes of the value of an expression at one time.
+pub(super) async fn evaluate_at<F: Finish<Answer>>(
     api: &Api,
     parts: &Parts,
     expr: Arc<str>,
@@ -103,22 +92,9 @@ pub(super) async fn range(
     Ok(reply)
 }
 
-/// Leaves an answer as it is, but counts its samples.
-struct Counting {
-    api: Arc<Api>,
-}
-
-impl Finish<Answer> for Counting {
-    type Made = (Answer, Spent);
-
-    fn is_quick(&self, _: &Answer) -> bool {
-        true
-    }
-
-    fn make(self, answer: Answer, spent: Spent) -> (Answer, Spent) {
-        self.api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
-        (answer, spent)
-    }
+/// Whether a value is so small that it is written out between other requests.
+pub(super) fn is_written_at_once(value: &QueryValue) -> bool {
+    size_hint(value) < ENCODED_AT_ONCE_MAX
 }
 
 /// Writes an answer as it is sent. What is large takes its time.
@@ -132,7 +108,7 @@ impl Finish<Answer> for Writing {
     type Made = PackedReply;
 
     fn is_quick(&self, answer: &Answer) -> bool {
-        size_hint(&answer.value) < ENCODED_AT_ONCE_MAX
+        is_written_at_once(&answer.value)
     }
 
     fn make(self, answer: Answer, spent: Spent) -> PackedReply {
@@ -177,8 +153,7 @@ fn check_step(start: Timestamp, end: Timestamp, step: Span) -> Result<(), ApiErr
 }
 
 /// Parameters of both kinds of query.
-#[derive(Default)]
-pub(super) struct Common {
+struct Common {
     limit: usize,
     timeout: Option<Span>,
     lookback: Option<Span>,

@@ -1,7 +1,7 @@
 //! Query results as JSON.
 
-use stint_model::Timestamp;
 use stint_model::histogram::FloatHistogram;
+use stint_model::{Labels, Timestamp};
 use stint_promql::{InstantSample, QueryValue, RangeSeries, SampleValue};
 
 use super::json::{push_labels, push_sample, push_string};
@@ -10,6 +10,8 @@ use super::number::{push_decimal, push_time, push_time_plain, push_value};
 /// Bytes that a series or a sample takes in an answer, roughly; to size the buffer once.
 const SERIES_BYTES: usize = 160;
 const SAMPLE_BYTES: usize = 36;
+/// The same of a bucket of a native histogram.
+const BUCKET_BYTES: usize = 64;
 
 /// Appends the start of `data`, `{"resultType":…,"result":…`, without the closing brace, so that
 /// statistics may follow. The type comes first: old clients decode in order.
@@ -63,12 +65,31 @@ pub(super) fn size_hint(value: &QueryValue) -> usize {
     let content = match value {
         QueryValue::Scalar { .. } => 0,
         QueryValue::String { value, .. } => value.len(),
-        QueryValue::Vector(samples) => samples.len() * (SERIES_BYTES + SAMPLE_BYTES),
+        QueryValue::Vector(samples) => {
+            let sample = |one: &InstantSample| match &one.value {
+                SampleValue::Float(_) => SAMPLE_BYTES,
+                SampleValue::Histogram(histogram) => histogram_bytes(histogram),
+            };
+            samples.iter().map(|one| series_bytes(&one.labels) + sample(one)).sum()
+        }
         QueryValue::Matrix(series) => {
-            series.iter().map(|one| SERIES_BYTES + one.floats.len() * SAMPLE_BYTES).sum()
+            let samples = |one: &RangeSeries| {
+                let histograms = one.histograms.iter().map(|(_, one)| histogram_bytes(one));
+                one.floats.len() * SAMPLE_BYTES + histograms.sum::<usize>()
+            };
+            series.iter().map(|one| series_bytes(&one.labels) + samples(one)).sum()
         }
     };
     content + 128
+}
+
+fn series_bytes(labels: &Labels) -> usize {
+    SERIES_BYTES.max(labels.size_bytes() + 64)
+}
+
+fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+    let buckets = histogram.positive_buckets.len() + histogram.negative_buckets.len() + 1;
+    2 * SAMPLE_BYTES + buckets * BUCKET_BYTES
 }
 
 fn push_list<T>(out: &mut Vec<u8>, items: &[T], push: fn(&mut Vec<u8>, &T)) {

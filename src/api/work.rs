@@ -178,7 +178,8 @@ impl Workers {
         {
             let (outcome, spent) = self.finished(outcome, Spent { queueing, running })?;
             if finish.is_quick(&outcome) {
-                return Ok(finish.make(outcome, spent));
+                let made = catch_unwind(AssertUnwindSafe(|| finish.make(outcome, spent)));
+                return made.map_err(|_| unexpected(&"panic"));
             }
             let (made, _) = self.elsewhere(place, move || finish.make(outcome, spent)).await?;
             return Ok(made);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -16,7 +16,8 @@ use super::super::Api;
 use super::super::extract::Ready;
 use super::super::number::push_decimal;
 use super::super::params::Params;
-use super::super::query::{Common, value_at};
+use super::super::query::{evaluate_at, is_written_at_once};
+use super::super::work::{Finish, Spent};
 use super::{Text, page};
 
 /// Series that are shown.
@@ -33,7 +34,11 @@ pub(in super::super) async fn graph(
 ) -> Response {
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let to = format!("{}/query{query}", api.options.link_prefix);
-    (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
+    // A URL may have bytes that no header can.
+    match HeaderValue::try_from(to) {
+        Ok(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
+        Err(_) => (StatusCode::BAD_REQUEST, "the query is no part of a URL\n").into_response(),
+    }
 }
 
 /// The form, and the value of what was asked; the parameters are those of Prometheus' own page.
@@ -50,13 +55,15 @@ pub(in super::super) async fn query(
     if !expr.is_empty() {
         let at = if moment.is_empty() { Ok(api.clock.now()) } else { read_moment(moment) };
         let outcome = match at {
-            Ok(at) => value_at(&api, &parts, expr.into(), at, &Common::default())
-                .await
-                .map_err(|error| (error.kind.status(), error.message)),
+            Ok(at) => {
+                let shown = Showing { api: Arc::clone(&api) };
+                let shown = evaluate_at(&api, &parts, expr.into(), at, (None, None), shown).await;
+                shown.map_err(|error| (error.kind.status(), error.message))
+            }
             Err(message) => Err((StatusCode::BAD_REQUEST, message)),
         };
         match outcome {
-            Ok((answer, _)) => push_answer(&mut body, &answer),
+            Ok(shown) => body.push_str(&shown),
             Err((code, message)) => {
                 status = code;
                 let _ = write!(body, "<p class=\"bad\" role=\"alert\">{}</p>", Text(&message));
@@ -64,6 +71,26 @@ pub(in super::super) async fn query(
         }
     }
     (status, page("Query", prefix, false, &body)).into_response()
+}
+
+/// Shows an answer as a table. What is large takes its time.
+struct Showing {
+    api: Arc<Api>,
+}
+
+impl Finish<Answer> for Showing {
+    type Made = String;
+
+    fn is_quick(&self, answer: &Answer) -> bool {
+        is_written_at_once(&answer.value)
+    }
+
+    fn make(self, answer: Answer, _: Spent) -> String {
+        self.api.metrics.query_samples.inc_by(answer.stats.samples_total as u64);
+        let mut shown = String::new();
+        push_answer(&mut shown, &answer);
+        shown
+    }
 }
 
 fn form(prefix: &str, expr: &str, moment: &str) -> String {
@@ -108,13 +135,14 @@ fn push_answer(out: &mut String, answer: &Answer) {
         }
         QueryValue::Matrix(series) => {
             let rows = series.iter().map(|one| {
-                let floats = one.floats.iter().map(|(at, value)| (*at, number(*value)));
-                let histograms = one.histograms.iter().map(|(at, value)| (*at, summary(value)));
+                let floats = latest(&one.floats).map(|(at, value)| (*at, number(*value)));
+                let histograms = latest(&one.histograms).map(|(at, value)| (*at, summary(value)));
                 let mut all: Vec<_> = floats.chain(histograms).collect();
                 all.sort_by_key(|(at, _)| *at);
-                let left_out = all.len().saturating_sub(SAMPLES);
+                let count = one.floats.len() + one.histograms.len();
+                let left_out = count.saturating_sub(SAMPLES);
                 let mut value = String::new();
-                for (at, text) in all.iter().skip(left_out) {
+                for (at, text) in all.iter().skip(all.len().saturating_sub(SAMPLES)) {
                     let _ = write!(value, "{text} @{}<br>", at.as_secs_f64());
                 }
                 if left_out > 0 {
@@ -125,6 +153,11 @@ fn push_answer(out: &mut String, answer: &Answer) {
             push_table(out, series.len(), rows);
         }
     }
+}
+
+/// Such samples of a kind as can be among the latest of both kinds.
+fn latest<T>(samples: &[T]) -> impl Iterator<Item = &T> {
+    samples.iter().skip(samples.len().saturating_sub(SAMPLES))
 }
 
 /// Series and their values, which are HTML already.
