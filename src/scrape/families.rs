@@ -141,7 +141,7 @@ impl FamilyMap {
             self.heard = Some(hash);
             return FamilyLine::New;
         };
-        self.line += 1;
+        (self.line, self.heard) = (self.line + 1, None);
         if let Some(family) = self.families.get_mut(place as usize) {
             family.seen = self.scrape;
         }

@@ -252,10 +252,11 @@ impl HttpFetcher {
             let (limit, packed) = (self.body_size_limit, body);
             let mut plain = self.spare.any();
             let inflater = Arc::clone(&self.spare.inflater);
-            let elsewhere = packed.len() > INFLATED_HERE_MAX;
+            // What is small needs no room.
+            let is_done = packed.len() <= INFLATED_HERE_MAX
+                && inflater.inflate(&packed, limit.min(SMALL_BYTES), &mut plain);
             let work = move || {
-                // What is small needs no room.
-                if inflater.inflate(&packed, limit.min(SMALL_BYTES), &mut plain) {
+                if is_done || inflater.inflate(&packed, limit.min(SMALL_BYTES), &mut plain) {
                     return (packed, plain, room, Ok(()));
                 }
                 plain.clear();
@@ -264,7 +265,7 @@ impl HttpFetcher {
                 (packed, plain, room, inflated)
             };
             // A small body may become a very large one; that nobody else waits for.
-            let done = if elsewhere { tokio::task::spawn_blocking(work).await } else { Ok(work()) };
+            let done = if is_done { Ok(work()) } else { tokio::task::spawn_blocking(work).await };
             let (packed, plain, held, inflated) = done.map_err(|error| failed(&error))?;
             self.spare.keep(packed);
             (body, room) = (plain, held);

@@ -43,6 +43,8 @@ impl<'a> Text<'a> {
 
     pub(super) fn pass_over(&mut self, mut known: impl FnMut(&str) -> FamilyLine) {
         while let Some((line, next)) = scan::family_line(self.body, self.at)
+            // Which is a comment like any other here.
+            && !line.starts_with("# UNIT ")
             && let FamilyLine::Known(kind) = known(line)
         {
             (self.at, self.kind) = (next, kind.unwrap_or(self.kind));
