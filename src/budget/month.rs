@@ -69,8 +69,11 @@ impl Month {
         if name > self.name {
             (self.name, self.minutes) = (name, BTreeMap::new());
         } else if name < self.name {
-            // The clock was set back over the end of a month.
-            return;
+            // The clock was set back over the end of a month; or it was far ahead before.
+            if name_of(minute + Span::DAY).is_some_and(|soon| soon >= self.name) {
+                return;
+            }
+            (self.name, self.minutes) = (name, BTreeMap::new());
         }
         *self.minutes.entry(number_of(size)).or_default() += 1;
     }
@@ -210,6 +213,10 @@ mod tests {
         let figures = month.figures(minute(30 * 1440 + 1), std::iter::empty());
         assert_eq!((figures.name.as_str(), figures.minutes), ("2026-12", 1));
         assert_eq!((figures.so_far, figures.projected), (7, 7));
+        // It was far ahead: what it said of December was no month's.
+        month.add(minute(3), 40);
+        let figures = month.figures(minute(4), std::iter::empty());
+        assert_eq!((figures.name.as_str(), figures.minutes, figures.so_far), ("2026-11", 1, 40));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use stint_model::Labels;
 
 use super::handle::Handle;
+use super::round::REPLICA;
 use super::setup::{LINGER, own_labels};
 use crate::budget::feedback::Said;
 use crate::budget::group::Key;
@@ -27,8 +28,8 @@ const SERIES_BYTES_MAX: usize = 256 << 20;
 pub(super) struct Asker {
     api: AccountApi,
     client: Client,
-    /// Of all series that are sent from here.
-    labels: Labels,
+    /// Of all series that are sent from here, as the server has them; `None` where it may have others.
+    labels: Option<Labels>,
     in_flight_max: Duration,
 }
 
@@ -39,7 +40,7 @@ impl Asker {
     /// The client cannot be made.
     pub(super) fn new(
         api: &AccountApi,
-        labels: Labels,
+        labels: Option<Labels>,
         in_flight_max: Duration,
     ) -> Result<Self, String> {
         let client = Client::new(&api.http, super::manager::USER_AGENT);
@@ -63,8 +64,11 @@ impl Asker {
                     }
                 }
                 // What was sent from here is not taken for others'.
-                if self.api.kind == AccountKind::Cardinality && handle.is_in_doubt() {
-                    self.find(&handle).await;
+                if self.api.kind == AccountKind::Cardinality
+                    && let Some(labels) = &self.labels
+                    && handle.is_in_doubt()
+                {
+                    self.find(labels, &handle).await;
                 }
                 tell(handle, outcome).await;
             }
@@ -73,8 +77,10 @@ impl Asker {
     }
 
     /// Finds out which series the server counts, where the ledger was lost.
-    async fn find(&self, handle: &Handle) {
-        match self.active().await {
+    async fn find(&self, labels: &Labels, handle: &Handle) {
+        match self.active(labels).await {
+            // Likely nobody has these labels; what an earlier run sent may have had others.
+            Ok(keys) if keys.is_empty() => {}
             Ok(keys) => {
                 tracing::info!(endpoint = %handle.name, series = keys.len(), "the server has told which series it counts; they hold their slots");
                 let (handle, in_flight_max) = (handle.clone(), self.in_flight_max);
@@ -91,20 +97,18 @@ impl Asker {
 
     /// The active series that may have been sent from here: those with the labels that all have, or
     /// all where there are none.
-    async fn active(&self) -> Result<Vec<Key>, String> {
-        let selector = if self.labels.is_empty() {
-            "{__name__!=\"\"}".to_owned()
-        } else {
-            self.labels.to_string()
-        };
+    async fn active(&self, labels: &Labels) -> Result<Vec<Key>, String> {
+        let selector =
+            if labels.is_empty() { "{__name__!=\"\"}".to_owned() } else { labels.to_string() };
         let pairs = [("selector", selector.as_str())];
         let body = self.body("cardinality/active_series", &pairs, SERIES_BYTES_MAX).await?;
-        let answer: ActiveSeries =
-            serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        let key = |series: &BTreeMap<String, String>| {
-            Key::of(&Labels::from_pairs(series.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
-        };
-        Ok(answer.data.iter().map(key).collect())
+        // A large account's answer takes its time.
+        let read = tokio::task::spawn_blocking(move || {
+            let answer: Result<ActiveSeries, _> = serde_json::from_slice(&body);
+            answer.map(|answer| answer.data.into_iter().map(|series| series.0).collect())
+        });
+        let read = read.await.map_err(|error| error.to_string())?;
+        read.map_err(|error| error.to_string())
     }
 
     /// What the account says.
@@ -192,7 +196,28 @@ impl Asker {
 /// An answer to which series are active.
 #[derive(serde::Deserialize)]
 struct ActiveSeries {
-    data: Vec<BTreeMap<String, String>>,
+    data: Vec<ActiveKey>,
+}
+
+/// The key of a series, made as soon as its labels are read: they are many.
+#[derive(serde::Deserialize)]
+#[serde(from = "BTreeMap<String, String>")]
+struct ActiveKey(Key);
+
+impl From<BTreeMap<String, String>> for ActiveKey {
+    fn from(series: BTreeMap<String, String>) -> Self {
+        Self(Key::of(&Labels::from_pairs(series.iter().map(|(n, v)| (n.as_str(), v.as_str())))))
+    }
+}
+
+/// The labels that all series that are sent have on the server too, where that is certain: no rule takes
+/// them away, and neither does the server, which drops the name of a replica.
+fn certain_labels(config: &RemoteWrite, external_labels: &Labels) -> Option<Labels> {
+    let labels = own_labels(config, external_labels);
+    let is_certain = config.write_relabel_configs.is_empty()
+        && config.budget.aggregates.is_empty()
+        && labels.get(REPLICA).is_none();
+    is_certain.then_some(labels)
 }
 
 /// Tells the budget what was said, where it may wait: forwarding holds the budget while its ledger is
@@ -214,7 +239,7 @@ pub(super) fn spawn(
     handle: impl Fn() -> Option<Handle> + Send + Sync + 'static,
 ) -> Option<tokio::task::JoinHandle<()>> {
     let api = config.budget.account.as_ref()?;
-    let labels = own_labels(config, external_labels);
+    let labels = certain_labels(config, external_labels);
     let in_flight_max = config.remote_timeout.to_std() + LINGER;
     match Asker::new(api, labels, in_flight_max) {
         Ok(asker) => Some(tokio::spawn(asker.run(handle))),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use stint_model::Timestamp;
 
 use super::encode;
-use super::round::Item;
+use super::round::{Item, REPLICA};
 use crate::budget::group::Key;
 
 /// Items that are sent as one request.
@@ -57,6 +57,11 @@ impl Piece {
 
     pub(super) fn samples(&self) -> u64 {
         self.items.iter().filter(|item| item.is_sample()).count() as u64
+    }
+
+    /// Whether another replica may send the same.
+    pub(super) fn is_of_replica(&self) -> bool {
+        self.items.iter().any(|item| item.series.labels.get(REPLICA).is_some())
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {

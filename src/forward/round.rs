@@ -43,6 +43,9 @@ pub enum EncodedLabels {
     Numbers(Numbers),
 }
 
+/// The label by which receivers tell apart replicas that send the same; they take it away.
+pub(super) const REPLICA: &str = "__replica__";
+
 /// What is sent of a series.
 #[derive(Clone, Debug)]
 pub enum Payload {

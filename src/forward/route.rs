@@ -142,6 +142,8 @@ pub struct Router {
     present: Option<HashSet<u64>>,
     room_for_gone: u64,
     forget_at: Duration,
+    /// When it was first asked to forget.
+    started: Option<Duration>,
     /// The time by the wall clock when routing began.
     wall: Timestamp,
 }
@@ -178,6 +180,7 @@ impl Router {
             present: None,
             room_for_gone: 0,
             forget_at: Duration::ZERO,
+            started: None,
             wall: Timestamp(0),
         }
     }
@@ -620,7 +623,11 @@ impl Router {
             }
             keep
         });
-        self.phases.retain(|target| targets.contains(&target));
+        // Targets that an earlier run knew may not have been seen yet.
+        let known_for = *self.started.get_or_insert(now);
+        if now.saturating_sub(known_for) >= FORGET_AFTER {
+            self.phases.retain(|target| targets.contains(&target));
+        }
     }
 }
 

@@ -258,9 +258,12 @@ impl Sender {
         let asked = response.retry_after.as_deref().and_then(|header| retry_after(header, wall));
         let samples = piece.samples();
         match verdict {
-            Verdict::Stored => self.admission.lock().accepted(keys, now),
+            Verdict::Deduplicated if piece.is_of_replica() => {
+                self.admission.lock().uncounted(keys);
+            }
+            // Without a replica's name there is nothing that it could have been the same as.
+            Verdict::Stored | Verdict::Deduplicated => self.admission.lock().accepted(keys, now),
             Verdict::ServerFull { .. } => {}
-            Verdict::Deduplicated => self.admission.lock().uncounted(keys),
             _ => self.admission.lock().answered(keys, now),
         }
         if !matches!(verdict, Verdict::Stored | Verdict::Deduplicated) {

@@ -23,6 +23,7 @@ use file::{Group, Kind, Record, TrailFile};
 
 /// Of a series that was not sent for so long, nothing needs to be known.
 const KEPT: Span = Span(Span::HOUR.0);
+const FORGET_EVERY: Span = Span(10 * Span::MINUTE.0);
 
 /// A series, by half of its key: whoever shares it is thinned with another one's past, once.
 type Short = u64;
@@ -74,6 +75,8 @@ pub(super) struct Trail {
     until: Position,
     /// if its time is before that.
     newest: Timestamp,
+    /// When it is next looked through for series that were not sent for long.
+    forget_at: Timestamp,
 }
 
 impl Trail {
@@ -194,10 +197,15 @@ impl Trail {
             return Ok(());
         }
         file.settle();
+        let is_due = now >= self.forget_at || self.forget_at.since(now) > FORGET_EVERY;
+        if is_due {
+            self.forget_at = now + FORGET_EVERY;
+            last.retain(|_, held| now.since(held.last.at) < KEPT);
+            last.shrink_to(last.len() * 2);
+        }
         if !file.is_long(last.len()) {
             return Ok(());
         }
-        last.retain(|_, held| now.since(held.last.at) < KEPT);
         file.write(&snapshot(last))
     }
 }

@@ -1,4 +1,5 @@
 mod aggregate;
+mod answers;
 mod full;
 mod identity;
 mod points;
@@ -584,63 +585,6 @@ async fn the_server_is_asked_again_when_it_wants_to_be() {
     world.mimir.set_mood(Mood::Well);
     pass(60).await;
     assert_eq!(world.status().counters.sent, 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn wrong_credentials_are_tried_rarely_and_lose_nothing() {
-    let mut world = World::new(Budget::default());
-    world.mimir.set_mood(Mood::Answers(answer(401, "invalid token")));
-    world.start();
-    pass(1).await;
-    for n in 0..80 {
-        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
-    }
-    assert!(world.mimir.requests().len() < 15, "{}", world.mimir.requests().len());
-    world.mimir.set_mood(Mood::Well);
-    pass(400).await;
-    assert_eq!(world.status().counters.sent, 800);
-    world.account();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_elected_replica_sends_is_not_held_for_longer_by_the_other() {
-    let mut world = World::new(budget(20)).settled();
-    world.start();
-    pass(1).await;
-    world.scrape(&gauges("a", 0..20), 1.0).await;
-    world.mimir.set_mood(Mood::Answers(answer(202, "deduplicated")));
-    for n in 0..60 {
-        world.scrape(&gauges("a", 0..20), f64::from(n)).await;
-    }
-    // The last sample that counted was sent a quarter of an hour ago, and all since for nothing.
-    for n in 0..34 {
-        world.scrape(&gauges("b", 0..20), f64::from(n)).await;
-    }
-    world.mimir.set_mood(Mood::Well);
-    for n in 0..6 {
-        world.scrape(&gauges("b", 0..20), f64::from(n)).await;
-    }
-    let stored = world.mimir.stored();
-    let new = stored.keys().filter(|series| series.contains("\"b\"")).count();
-    assert_eq!(new, 20, "25 minutes after what was counted last");
-    world.account();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_wrong_token_keeps_back_keeps_its_slots() {
-    let mut world = World::new(budget(20)).settled();
-    world.mimir.set_mood(Mood::Answers(answer(401, "invalid token")));
-    world.start();
-    pass(1).await;
-    for n in 0..160 {
-        world.scrape(&gauges("a", 0..20), f64::from(n)).await;
-    }
-    world.mimir.set_mood(Mood::Well);
-    pass(900).await;
-    let counters = world.status().counters;
-    assert_eq!(counters.withheld.get(&Reason::Budget), None, "{counters:?}");
-    assert_eq!(counters.sent, 20 * 41, "{counters:?}");
-    world.account();
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,3 +146,18 @@ fn a_clock_that_is_ahead_somewhere_says_nothing_of_what_was_read() {
     let said = |at| trail.said(a.key, &Sample::float(Timestamp(at), 1.0), upto(5));
     assert_eq!((said(999_999), said(1_000_000)), (Said::Left, Said::Nothing));
 }
+
+#[test]
+fn series_that_come_and_go_are_forgotten_however_short_the_file_is() {
+    let mut trail = open(&SimDisk::new());
+    let mut most = 0;
+    for n in 1..300_i64 {
+        let fresh: Vec<_> = (0..20).map(|at| series(&format!("s{n}_{at}"), false)).collect();
+        let items: Vec<_> = fresh.iter().map(|it| (it, sample(n * 60_000, 1.0))).collect();
+        let now = Timestamp(n * 60_000);
+        trail.note(&round(&items), upto(n as u64), now, anchor).unwrap();
+        trail.shorten(upto(n as u64), now).unwrap();
+        most = most.max(trail.last.len());
+    }
+    assert!(most <= 20 * 71, "an hour's, and what came until they are looked through: {most}");
+}
