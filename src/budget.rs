@@ -23,3 +23,4 @@ pub mod pool;
 pub mod ranking;
 pub mod report;
 pub mod share;
+pub mod symbols;

@@ -37,7 +37,6 @@ pub mod source;
 pub mod status;
 pub mod stored;
 pub mod supervise;
-mod symbols;
 mod trail;
 pub mod transport;
 

@@ -40,6 +40,7 @@ use super::policy::{Policy, Rank, Reason};
 use super::pool::Seat;
 use super::ranking::Ranking;
 use super::share::{Free, Growth, Quotas};
+use super::symbols::Symbols;
 
 pub use groups::GroupIndex;
 pub(super) use groups::{Group, State};
@@ -119,6 +120,8 @@ pub struct Admission {
     /// What the account says, where it is asked.
     pub(super) feedback: Option<Feedback>,
     groups: Groups,
+    /// Texts of the labels of all series.
+    symbols: Arc<Symbols>,
     /// What asks for slots it does not have.
     pending: Pending,
     quotas: Quotas,
@@ -194,6 +197,7 @@ impl Admission {
             seat,
             feedback: None,
             groups: Groups::default(),
+            symbols: Arc::default(),
             pending: Pending::default(),
             quotas,
             quota_numbers,
@@ -229,6 +233,11 @@ impl Admission {
         &self.policy
     }
 
+    /// The texts of the labels of all series.
+    pub fn symbols(&self) -> &Arc<Symbols> {
+        &self.symbols
+    }
+
     /// Slots in use.
     pub fn live(&self) -> u64 {
         self.ledger.live()
@@ -249,7 +258,8 @@ impl Admission {
             self.groups.add(class, &names.family, &names.job, names.group, place)
         });
         let rule = self.groups.get(index).and_then(|group| group.rule);
-        let is_new = self.groups.add_member(index, labels, key);
+        let symbols = &self.symbols;
+        let is_new = self.groups.add_member(index, key, || symbols.numbers(labels));
         if is_new && rule.is_some() {
             self.thin(index);
         }

@@ -83,9 +83,13 @@ pub fn membership(labels: &Labels) -> Membership {
 /// The metric family of a series.
 pub fn family_of(labels: &Labels) -> &str {
     let name = labels.metric_name().unwrap_or_default();
+    family_of_metric(name, || labels.get(QUANTILE).is_some())
+}
+
+/// The metric family of a series by its metric's name, and whether it has a [`QUANTILE`].
+pub fn family_of_metric(name: &str, has_quantile: impl FnOnce() -> bool) -> &str {
     let base = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
-    let is_part = |base: &&str| !base.is_empty() && labels.get(QUANTILE).is_none();
-    base.filter(is_part).unwrap_or(name)
+    base.filter(|base| !base.is_empty() && !has_quantile()).unwrap_or(name)
 }
 
 /// A hash of a name, the same everywhere.

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use stint_model::labels::QUANTILE;
 use stint_model::{Metadata, Sample, Value};
 use stint_wire::remote_write::{Version, v1, v2};
 use stint_wire::snappy;
 
-use super::round::{EncodedLabels, Item, Outgoing, Payload};
-use crate::budget::group::{Key, KeyHasher, family_of};
+use super::round::{Item, Outgoing, Payload};
+use crate::budget::group::{Key, KeyHasher, family_of_metric};
 
 /// Metadata by metric family, as far as it is known.
 pub type Families = HashMap<String, Metadata>;
@@ -105,10 +106,11 @@ fn compress(body: &[u8]) -> Option<Bytes> {
 
 fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
     let mut exemplars = 0;
+    let Some(first) = items.first() else { return 0 };
+    let texts = first.series.labels.symbols().read();
     for run in items.chunk_by(|a, b| Arc::ptr_eq(&a.series, &b.series)) {
         let Some(first) = run.first() else { continue };
-        let EncodedLabels::Bytes(labels) = &first.series.encoded else { continue };
-        let mut series = encoder.encoded_series(labels);
+        let mut series = encoder.series(first.series.labels.pairs(&texts));
         for item in run {
             match &item.payload {
                 Payload::Sample(sample) | Payload::Made(sample) => {
@@ -130,20 +132,18 @@ fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
 fn samples_v2(items: &[Item], request: u32, families: &Families, encoder: &mut v2::Encoder) -> u64 {
     let mut exemplars = 0;
     let mut described = None;
-    let texts = items.first().and_then(|item| match &item.series.encoded {
-        EncodedLabels::Numbers(numbers) => Some(numbers.symbols().read()),
-        EncodedLabels::Bytes(_) => None,
-    });
-    let Some(texts) = texts else { return 0 };
+    let Some(first) = items.first() else { return 0 };
+    let texts = first.series.labels.symbols().read();
     let order = in_series(items, request);
     for run in order.chunk_by(|a, b| a.item.series.key == b.item.series.key) {
         let Some(Placed { item: first, metric, .. }) = run.first() else { continue };
-        let EncodedLabels::Numbers(numbers) = &first.series.encoded else { continue };
+        let numbers = &first.series.labels;
         // A metric's series follow each other.
         if described.replace(*metric) != Some(*metric) {
-            let labels = &first.series.labels;
-            let metadata = labels.metric_name().and_then(|name| families.get(name));
-            encoder.describe(metadata.or_else(|| families.get(family_of(labels))));
+            let name = texts.get(*metric);
+            let has_quantile = || numbers.value(&texts, QUANTILE).is_some();
+            let family = || families.get(family_of_metric(name, has_quantile));
+            encoder.describe(families.get(name).or_else(family));
         }
         let text = |number| texts.get(number);
         let samples = run.iter().map(|placed| placed.item).filter(|item| !is_exemplar(item));
@@ -193,10 +193,7 @@ fn in_series<'i>(items: &'i [Item], request: u32) -> Vec<Placed<'i>> {
         // All are marked, whether one is there twice or not.
         series.request.store(request, Ordering::Relaxed);
         repeats |= before == request || series.is_shared;
-        let metric = match &series.encoded {
-            EncodedLabels::Numbers(numbers) => numbers.metric(),
-            EncodedLabels::Bytes(_) => None,
-        };
+        let metric = series.labels.metric();
         Placed { metric: metric.unwrap_or(u32::MAX), first: at as u32, item }
     };
     let mut order: Vec<Placed<'i>> = items.iter().enumerate().map(placed).collect();
@@ -234,17 +231,16 @@ pub(super) fn is_same(a: &Arc<Outgoing>, b: &Arc<Outgoing>) -> bool {
 mod tests {
     use stint_model::{Exemplar, Labels, MetricType, Timestamp};
 
-    use super::super::symbols::Symbols;
     use super::*;
     use crate::budget::admission::GroupIndex;
+    use crate::budget::symbols::Symbols;
 
     fn outgoing(symbols: &Arc<Symbols>, name: &str, instance: &str) -> Arc<Outgoing> {
         let labels = Labels::from_pairs([("__name__", name), ("instance", instance)]);
         Arc::new(Outgoing {
             key: Key::of(&labels),
             group: GroupIndex::default(),
-            encoded: EncodedLabels::Numbers(symbols.numbers(&labels)),
-            labels,
+            labels: symbols.numbers(&labels),
             noted: AtomicU32::new(0),
             is_shared: false,
             target: 0,

@@ -61,7 +61,9 @@ impl Piece {
 
     /// Whether another replica may send the same.
     pub(super) fn is_of_replica(&self) -> bool {
-        self.items.iter().any(|item| item.series.labels.get(REPLICA).is_some())
+        let Some(first) = self.items.first() else { return false };
+        let texts = first.series.labels.symbols().read();
+        self.items.iter().any(|item| item.series.labels.value(&texts, REPLICA).is_some())
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use stint_model::{Exemplar, Labels, Sample, Timestamp};
+use stint_model::{Exemplar, Sample, Timestamp};
 
-use super::symbols::Numbers;
 use crate::budget::admission::GroupIndex;
 use crate::budget::group::{Key, shard_of};
+use crate::budget::symbols::Numbers;
 
 /// A series as it is sent.
 #[derive(Debug)]
@@ -18,9 +18,7 @@ pub struct Outgoing {
     /// Its group in the budget.
     pub group: GroupIndex,
     /// The final labels.
-    pub labels: Labels,
-    /// The labels as the message has them.
-    pub encoded: EncodedLabels,
+    pub labels: Numbers,
     /// Without a budget: the minute in which it was last noted that it is sent.
     pub noted: AtomicU32,
     /// Whether there is another one with the same key.
@@ -32,15 +30,6 @@ pub struct Outgoing {
     pub keeps_value: bool,
     /// The request that it was last found in, by the number of its encoding.
     pub request: AtomicU32,
-}
-
-/// Labels in the form that encoding a request begins with.
-#[derive(Debug)]
-pub enum EncodedLabels {
-    /// Finished bytes for the 1.0 message.
-    Bytes(Box<[u8]>),
-    /// Numbers of texts for the 2.0 message.
-    Numbers(Numbers),
 }
 
 /// The label by which receivers tell apart replicas that send the same; they take it away.

@@ -12,18 +12,15 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use stint_model::{Exemplar, Labels, Sample, SeriesRef, Span, Timestamp, Value};
 use stint_storage::DiskError;
-use stint_wire::remote_write::Version;
-use stint_wire::remote_write::v1::encode_labels;
 
 use super::aggregate::{Aggregator, Output};
 use super::downsample::{Phases, Thinner};
 use super::encode::Families;
 use super::identity::Identities;
-use super::round::{EncodedLabels, Item, Outgoing, Payload, Round};
+use super::round::{Item, Outgoing, Payload, Round};
 use super::rules::Rules;
 use super::source::{Position, StoredBatch};
 use super::status::Status;
-use super::symbols::Symbols;
 use super::trail::{Said, Trail};
 use crate::budget::admission::{Admission, Standing};
 use crate::budget::group::{Key, target_of};
@@ -124,7 +121,6 @@ const OF_MANY: u64 = 0;
 pub struct Router {
     rules: Rules,
     admission: Arc<Mutex<Admission>>,
-    symbols: Arc<Symbols>,
     routes: Places<Route>,
     /// The place of the route of each row that is being routed.
     places: Vec<u32>,
@@ -167,7 +163,6 @@ impl Router {
         Self {
             rules,
             admission,
-            symbols: Arc::default(),
             routes: Places::default(),
             places: Vec::new(),
             replaced: Vec::new(),
@@ -417,11 +412,7 @@ impl Router {
             route.takes_over = false;
         }
         let place = admission.register(labels, key);
-        let encoded = match self.rules.version {
-            Version::V1 => EncodedLabels::Bytes(encode_labels(labels).into_boxed_slice()),
-            Version::V2 => EncodedLabels::Numbers(self.symbols.numbers(labels)),
-        };
-        let labels = labels.clone();
+        let labels = admission.symbols().numbers(labels);
         route.class = place.class;
         route.interval = self.rules.interval_of(admission, place.class);
         route.is_sampled = admission.samples_targets(place.class);
@@ -429,17 +420,8 @@ impl Router {
         let (group, is_shared) = (place.group, place.is_shared);
         let (noted, request) = (AtomicU32::new(u32::MAX), AtomicU32::new(0));
         let target = route.target;
-        let outgoing = Outgoing {
-            key,
-            group,
-            labels,
-            encoded,
-            noted,
-            is_shared,
-            target,
-            keeps_value,
-            request,
-        };
+        let outgoing =
+            Outgoing { key, group, labels, noted, is_shared, target, keeps_value, request };
         route.to = Ok(Arc::new(outgoing));
         route
     }

@@ -414,7 +414,8 @@ impl Sender {
             let failing = piece.failed_at.map_or(0, |failed| now.saturating_sub(failed));
             if others_succeed && Duration::from_millis(failing) >= patience {
                 let samples = piece.samples();
-                let series = piece.items.first().map(|item| item.series.labels.to_string());
+                let series =
+                    piece.items.first().map(|item| item.series.labels.labels().to_string());
                 tracing::error!(endpoint = %self.name, series, samples, status, "gave up samples on which the endpoint fails");
                 self.settle(&piece, |counters| counters.failed += samples);
                 return Next::Done;

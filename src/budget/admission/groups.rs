@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stint_model::{Labels, Timestamp};
+use stint_model::Timestamp;
 
 use super::{Rank, Reason};
 use crate::budget::group::{GroupId, Key};
+use crate::budget::symbols::Numbers;
 
 /// A group's number, valid until its last series is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,16 +40,16 @@ pub(in crate::budget) enum State {
 }
 
 /// One series of a group.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::budget) struct Member {
     pub(in crate::budget) key: Key,
-    pub(in crate::budget) labels: Labels,
+    pub(in crate::budget) labels: Numbers,
     /// How often it was registered and not forgotten: stored series may end up as the same one.
     uses: u32,
 }
 
 /// Series that are sent together or not at all.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::budget) struct Group {
     pub(in crate::budget) rank: Rank,
     pub(in crate::budget) members: Vec<Member>,
@@ -207,7 +208,12 @@ impl Groups {
     }
 
     /// Adds a series to a group; says whether it is new there.
-    pub(super) fn add_member(&mut self, index: GroupIndex, labels: &Labels, key: Key) -> bool {
+    pub(super) fn add_member(
+        &mut self,
+        index: GroupIndex,
+        key: Key,
+        labels: impl FnOnce() -> Numbers,
+    ) -> bool {
         let Some(group) = self.get_mut(index) else { return false };
         if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
             member.uses += 1;
@@ -218,7 +224,7 @@ impl Groups {
         if group.members.len() == group.members.capacity() {
             group.members.reserve_exact(room);
         }
-        group.members.push(Member { key, labels: labels.clone(), uses: 1 });
+        group.members.push(Member { key, labels: labels(), uses: 1 });
         true
     }
 

@@ -13,6 +13,7 @@ use stint_model::labels::BUCKET_BOUND;
 
 use super::{Admission, EVICTED_FOR, Group, GroupIndex};
 use crate::budget::group::Key;
+use crate::budget::symbols::Numbers;
 use crate::config::{HistogramRule, Level};
 
 /// A metric is made larger again only while no more of the target is in use than this, in percent.
@@ -59,9 +60,10 @@ fn next(level: Level) -> Option<Level> {
 }
 
 /// The bound of a bucket; nothing for what is none.
-fn bound(labels: &stint_model::Labels) -> Option<f64> {
-    let is_bucket = labels.metric_name().is_some_and(|name| name.ends_with("_bucket"));
-    labels.get(BUCKET_BOUND).filter(|_| is_bucket)?.parse().ok()
+fn bound(labels: &Numbers) -> Option<f64> {
+    let texts = labels.symbols().read();
+    let is_bucket = labels.metric().is_some_and(|name| texts.get(name).ends_with("_bucket"));
+    labels.value(&texts, BUCKET_BOUND).filter(|_| is_bucket)?.parse().ok()
 }
 
 /// The series of a histogram that are sent at `level`.

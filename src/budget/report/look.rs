@@ -125,13 +125,13 @@ impl Look {
             for member in &group.members {
                 if let Some(is_cooling) = admission.ledger.is_unused_since(member.key, self.recent)
                 {
-                    self.series.push(SeriesRow { labels: member.labels.clone(), is_cooling });
+                    self.series.push(SeriesRow { labels: member.labels.labels(), is_cooling });
                 }
             }
             if lacks_room(&group.state) {
                 let left = kept_out::SERIES_MAX.saturating_sub(self.kept_out.len());
                 let members = group.members.iter().take(left);
-                self.kept_out.extend(members.map(|member| member.labels.clone()));
+                self.kept_out.extend(members.map(|member| member.labels.labels()));
             }
             self.groups.push(GroupRow {
                 family: Arc::clone(&group.rank.family),

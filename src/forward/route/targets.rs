@@ -250,7 +250,7 @@ impl Router {
         if !std::mem::take(&mut route.takes_over) && !was_parted {
             return None;
         }
-        let payload = parting(sample, &item.series.labels, &self.targets.families.lock())?;
+        let payload = parting(sample, &item.series.labels.labels(), &self.targets.families.lock())?;
         status.counters.made += u64::from(matches!(payload, Payload::Made(_)));
         admission.extra_point();
         let series = Arc::clone(&item.series);

@@ -7,7 +7,8 @@ use stint_storage::SimDisk;
 
 use super::*;
 use crate::budget::admission::GroupIndex;
-use crate::forward::round::{EncodedLabels, Outgoing};
+use crate::budget::symbols::Symbols;
+use crate::forward::round::Outgoing;
 
 const PATH: &str = "forward/a/trail";
 
@@ -21,19 +22,9 @@ fn series(name: &str, keeps_value: bool) -> Arc<Outgoing> {
     let key = Key::of(&labels);
     let (noted, request) = (AtomicU32::new(0), AtomicU32::new(0));
     let group = GroupIndex::of(0);
-    let encoded = EncodedLabels::Bytes(Box::default());
+    let labels = Arc::<Symbols>::default().numbers(&labels);
     let (target, is_shared) = (7, false);
-    Arc::new(Outgoing {
-        key,
-        group,
-        labels,
-        encoded,
-        noted,
-        is_shared,
-        target,
-        keeps_value,
-        request,
-    })
+    Arc::new(Outgoing { key, group, labels, noted, is_shared, target, keeps_value, request })
 }
 
 fn round(items: &[(&Arc<Outgoing>, Payload)]) -> Round {

@@ -1,5 +1,6 @@
-//! The texts of the labels that are sent, each once, by number. Every request has a table of its own; with
-//! numbers that outlive requests, a text is looked for in it once per request and not once per series.
+//! The texts of the labels that are sent, each once, by number: a series' labels are a few bytes then. Every
+//! request has a table of its own; with numbers that outlive requests, a text is looked for in it once per
+//! request and not once per series.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -157,6 +158,22 @@ impl Numbers {
         self.metric
     }
 
+    /// Name and value of each label, in order of names. `texts` are those of these numbers.
+    pub fn pairs<'t>(&self, texts: &'t Texts<'_>) -> impl Iterator<Item = (&'t str, &'t str)> {
+        let mut numbers = self.iter();
+        std::iter::from_fn(move || Some((texts.get(numbers.next()?), texts.get(numbers.next()?))))
+    }
+
+    /// The value of a label, if it is there. `texts` are those of these numbers.
+    pub fn value<'t>(&self, texts: &'t Texts<'_>, name: &str) -> Option<&'t str> {
+        self.pairs(texts).find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// The labels. Nobody who keeps the texts from changing asks for them.
+    pub fn labels(&self) -> Labels {
+        Labels::from_sorted(self.pairs(&self.symbols.read())).unwrap_or_default()
+    }
+
     /// What the numbers stand for.
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
@@ -231,6 +248,20 @@ mod tests {
         let numbers = symbols.numbers(&Labels::from_pairs([("A", "x"), ("__name__", "up")]));
         assert_eq!(numbers.metric().map(|it| symbols.read().get(it).to_owned()).unwrap(), "up");
         assert_eq!(symbols.numbers(&Labels::from_pairs([("A", "up")])).metric(), None);
+    }
+
+    #[test]
+    fn labels_come_back_as_they_were() {
+        let symbols = Arc::<Symbols>::default();
+        let labels = Labels::from_pairs([("A", "x"), ("__name__", "up"), ("x", "A")]);
+        let numbers = symbols.numbers(&labels);
+        assert_eq!(numbers.labels(), labels);
+        let texts = symbols.read();
+        assert_eq!(numbers.value(&texts, "A"), Some("x"));
+        assert_eq!(numbers.value(&texts, "x"), Some("A"));
+        assert_eq!(numbers.value(&texts, "up"), None);
+        drop(texts);
+        assert_eq!(symbols.numbers(&Labels::default()).labels(), Labels::default());
     }
 
     proptest! {
