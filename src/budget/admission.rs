@@ -14,7 +14,7 @@ mod targets;
 mod thin;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use super::feedback::Feedback;
 use super::full::ServerFull;
 use super::group::{Key, membership, target_of};
 use super::history::History;
-use super::ledger::{Found, GrantError, Ledger};
+use super::ledger::{Found, GrantError, Ledger, unlisted};
 use super::limits::{HOLD, Limits, MissingLedger};
 use super::points::Points;
 use super::policy::{Policy, Rank, Reason};
@@ -84,6 +84,9 @@ const GROWTH_PART: u64 = 20;
 const GROWTH_MIN: u64 = 50;
 /// After a first start the targets come one by one; the slots are shared out when they are known.
 const FIRST_START: Duration = Duration::from_mins(1);
+/// What is wrong with a ledger that does not list what was sent without a budget.
+const UNLISTED: &str =
+    "it does not list what a run without a budget sent that did not end in order";
 
 /// How an endpoint's budget begins.
 #[derive(Debug)]
@@ -124,9 +127,9 @@ pub struct Admission {
     symbols: Arc<Symbols>,
     /// What asks for slots it does not have.
     pending: Pending,
-    quotas: Quotas,
+    pub(super) quotas: Quotas,
     /// Numbers of quotas by number in the policy and value of the label that it is per.
-    quota_numbers: HashMap<(u32, Box<str>), u32>,
+    pub(super) quota_numbers: HashMap<(u32, Box<str>), u32>,
     /// Groups of the series that count towards a quota.
     quota_keys: HashMap<Key, GroupIndex>,
     growth: Growth,
@@ -136,6 +139,8 @@ pub struct Admission {
     evictions: Evictions,
     ranks: Ranks,
     doubt: Option<Doubt>,
+    /// Without a budget: where it is marked that the ledger is written at the end.
+    unlisted: Option<(Arc<dyn Disk>, PathBuf)>,
     started: Duration,
     preempt_at: Duration,
     /// When slots may be given back to others at the earliest.
@@ -151,11 +156,21 @@ impl Admission {
     /// Opens the budget of an endpoint, with the leases of an earlier run where there are any.
     pub fn open(opening: Opening<'_>) -> Self {
         let Opening { limits, policy, disk, path, ran_before, seat, ranking, now } = opening;
-        let (ledger, found) = match &limits {
-            Some(_) => Ledger::open(Arc::clone(&disk), path, HOLD, now),
-            None => (Ledger::in_memory(HOLD), Found::Leases(0)),
+        let (mut ledger, found) = Ledger::open(Arc::clone(&disk), path, HOLD, now);
+        let was_unlisted = unlisted::is_marked(&*disk, path);
+        let found = match found {
+            Found::Leases(_) | Found::Missing if was_unlisted => {
+                Found::Damaged(UNLISTED.to_owned())
+            }
+            found => found,
         };
-        let mut ledger = ledger;
+        let unlisted = limits.is_none().then(|| {
+            ledger.write_at_end();
+            if let Err(error) = unlisted::mark(&*disk, path) {
+                tracing::warn!("{error}; after a crash, what is sent now is not known");
+            }
+            (Arc::clone(&disk), path.to_path_buf())
+        });
         let evictions = match &limits {
             Some(_) => Evictions::read(Arc::clone(&disk), path, now),
             None => Evictions::in_memory(),
@@ -169,23 +184,27 @@ impl Admission {
         };
         let per_minute = limits.as_ref().and_then(|limits| limits.points_per_minute);
         let points = Points::new(per_minute, seat.bucket(), now);
-        let lost = match (&found, &limits) {
-            (Found::Leases(_), _) | (_, None) => None,
-            (Found::Missing, Some(limits)) if !ran_before => Some(limits.missing_ledger),
-            (Found::Missing | Found::Damaged(_), Some(_)) => Some(MissingLedger::Full),
+        let missing = limits.as_ref().map(|limits| limits.missing_ledger);
+        let lost = match &found {
+            Found::Leases(_) => None,
+            Found::Missing if !ran_before => Some(missing.unwrap_or_default()),
+            Found::Missing | Found::Damaged(_) => Some(MissingLedger::Full),
         };
-        let (doubt, problem) = match (lost, &limits) {
-            (_, None) => (None, None),
-            (None, Some(_)) => (Doubt::read(disk, path), None),
-            (Some(rule), Some(_)) => {
+        let (doubt, problem) = match lost {
+            None => (Doubt::read(Arc::clone(&disk), path), None),
+            Some(rule) => {
                 // What others hold is not unknown either.
                 let known = ledger.live().saturating_add(seat.others());
-                let (doubt, problem) = Doubt::begin(disk, path, rule, known);
+                let (doubt, problem) = Doubt::begin(Arc::clone(&disk), path, rule, known);
                 // From now on there is a ledger, even if nothing is ever granted.
                 let written = ledger.checkpoint(now).map_err(|error| error.to_string());
                 (Some(doubt), problem.or(written.err()))
             }
         };
+        if was_unlisted && unlisted.is_none() && problem.is_none() {
+            // It is in doubt instead.
+            unlisted::unmark(&*disk, path);
+        }
         Self {
             limits,
             policy,
@@ -209,6 +228,7 @@ impl Admission {
             evictions,
             ranks: Ranks::new(ranking),
             doubt,
+            unlisted,
             started: now,
             preempt_at: now + HOLD.to_std(),
             give_at: now,
@@ -665,7 +685,11 @@ impl Admission {
     /// Writes the ledger before an orderly end.
     pub fn close(&mut self, now: Duration) -> Result<(), GrantError> {
         self.keep_month(now, true);
-        self.ledger.checkpoint(now)
+        self.ledger.checkpoint(now)?;
+        if let Some((disk, ledger)) = &self.unlisted {
+            unlisted::unmark(&**disk, ledger);
+        }
+        Ok(())
     }
 
     /// All groups, for the report.

@@ -14,6 +14,7 @@
 //! more often than the hold time. See `docs/formats/ledger.md` for the bytes.
 
 mod file;
+pub(super) mod unlisted;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -104,10 +105,26 @@ pub struct Ledger {
     by_class: Vec<u64>,
     hold: Duration,
     file: Option<LedgerFile>,
+    /// Whether grants are durable before they hold.
+    is_durable: bool,
     purge_at: Duration,
     checkpoint_at: Duration,
     changes: u64,
+    granted: u64,
     ended: u64,
+}
+
+/// How many leases there are of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// The server accepted a request with the series.
+    pub confirmed: u64,
+    /// The server may not know the series.
+    pub unconfirmed: u64,
+    /// An earlier run left it, and the server has not confirmed it since.
+    pub recovered: u64,
+    /// The server had no room for the series.
+    pub refused: u64,
 }
 
 /// Expired leases are looked for this often; until then they merely keep their slots.
@@ -116,16 +133,18 @@ const PURGE_EVERY: Duration = Duration::from_secs(5);
 const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 impl Ledger {
-    /// A ledger that is kept in memory only, for an endpoint without a budget.
+    /// A ledger that is kept in memory only.
     pub fn in_memory(hold: Span) -> Self {
         Self {
             leases: HashMap::default(),
             by_class: Vec::new(),
             hold: hold.to_std(),
             file: None,
+            is_durable: true,
             purge_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
             changes: 0,
+            granted: 0,
             ended: 0,
         }
     }
@@ -147,6 +166,12 @@ impl Ledger {
         (ledger, found)
     }
 
+    /// From now on nothing is written but by [`Ledger::checkpoint`]: for an endpoint without a budget,
+    /// which need not wait for the disk. See [`unlisted`].
+    pub fn write_at_end(&mut self) {
+        self.is_durable = false;
+    }
+
     /// Takes in series of which the server says that it counts them: they are as those of an earlier run
     /// of which nothing more is known.
     pub fn recover(&mut self, keys: &[Key], class: u16, now: Duration) {
@@ -162,6 +187,26 @@ impl Ledger {
     /// one is used, or counts for another class, is none.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// How many leases were granted.
+    pub fn granted(&self) -> u64 {
+        self.granted
+    }
+
+    /// How many leases there are of each kind.
+    pub fn counts(&self) -> LeaseCounts {
+        let mut counts = LeaseCounts::default();
+        for lease in self.leases.values() {
+            let count = match lease.state {
+                State::Confirmed => &mut counts.confirmed,
+                State::Unconfirmed => &mut counts.unconfirmed,
+                State::Recovered => &mut counts.recovered,
+                State::Refused => &mut counts.refused,
+            };
+            *count += 1;
+        }
+        counts
     }
 
     /// How many leases have ended.
@@ -224,6 +269,7 @@ impl Ledger {
             return Err(GrantError::NoRoom { wanted: new.len() as u64, free });
         }
         self.append(&new, now)?;
+        self.granted += new.len() as u64;
         let ends = now + self.hold;
         for (key, class) in new {
             let (is_dormant, is_unused_written) = (false, false);
@@ -289,6 +335,9 @@ impl Ledger {
     }
 
     fn append(&mut self, new: &[(Key, u16)], now: Duration) -> Result<(), GrantError> {
+        if !self.is_durable {
+            return Ok(());
+        }
         let new: Vec<Entry> = new
             .iter()
             .map(|(key, class)| Entry { key: *key, class: *class, unused: Duration::ZERO })
@@ -404,7 +453,7 @@ impl Ledger {
                 self.remove(key);
             }
         }
-        if now < self.checkpoint_at + CHECKPOINT_EVERY {
+        if !self.is_durable || now < self.checkpoint_at + CHECKPOINT_EVERY {
             return Ok(());
         }
         self.checkpoint_at = now;

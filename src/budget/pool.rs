@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stint_storage::Disk;
 
-use super::ledger::{Found, Ledger};
+use super::ledger::{Found, Ledger, unlisted};
 use super::limits::HOLD;
 use super::points::Bucket;
 
@@ -102,9 +102,11 @@ pub fn fair_parts(asks: &[u64], total: u64) -> Vec<u64> {
 impl Pool {
     /// Counts the ledger of an endpoint with which nobody works at present.
     pub fn leave(&self, name: &str, disk: Arc<dyn Disk>, path: &Path, now: Duration) {
+        let is_unlisted = unlisted::is_marked(&*disk, path);
         let (ledger, found) = Ledger::open(disk, path, HOLD, now);
         let closed_until = match found {
             Found::Damaged(_) => now + HOLD.to_std(),
+            _ if is_unlisted => now + HOLD.to_std(),
             Found::Leases(_) | Found::Missing => Duration::ZERO,
         };
         let mut inner = self.inner.lock();

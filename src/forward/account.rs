@@ -27,8 +27,16 @@ const FILE: &str = "account";
 /// What lies in a directory that is taken over, in the order in which it is. Numbers of targets belong
 /// to the series that hold the leases.
 const CURSOR: &str = "cursor";
-const LEDGER: [&str; 6] =
-    ["ledger", "ledger.doubt", "ledger.evicted", "ledger.month", "identities", "trail"];
+const LEDGER: [&str; 8] = [
+    "ledger.unlisted",
+    "ledger",
+    "ledger.doubt",
+    "ledger.evicted",
+    "ledger.month",
+    "identities",
+    "trail",
+    "labels",
+];
 
 /// An account, as it can be told without revealing anything: a hash of address and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -256,7 +264,7 @@ pub fn has_ledger(disk: &dyn Disk, peers: &[String]) -> Result<bool, DiskError> 
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error),
         };
-        if entries.iter().any(|entry| LEDGER.first() == Some(&entry.name.as_str())) {
+        if entries.iter().any(|entry| entry.name == "ledger") {
             return Ok(true);
         }
     }

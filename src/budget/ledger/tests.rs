@@ -35,6 +35,10 @@ fn a_grant_is_all_or_nothing() {
     assert_eq!(ledger.live(), 4);
     ledger.grant(&keys(2..6), 6, secs(0)).unwrap();
     assert_eq!(ledger.live_by_class(), [2, 2, 2]);
+    ledger.answered(plain(0..3), secs(1), true);
+    ledger.refused(plain(3..4));
+    let counts = LeaseCounts { confirmed: 3, unconfirmed: 2, recovered: 0, refused: 1 };
+    assert_eq!((ledger.granted(), ledger.counts()), (6, counts));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod prometheus;
 mod schedules;
 mod supervise;
 mod trail;
+mod unbudgeted;
 mod window;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,38 @@
+//! That a run sends without a budget, and lists what it sent when it ends.
+//!
+//! Nobody waits for the disk before a series is sent then. So while such a run is at work, or when it
+//! did not end in order, a marker beside the ledger says that more may be counted than it lists.
+
+use std::path::{Path, PathBuf};
+
+use stint_storage::disk::write_atomically;
+use stint_storage::{Disk, DiskError};
+
+fn marker_of(ledger: &Path) -> PathBuf {
+    ledger.with_extension("unlisted")
+}
+
+/// Says so of `ledger`, durably.
+///
+/// # Errors
+/// The disk failed.
+pub(in crate::budget) fn mark(disk: &dyn Disk, ledger: &Path) -> Result<(), DiskError> {
+    ledger.parent().map_or(Ok(()), |dir| disk.create_dir(dir))?;
+    write_atomically(disk, &marker_of(ledger), b"unlisted\n")
+}
+
+/// Whether that is so. Where it cannot be seen, it is.
+pub(in crate::budget) fn is_marked(disk: &dyn Disk, ledger: &Path) -> bool {
+    match disk.open(&marker_of(ledger)) {
+        Ok(_) => true,
+        Err(error) => !error.is_not_found(),
+    }
+}
+
+/// The ledger lists everything again.
+pub(in crate::budget) fn unmark(disk: &dyn Disk, ledger: &Path) {
+    match disk.remove(&marker_of(ledger)) {
+        Err(error) if !error.is_not_found() => tracing::warn!("{error}"),
+        _ => {}
+    }
+}
