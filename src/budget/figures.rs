@@ -1,11 +1,13 @@
 //! The state of a budget in numbers, for metrics and the report.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stint_model::Span;
 
 use super::admission::{Admission, State};
+use super::ledger::LeaseCounts;
 use super::month::MonthFigures;
 use super::policy::Reason;
 
@@ -19,6 +21,12 @@ pub struct Figures {
     pub live: u64,
     /// Of these, such whose series was not sent for five minutes.
     pub cooling: u64,
+    /// Slots in use by what the server is known to make of their series.
+    pub leases: LeaseCounts,
+    /// Slots granted since forwarding began.
+    pub granted: u64,
+    /// Series that are not sent, by job and reason.
+    pub withheld_jobs: BTreeMap<(Arc<str>, Reason), u64>,
     /// The budget of series; nothing where there is none.
     pub series: Option<SeriesFigures>,
     /// Points included per minute; nothing for no limit.
@@ -99,11 +107,15 @@ impl Figures {
                 thinned: interval > configured,
             });
         }
+        let mut withheld_jobs: BTreeMap<(Arc<str>, Reason), u64> = BTreeMap::new();
         for group in admission.groups() {
             if let State::Waiting { reason, .. } | State::Evicted { reason, .. } = group.state
                 && let Some(class) = classes.get_mut(usize::from(group.rank.class))
             {
-                *class.withheld.entry(reason).or_default() += group.members.len() as u64;
+                let series = group.members.len() as u64;
+                *class.withheld.entry(reason).or_default() += series;
+                let job = Arc::clone(&group.rank.job);
+                *withheld_jobs.entry((job, reason)).or_default() += series;
             }
         }
         let series = admission.limits.as_ref().map(|limits| SeriesFigures {
@@ -125,6 +137,9 @@ impl Figures {
         Self {
             live: admission.ledger.live(),
             cooling: admission.ledger.untouched_since(now.saturating_sub(UNUSED)),
+            leases: admission.ledger.counts(),
+            granted: admission.ledger.granted(),
+            withheld_jobs,
             series,
             points_per_minute: admission.limits.as_ref().and_then(|it| it.points_per_minute),
             points_last_minute: admission.history.points_last_minute(),

@@ -9,6 +9,7 @@ mod hints;
 mod kept_out;
 pub mod labels;
 pub mod look;
+mod quotas;
 mod tables;
 mod text;
 
@@ -79,6 +80,9 @@ pub struct EndpointReport {
     /// first; empty when no series has one.
     #[serde(default)]
     pub environments: Vec<Use>,
+    /// What there is for what quotas select, fullest first.
+    #[serde(default)]
+    pub quotas: Vec<QuotaUse>,
     /// Slots by metric family, largest first.
     pub metrics: Vec<MetricUse>,
     /// Slots of series that are not known any more, by job or metric: they ended.
@@ -224,6 +228,24 @@ pub struct Use {
     pub withheld: u64,
 }
 
+/// A quota, for one value of its label where it is per label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuotaUse {
+    /// The quota.
+    pub name: String,
+    /// The value of its label; nothing where it is for all.
+    pub value: Option<String>,
+    /// Slots in use.
+    pub slots: u64,
+    /// Most slots.
+    pub max: Option<u64>,
+    /// Slots that nobody else gets.
+    pub guaranteed: u64,
+    /// Series that are not sent because of quotas, this one or another that they count towards.
+    pub withheld: u64,
+}
+
 /// Slots of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -306,12 +328,18 @@ pub struct Samples {
     pub withheld: BTreeMap<String, u64>,
     /// Refused by the endpoint, by error id.
     pub refused: BTreeMap<String, u64>,
+    /// What the endpoint last said about that, by error id.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, String>,
     /// Too old when their turn came.
     pub too_old: u64,
     /// Given up.
     pub failed: u64,
     /// Unreadable in the store.
     pub lost: u64,
+    /// Stretches of the store that could not be read, of unknown content.
+    #[serde(default)]
+    pub gaps: u64,
     /// Not dealt with yet.
     pub pending: u64,
     /// Samples of aggregates that were made; they are not among those read.

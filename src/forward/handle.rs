@@ -20,6 +20,8 @@ pub struct Handle {
     pub url: Arc<str>,
     /// Distance between forwarded samples; zero for all.
     pub interval: Span,
+    /// Whether the endpoint is told the types of metrics.
+    pub sends_metadata: bool,
     /// The fewest and the most requests in flight at once.
     pub shards: (usize, usize),
     /// The most items in one request.

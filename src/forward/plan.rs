@@ -83,6 +83,7 @@ pub fn plan(
         name: endpoint.name.clone(),
         url: endpoint.url.clone(),
         interval,
+        sends_metadata: true,
         samples: Samples { running: true, ..Samples::default() },
         identities: None,
     };

@@ -28,6 +28,11 @@ pub enum Verdict {
     Stored,
     /// An HA pair's other replica is the elected one: fine, and nothing was stored.
     Deduplicated,
+    /// All samples were taken; exemplars or metadata beside them were not.
+    StoredBare {
+        /// The error id without its prefix.
+        id: String,
+    },
     /// The valid rest was stored, some samples were refused for good. Never sent again.
     Refused {
         /// The error id without its prefix, or `http_<code>`.
@@ -94,12 +99,16 @@ fn by_id(id: &str, status: u16) -> Verdict {
             Verdict::Split { id: owned }
         }
         "tenant-max-ingestion-rate" | "tenant-max-request-rate" => Verdict::Retry { id: owned },
+        // Whoever runs the account has to change something; until then samples wait in the store.
+        "tenant-too-many-ha-clusters" | "request-blocked" => Verdict::Misconfigured { id: owned },
+        _ if is_beside_samples(id) => Verdict::StoredBare { id: owned },
         _ if id.starts_with("ingester-max-") || is_instance_limit(id) => {
             Verdict::Retry { id: owned }
         }
         _ => match by_status(status) {
             Verdict::Stored
             | Verdict::Deduplicated
+            | Verdict::StoredBare { .. }
             | Verdict::Refused { .. }
             | Verdict::RefusedWhole { .. } => Verdict::Refused { id: owned },
             Verdict::ServerFull { .. } => Verdict::ServerFull { id: owned },
@@ -108,6 +117,13 @@ fn by_id(id: &str, status: u16) -> Verdict {
             Verdict::Misconfigured { .. } => Verdict::Misconfigured { id: owned },
         },
     }
+}
+
+/// What is wrong with exemplars or metadata alone.
+fn is_beside_samples(id: &str) -> bool {
+    id.starts_with("exemplar-")
+        || id.starts_with("max-metadata-per-")
+        || matches!(id, "metadata-missing-metric-name" | "metric-name-too-long" | "unit-too-long")
 }
 
 /// Limits that protect one process of the server and say nothing about what was sent.
@@ -245,6 +261,24 @@ mod tests {
         assert_eq!(error_id("err-mimir-"), None);
         assert_eq!(error_id("err-mimir-label-invalid"), Some("label-invalid"));
         assert_eq!(error_id("too many requests"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_beside_the_samples_does_not_refuse_them() {
+        for name in ["exemplar-series-missing", "max-metadata-per-user", "unit-too-long"] {
+            let bare = Verdict::StoredBare { id: id(name) };
+            assert_eq!(verdict(400, &format!("x (err-mimir-{name})")), bare);
+        }
+        let refused = Verdict::Refused { id: id("label-value-too-long") };
+        assert_eq!(verdict(400, "x (err-mimir-label-value-too-long)"), refused);
+    }
+
+    #[test]
+    fn what_only_a_person_can_change_is_asked_rarely() {
+        for name in ["tenant-too-many-ha-clusters", "request-blocked"] {
+            let wrong = Verdict::Misconfigured { id: id(name) };
+            assert_eq!(verdict(400, &format!("x (err-mimir-{name})")), wrong);
+        }
     }
 
     #[test]

@@ -250,7 +250,13 @@ impl Sender {
         counters.pending -= too_old + unleased;
     }
 
-    fn answered(&self, piece: Piece, keys: &[Key], response: &Response, way: &mut Way<'_>) -> Next {
+    fn answered(
+        &self,
+        mut piece: Piece,
+        keys: &[Key],
+        response: &Response,
+        way: &mut Way<'_>,
+    ) -> Next {
         let backoff = &mut *way.backoff;
         let now = self.clock.monotonic();
         let wall = self.clock.now();
@@ -262,7 +268,9 @@ impl Sender {
                 self.admission.lock().uncounted(keys);
             }
             // Without a replica's name there is nothing that it could have been the same as.
-            Verdict::Stored | Verdict::Deduplicated => self.admission.lock().accepted(keys, now),
+            Verdict::Stored | Verdict::Deduplicated | Verdict::StoredBare { .. } => {
+                self.admission.lock().accepted(keys, now);
+            }
             Verdict::ServerFull { .. } => {}
             _ => self.admission.lock().answered(keys, now),
         }
@@ -270,7 +278,11 @@ impl Sender {
             self.note(&format!("http {}: {}", response.status, first_line(&response.body)));
         }
         match verdict {
-            Verdict::Stored | Verdict::Deduplicated => {
+            Verdict::Stored | Verdict::Deduplicated | Verdict::StoredBare { .. } => {
+                if let Verdict::StoredBare { id } = &verdict {
+                    tracing::warn!(endpoint = %self.name, id, "the endpoint took samples without what stood beside them: {}", first_line(&response.body));
+                    piece.exemplars = 0;
+                }
                 backoff.reset();
                 self.success_ms.store(now.as_millis() as u64, Ordering::Relaxed);
                 self.refused_in_row.store(0, Ordering::Relaxed);
@@ -285,6 +297,7 @@ impl Sender {
             }
             Verdict::Refused { id } => {
                 backoff.reset();
+                self.status.lock().note_refusal(&id, first_line(&response.body));
                 tracing::warn!(endpoint = %self.name, id, samples, "the endpoint refused samples for good: {}", first_line(&response.body));
                 self.settle(&piece, |counters| counters.refuse(&id, samples));
                 Next::Done
@@ -376,6 +389,7 @@ impl Sender {
             });
             return Next::Done;
         }
+        self.status.lock().note_refusal(id, first_line(&response.body));
         let in_row = self.refused_in_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let mut parts = piece.apart(in_row, Refused { id: id.to_owned(), accepted });
         let Some(piece) = parts.pop() else { return Next::Done };

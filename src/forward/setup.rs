@@ -110,6 +110,7 @@ impl Begun {
             name: config.name.as_str().into(),
             url: public_url(&config.url).into(),
             interval: rules.interval,
+            sends_metadata: config.metadata.send || rules.version == Version::V2,
             shards: (config.queue.min_shards, config.queue.max_shards),
             samples_per_send_max,
             status: Arc::clone(&setup.status),

@@ -116,6 +116,8 @@ pub struct Status {
     pub identities: Option<IdentityCounts>,
     /// When the endpoint last took samples.
     pub last_success: Option<Timestamp>,
+    /// What the endpoint last said when it refused samples, by error id.
+    pub refusals: BTreeMap<String, String>,
 }
 
 /// Something that went wrong.
@@ -134,6 +136,13 @@ impl Status {
         self.counters.pending = 0;
         self.caught_up = false;
         self.newest_read = self.newest_done;
+    }
+
+    /// Notes what the endpoint says to samples that it refuses.
+    pub(super) fn note_refusal(&mut self, id: &str, message: &str) {
+        if self.refusals.len() < REFUSED_IDS_MAX || self.refusals.contains_key(id) {
+            self.refusals.insert(id.to_owned(), message.to_owned());
+        }
     }
 
     /// How far what was dealt with lies behind: behind `now` while there is more to deal with, which

@@ -59,7 +59,7 @@ pub(in crate::budget) struct Group {
     /// Number of the rule for its histogram.
     pub(super) rule: Option<u16>,
     /// Number of the set of quotas that it counts towards.
-    pub(super) quotas: u32,
+    pub(in crate::budget) quotas: u32,
     /// The target that it comes from.
     pub(super) target: u64,
     /// When it was last seen, where anybody asks for that.

@@ -303,6 +303,7 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
             name: "a".into(),
             url: String::new(),
             interval: Span::MINUTE,
+            sends_metadata: true,
             samples: crate::budget::report::Samples::default(),
             identities: None,
         };

@@ -97,10 +97,67 @@ pub(super) fn hints(report: &EndpointReport, interval: Span, catalogue: &Catalog
     hints
 }
 
+/// What answers of an endpoint tell about those that send to it, by error id.
+const ANSWERS: &[(&str, &str)] = &[
+    (
+        "sample-duplicate-timestamp",
+        "somebody else sends series with the same labels: give each sender an external label of its own, \
+         or replicas the labels cluster and __replica__",
+    ),
+    ("too-far-in-future", "samples come from the future: compare the clocks of targets and server"),
+    (
+        "max-label-names-per-series",
+        "series have more labels than the endpoint takes: drop some with write_relabel_configs",
+    ),
+    (
+        "max-series-per-metric",
+        "one metric has more series than the endpoint takes: give it a [[budget.quota]] with \
+         per = \"__name__\"",
+    ),
+    (
+        "sample-timestamp-too-old",
+        "samples are too old for the endpoint: it takes them only as far behind the newest one of all \
+         senders as its out-of-order window reaches",
+    ),
+    (
+        "sample-out-of-order",
+        "samples come behind later ones of their series: another sender has the same labels, or a \
+         clock was set back",
+    ),
+];
+
+/// The hints that follow from what the endpoint answers, and from what it is not told.
+pub(super) fn answers(report: &EndpointReport, sends_metadata: bool) -> Vec<String> {
+    let refused = &report.samples.refused;
+    let mut hints: Vec<String> = ANSWERS
+        .iter()
+        .filter_map(|(id, text)| Some(format!("{text} ({} refused, {id})", refused.get(*id)?)))
+        .collect();
+    if !sends_metadata {
+        hints.push(
+            "the types of metrics are not sent, by which the endpoint tells counters from gauges: set \
+             metadata_config.send, or send the 2.0 message"
+                .to_owned(),
+        );
+    }
+    hints
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::usage::Known;
+
+    #[test]
+    fn what_the_endpoint_answers_is_explained() {
+        let mut report = EndpointReport::default();
+        assert_eq!(answers(&report, true), Vec::<String>::new());
+        report.samples.refused.insert("sample-duplicate-timestamp".to_owned(), 7);
+        report.samples.refused.insert("http_400".to_owned(), 1);
+        let hints = answers(&report, false);
+        assert_eq!(hints.len(), 2, "{hints:?}");
+        assert!(hints[0].ends_with("(7 refused, sample-duplicate-timestamp)"));
+    }
 
     #[test]
     fn dashboards_whose_windows_are_too_short_are_named() {

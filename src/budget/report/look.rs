@@ -14,7 +14,7 @@ use super::super::policy::Reason;
 use super::tables::Tables;
 use super::{
     AccountUse, ClassUse, EndpointReport, Forecast, IdentityUse, MonthUse, Points, ROWS_MAX,
-    Samples, SeriesBudget, advice, churn, hints, kept_out, labels,
+    Samples, SeriesBudget, advice, churn, hints, kept_out, labels, quotas,
 };
 use crate::usage::Overview;
 
@@ -30,6 +30,8 @@ pub struct About {
     pub url: String,
     /// Distance between forwarded samples; zero for all.
     pub interval: Span,
+    /// Whether the endpoint is told the types of metrics.
+    pub sends_metadata: bool,
     /// What became of the samples.
     pub samples: Samples,
     /// Numbers of targets that come and go.
@@ -48,6 +50,7 @@ pub struct Look {
     /// Rows of each table.
     pub(super) rows: usize,
     pub(super) groups: Vec<GroupRow>,
+    quotas: quotas::Found,
     pub(super) series: Vec<SeriesRow>,
     /// Some of the series for which there is no room.
     kept_out: Vec<Labels>,
@@ -61,6 +64,8 @@ pub(super) struct GroupRow {
     pub(super) class: u16,
     pub(super) state: State,
     pub(super) members: u64,
+    /// Number of the set of quotas that it counts towards.
+    pub(super) quotas: u32,
     /// Its series that hold a slot.
     pub(super) series: Range<usize>,
 }
@@ -90,6 +95,7 @@ impl Look {
             next: 0,
             rows: ROWS_MAX,
             groups: Vec::new(),
+            quotas: quotas::Found::of(admission),
             series: Vec::new(),
             kept_out: Vec::new(),
         }
@@ -139,6 +145,7 @@ impl Look {
                 class: group.rank.class,
                 state: group.state,
                 members: group.members.len() as u64,
+                quotas: group.quotas,
                 series: first..self.series.len(),
             });
             if self.series.len() >= end || looked >= SERIES_AT_ONCE {
@@ -160,6 +167,7 @@ impl Look {
         let names: Vec<String> = report.classes.iter().map(|class| class.name.clone()).collect();
         let tables = Tables::of(self, &self.rates);
         tables.fill(&mut report, &names, known);
+        report.quotas = self.quotas.uses(&self.groups, self.rows);
         let sent: Vec<&Labels> = self.series.iter().map(|row| &row.labels).collect();
         (report.labels, report.metric_labels) = labels::savings(&sent, ROWS_MAX);
         for row in &mut report.metric_labels {
@@ -173,6 +181,7 @@ impl Look {
             &self.kept_out,
         );
         report.hints = hints::hints(&report, about.interval, &usage.catalogue);
+        report.hints.extend(hints::answers(&report, about.sends_metadata));
         report
     }
 }

@@ -136,8 +136,8 @@ impl<'a> Tables<'a> {
         if buckets > 0 {
             family.buckets += buckets;
             family.histograms += 1;
-            // The last bucket stays, and every second of the others.
-            family.buckets_thinned += 1 + (buckets - 1) / 2;
+            // The last bucket stays, and every second of the others, or the only one.
+            family.buckets_thinned += if buckets == 2 { 2 } else { 1 + (buckets - 1) / 2 };
         }
         family.sum.add(&sum);
         self.jobs.entry(&group.job).or_default().add(&sum);

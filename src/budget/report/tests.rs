@@ -103,6 +103,7 @@ fn report_of(series: &[Labels], known: Vec<Known>, at: Duration) -> EndpointRepo
         name: "cloud".into(),
         url: String::new(),
         interval: Span::MINUTE,
+        sends_metadata: true,
         samples: Samples::default(),
         identities: None,
     };
@@ -259,6 +260,7 @@ fn a_report_over_200_000_series() {
             name: "cloud".into(),
             url: String::new(),
             interval: Span::MINUTE,
+            sends_metadata: true,
             samples: Samples::default(),
             identities: None,
         };

@@ -30,6 +30,7 @@ impl fmt::Display for EndpointReport {
         header(self, f)?;
         table(f, "jobs", &self.jobs)?;
         table(f, "environments", &self.environments)?;
+        quotas(self, f)?;
         metrics(self, f)?;
         labels(self, f)?;
         histograms(self, f)?;
@@ -125,6 +126,9 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             writeln!(f, "  {what}{:>1}{}", "", rows.join(", "))?;
         }
     }
+    for (id, message) in &samples.refusals {
+        writeln!(f, "           {id}: {message}")?;
+    }
     if samples.made > 0 {
         writeln!(f, "  made     {} of aggregates, {} sent", samples.made, samples.made_sent)?;
     }
@@ -205,6 +209,25 @@ fn metrics(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "    {name:<38} {:>8} {points:>8.0} {:>8}  {used}", row.slots, row.withheld)?;
     }
     more(report.metrics.len(), f)
+}
+
+fn quotas(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if report.quotas.is_empty() {
+        return Ok(());
+    }
+    let (slots, most, withheld) = ("slots", "most", "withheld");
+    writeln!(f, "\n  {:<40} {slots:>8} {most:>8} {withheld:>8}  guaranteed", "quotas")?;
+    for row in report.quotas.iter().take(ROWS) {
+        let value = row.value.as_ref().map(|value| format!(" ({})", named(value)));
+        let name = format!("{}{}", row.name, value.unwrap_or_default());
+        let most = row.max.map_or_else(|| "-".to_owned(), |max| max.to_string());
+        writeln!(
+            f,
+            "    {name:<38} {:>8} {most:>8} {:>8}  {}",
+            row.slots, row.withheld, row.guaranteed
+        )?;
+    }
+    more(report.quotas.len(), f)
 }
 
 fn labels(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {

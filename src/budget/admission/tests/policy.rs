@@ -116,6 +116,22 @@ fn a_histogram_without_room_becomes_smaller_everywhere_and_larger_when_there_is_
     assert_eq!(bench.admission.live(), 42);
 }
 
+fn report(bench: &Bench) -> crate::budget::report::EndpointReport {
+    let about = crate::budget::report::About {
+        name: "a".into(),
+        url: String::new(),
+        interval: Span::MINUTE,
+        sends_metadata: true,
+        samples: crate::budget::report::Samples::default(),
+        identities: None,
+    };
+    crate::budget::report::Look::at(&bench.admission, bench.now, Span::MINUTE).finish(
+        about,
+        &crate::budget::report::Overview::default(),
+        Timestamp(0),
+    )
+}
+
 fn in_env(name: &str, env: &str, count: u64) -> Vec<Labels> {
     gauges(name, count).iter().map(|l| l.to_builder().set("env", env).build()).collect()
 }
@@ -138,6 +154,13 @@ fn a_quota_per_label_holds_each_value_alone_and_over_a_restart() {
     assert_eq!(bench.send(&all), 10, "dev has too many, and so has prod with its last");
     let (index, key) = bench.want(&all)[18];
     assert_eq!(bench.admission.check(index, key), Err(Reason::Quota));
+    let rows: Vec<_> = report(&bench)
+        .quotas
+        .into_iter()
+        .map(|row| (row.value.unwrap(), row.slots, row.max, row.withheld))
+        .collect();
+    let expected = [("prod", 10, 1), ("dev", 0, 11)];
+    assert_eq!(rows, expected.map(|(env, slots, kept)| (env.to_owned(), slots, Some(10), kept)));
     let disk = bench.disk.after_crash(Crash::KILL);
     bench.admission = open_with(&disk, limits(100, 0), own, true, bench.now);
     assert_eq!(bench.send(&all), 10);
