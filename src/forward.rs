@@ -35,6 +35,7 @@ mod shards;
 mod sim;
 pub mod source;
 pub mod status;
+mod steady;
 pub mod stored;
 pub mod supervise;
 mod trail;

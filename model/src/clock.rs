@@ -9,7 +9,9 @@ use crate::time::{Span, Timestamp};
 pub trait Clock: Send + Sync {
     /// Wall-clock time; may step backwards when the system's clock is set.
     fn now(&self) -> Timestamp;
-    /// Time since some fixed point, never going backwards; for measuring durations.
+    /// Time since some fixed point, never going backwards; for measuring durations. It stands still
+    /// while the machine sleeps: what was on its way then arrives afterwards, and must not have timed
+    /// out before.
     fn monotonic(&self) -> Duration;
 }
 

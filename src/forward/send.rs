@@ -15,6 +15,7 @@ use super::piece::{Piece, Refused};
 use super::retry::{Backoff, Response, Verdict, classify, retry_after};
 use super::round::{Item, Payload};
 use super::status::{Counters, Failure, Status};
+use super::steady::Steady;
 use super::transport::{Request, Transport, TransportError};
 use crate::budget::admission::{Admission, GroupIndex};
 use crate::budget::group::Key;
@@ -53,6 +54,8 @@ pub struct Sender {
     pub encoders: Arc<Encoders>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Whether the wall clock can be believed.
+    pub(super) steady: Mutex<Steady>,
     /// Monotonic milliseconds of the last accepted request.
     pub success_ms: AtomicU64,
     /// Requests refused as a whole since the last accepted one.
@@ -148,6 +151,10 @@ impl Sender {
     }
 
     async fn attempt(&self, mut piece: Piece, way: &mut Way<'_>) -> Next {
+        let unsettled = self.steady.lock().wait(self.clock.monotonic(), self.clock.now());
+        if let Some(wait) = unsettled {
+            return Next::Wait(piece, wait);
+        }
         self.drop_unsendable(&mut piece);
         if piece.items.is_empty() {
             return Next::Done;

@@ -156,6 +156,7 @@ impl Begun {
             families: Arc::clone(&families),
             encoders: Arc::default(),
             clock: Arc::clone(&clock),
+            steady: Mutex::default(),
             success_ms: AtomicU64::new(0),
             refused_in_row: AtomicU32::new(0),
             ended: AtomicU64::new(0),

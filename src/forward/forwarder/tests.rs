@@ -1,5 +1,6 @@
 mod aggregate;
 mod answers;
+mod clock;
 mod full;
 mod identity;
 mod points;
