@@ -337,6 +337,13 @@ pub(super) fn read_aggregates(section: &mut Section<'_>) -> Vec<Aggregate> {
                 "an aggregation needs `function`: counter, or for gauges sum, avg, min or max",
             );
         }
+        let is_quantile = |it: &stint_model::Matcher| it.name() == QUANTILE && !it.matches_empty();
+        if matches!(fold, Some(Fold::Counter | Fold::Sum | Fold::Avg))
+            && selectors.iter().any(|selector| selector.matchers.iter().any(is_quantile))
+        {
+            let message = "quantiles have neither sum nor mean; min and max are bounds of the quantile of all";
+            rule.error("function", message);
+        }
         rules.push(Aggregate { selectors, without, fold: fold.unwrap_or(Fold::Sum) });
         rule.finish();
     }

@@ -389,7 +389,11 @@ impl Router {
         if is_new {
             // Its samples stand at the boundaries of intervals, whatever its inputs' targets do.
             let made = Route::nowhere(Thinner::new(Timestamp(0), false), OF_MANY, now);
-            let made = self.sent_as(&self.aggregator.labels(output), made, true, admission);
+            let labels = self.aggregator.labels(output);
+            if let Some((at, value)) = self.trail.value(Key::of(&labels)) {
+                self.aggregator.resume(output, at, value);
+            }
+            let made = self.sent_as(&labels, made, true, admission);
             self.made.insert(output, made);
         }
         route.to = Err(Reason::Aggregated);

@@ -119,6 +119,13 @@ impl Trail {
         std::mem::take(&mut held.is_past).then_some(held.last)
     }
 
+    /// Time and value of what was sent of a series last, where values are kept.
+    pub(super) fn value(&self, key: Key) -> Option<(Timestamp, f64)> {
+        let last = self.last.get(&short(key))?.last;
+        let is_kept = last.bits != 0 && last.bits != STALE_NAN_BITS;
+        is_kept.then(|| (last.at, f64::from_bits(last.bits)))
+    }
+
     /// What was decided on a sample that is read from before `position`.
     pub(super) fn said(&self, key: Key, sample: &Sample, position: Position) -> Said {
         if self.sent.is_empty() || position > self.until {
