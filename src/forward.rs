@@ -20,6 +20,7 @@ pub mod handle;
 pub mod identity;
 pub mod manager;
 mod metadata;
+pub mod names;
 mod piece;
 pub mod plan;
 mod reading;

@@ -2,6 +2,7 @@
 //! anything.
 
 mod configuration;
+mod endpoints;
 mod metrics;
 
 use std::io::Write as _;
@@ -77,6 +78,10 @@ struct How {
     /// Check the two files only, not those that they point to.
     #[arg(long = "syntax-only")]
     syntax_only: bool,
+    /// Where a server that is to be started anew with the configuration keeps its samples, if it ran
+    /// already: told is what it takes that series are sent under other labels than by then.
+    #[arg(long = "storage.tsdb.path", value_name = "DIRECTORY", default_value = "data/")]
+    storage_path: PathBuf,
     /// What else to look for in rule files: duplicate-rules, all or none.
     #[arg(long, value_name = "WHAT", default_value = "duplicate-rules",
           value_parser = ["duplicate-rules", "all", "none"])]
@@ -113,9 +118,14 @@ fn check_all(given: &[Option<&Path>], retention: Option<&Path>, how: &How) -> Ex
         expand_env: how.expand_env,
     };
     let (mut listed, mut is_valid, mut is_clean) = (Vec::new(), true, true);
+    let mut replicas = Vec::new();
     for given in given {
         let (prometheus, retention) = found(*given, retention, Path::new(""));
-        let checked = configuration::check(prometheus.as_deref(), retention.as_deref(), depth);
+        let (prometheus_path, retention_path) = (prometheus.as_deref(), retention.as_deref());
+        let mut checked =
+            configuration::check(prometheus_path, retention_path, &how.storage_path, depth);
+        checked.compare(&replicas);
+        replicas.append(&mut checked.replicas);
         is_valid &= checked.is_valid();
         is_clean &= checked.lints.is_empty();
         let files = [prometheus, retention].into_iter().flatten();

@@ -139,6 +139,29 @@ fn text(credential: &Credential) -> String {
     }
 }
 
+/// Where the state lies with which an endpoint would go on, if there is any. Nothing is moved.
+///
+/// # Errors
+/// The disk failed.
+pub(super) fn folder_of(
+    disk: &dyn Disk,
+    config: &RemoteWrite,
+    names: &[String],
+) -> Result<Option<PathBuf>, DiskError> {
+    let account = Account::of(config);
+    let dir = directory(&config.name);
+    let own = Account::read(disk, &dir)?;
+    let above = dir.parent().unwrap_or(Path::new("forward"));
+    if own == Some(account) {
+        return Ok(Some(dir));
+    }
+    let used: Vec<PathBuf> = names.iter().map(|name| directory(name)).collect();
+    match find(disk, above, account, &used) {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found,
+    }
+}
+
 /// What an endpoint has of its account's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Past {

@@ -21,12 +21,11 @@ use super::cursor::{Cursor, cursor_path};
 use super::forwarder::Forwarder;
 use super::handle::Handle;
 use super::retry::Response;
-use super::setup::{Begun, Setup, own_labels};
+use super::setup::{Begun, Setup};
 use super::status::Status;
 use super::stored::{self, Keep};
 use super::supervise::Supervisor;
 use super::transport::{Request, Transport, TransportError};
-use crate::budget::admission::Admission;
 use crate::budget::pool::Seat;
 use crate::budget::ranking::Ranking;
 use crate::config::{Config, RemoteWrite};
@@ -180,16 +179,7 @@ impl Manager {
         let mut seats: BTreeMap<String, Arc<Place>> =
             ending.iter().map(|old| (old.seat.name.clone(), Arc::clone(&old.seat))).collect();
         let configs: Vec<_> = ending.iter().map(|old| Arc::clone(&old.config)).collect();
-        let before: Vec<_> = ending.iter().map(Running::before).collect();
         join_all(ending.into_iter().map(|old| old.stop(self.sources.flush_deadline))).await;
-        for (config, _) in &prepared.endpoints {
-            let before = before.iter().find(|(seat, ..)| seat.name == config.name);
-            if let Some((seat, old, labels)) = before
-                && is_renamed((old, labels), (config, &prepared.external_labels))
-            {
-                self.warn_of_names(seat);
-            }
-        }
         self.leave(configs).await;
         let used = self.used(&prepared).await;
         let mut claimed = Vec::new();
@@ -212,22 +202,6 @@ impl Manager {
             running.insert(name, self.start(config, labels, transport, seat, past).await);
         }
         *self.seats.write() = running.values().map(|one| Arc::clone(&one.seat)).collect();
-    }
-
-    /// Says what it takes that all series of an endpoint have other labels from now on.
-    fn warn_of_names(&self, seat: &Place) {
-        let Some(handle) = seat.handle.read().clone() else { return };
-        let now = self.sources.clock.monotonic();
-        let look =
-            |budget: &Admission| (budget.limits().is_some(), budget.live(), budget.room(now));
-        let (is_budgeted, series, free) = handle.with_budget(look);
-        if is_budgeted && series > 0 {
-            tracing::warn!(
-                endpoint = %handle.name, series, free,
-                "the labels of what is sent have changed: to the server all series are new ones, for \
-                 which free slots are left until it has forgotten the others, 22 minutes from now"
-            );
-        }
     }
 
     /// What these endpoints sent still counts, though nobody works for them.
@@ -351,19 +325,6 @@ impl Manager {
         self.seats.write().clear();
         join_all(running.into_values().map(|one| one.stop(self.sources.flush_deadline))).await;
     }
-}
-
-impl Running {
-    /// What remains of it for those who come after it.
-    fn before(&self) -> (Arc<Place>, Arc<RemoteWrite>, Labels) {
-        (Arc::clone(&self.seat), Arc::clone(&self.config), self.external_labels.clone())
-    }
-}
-
-/// Whether series are sent under other labels than before.
-fn is_renamed(old: (&RemoteWrite, &Labels), new: (&RemoteWrite, &Labels)) -> bool {
-    own_labels(old.0, old.1) != own_labels(new.0, new.1)
-        || old.0.write_relabel_configs != new.0.write_relabel_configs
 }
 
 /// What a forwarder is told beside its configuration.

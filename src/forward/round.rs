@@ -33,7 +33,7 @@ pub struct Outgoing {
 }
 
 /// The label by which receivers tell apart replicas that send the same; they take it away.
-pub(super) const REPLICA: &str = "__replica__";
+pub const REPLICA: &str = "__replica__";
 
 /// What is sent of a series.
 #[derive(Clone, Debug)]

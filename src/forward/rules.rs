@@ -120,3 +120,26 @@ pub(super) fn tests_rules() -> Rules {
         maybe_sent_until: Position::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(value: &str, shorten: bool) -> String {
+        let rules = Rules { shorten, ..tests_rules() };
+        let labels = Labels::from_pairs([("__name__", "m"), ("path", value)]);
+        rules.apply(&labels).unwrap().get("path").unwrap().to_owned()
+    }
+
+    #[test]
+    fn values_that_the_server_would_shorten_are_shortened_here_and_stay_apart() {
+        let long = "ä".repeat(VALUE_BYTES_MAX / 2);
+        assert_eq!(sent(&long, true), long, "as long as it may be");
+        let (one, other) = (format!("{long}1"), format!("{long}2"));
+        assert_eq!(sent(&one, false), one);
+        let (short, other) = (sent(&one, true), sent(&other, true));
+        assert!(short.len() <= VALUE_BYTES_MAX && short.len() > VALUE_BYTES_MAX - 4);
+        assert!(short.starts_with("ääää") && short != other);
+        assert_eq!(sent(&one, true), short, "the same one every time");
+    }
+}

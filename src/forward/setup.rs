@@ -16,6 +16,7 @@ use super::encode::Families;
 use super::forwarder::Forwarder;
 use super::handle::Handle;
 use super::identity::Identities;
+use super::names::{Names, renamed};
 use super::reading::{Before, Core};
 use super::retry::Jitter;
 use super::route::Router;
@@ -101,6 +102,16 @@ impl Begun {
             now: setup.clock.monotonic(),
         });
         announce(config, &admission);
+        let names = Names::of(config, &setup.external_labels);
+        match names.note(&*setup.disk, &directory) {
+            Ok(true) if admission.limits().is_some() && admission.live() > 0 => {
+                let free = admission.room(setup.clock.monotonic());
+                let text = renamed(admission.live(), free);
+                tracing::warn!(endpoint = %config.name, "{text}");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(endpoint = %config.name, "{error}"),
+        }
         let rules = rules(config, &setup.external_labels, admission.limits().is_some());
         let points = admission.limits().and_then(|limits| limits.points_per_minute);
         // No request is larger than what may be sent at once.
@@ -229,7 +240,7 @@ fn chooses(config: &RemoteWrite, budgeted: bool) -> bool {
 }
 
 /// The labels that every series has which is sent to an endpoint.
-pub(super) fn own_labels(config: &RemoteWrite, external_labels: &Labels) -> Labels {
+pub fn own_labels(config: &RemoteWrite, external_labels: &Labels) -> Labels {
     let mut labels = external_labels.to_builder();
     for (name, value) in &config.labels {
         labels.set(name, value);

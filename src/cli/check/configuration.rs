@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use stint_promql::parse::Options;
 
+use super::endpoints::{self, Replica};
 use crate::config::{self, Budget, Config, Credential, Files, HttpConfig, ScrapeConfig, SdConfig};
 use crate::discovery::TargetGroup;
 use crate::discovery::file::FileSource;
@@ -51,6 +52,8 @@ pub(super) struct Checked {
     errors: Vec<String>,
     /// What looks wrong in rule files.
     pub(super) lints: Vec<String>,
+    /// What is sent as one of several replicas.
+    pub(super) replicas: Vec<Replica>,
 }
 
 impl Checked {
@@ -87,6 +90,12 @@ impl Checked {
         })
     }
 
+    /// Adds what is wrong with replicas of which other configurations were checked before.
+    pub(super) fn compare(&mut self, others: &[Replica]) {
+        let apart = self.replicas.iter().filter_map(|replica| endpoints::apart(replica, others));
+        self.warnings.extend(apart);
+    }
+
     fn note(&mut self, text: String) {
         self.notes.push(text);
     }
@@ -96,8 +105,14 @@ impl Checked {
     }
 }
 
-/// Checks the files; `None` stands for the one that the server would do without.
-pub(super) fn check(prometheus: Option<&Path>, retention: Option<&Path>, depth: Depth) -> Checked {
+/// Checks the files; `None` stands for the one that the server would do without. `data` is the folder
+/// in which the server ran, if it did.
+pub(super) fn check(
+    prometheus: Option<&Path>,
+    retention: Option<&Path>,
+    data: &Path,
+    depth: Depth,
+) -> Checked {
     let expand_env = depth.expand_env;
     let files = Files { prometheus, retention, own_address: "localhost:9090", expand_env };
     let mut checked = Checked::default();
@@ -105,6 +120,12 @@ pub(super) fn check(prometheus: Option<&Path>, retention: Option<&Path>, depth: 
         Ok(config) => {
             checked.is_read = true;
             checked.warnings = config.warnings.iter().map(ToString::to_string).collect();
+            let (replicas, warnings) = endpoints::replicas(&config);
+            checked.replicas = replicas;
+            checked.warnings.extend(warnings);
+            if !depth.files_only {
+                checked.warnings.extend(endpoints::renamed(&config, data));
+            }
             describe(&config, depth, &mut checked);
         }
         Err(errors) => checked.errors = errors.0.iter().map(ToString::to_string).collect(),
@@ -291,7 +312,7 @@ mod tests {
         let rule = "{record: a, expr: up}";
         let rules = format!("groups: [{{name: g, rules: [{rule}, {rule}]}}]\n");
         std::fs::write(directory.join("r.yml"), rules).unwrap();
-        let checked = check(Some(&yml), Some(&toml), depth);
+        let checked = check(Some(&yml), Some(&toml), &directory.join("data"), depth);
         std::fs::remove_dir_all(&directory).unwrap();
         let report = checked.to_text(&[]).replace(&format!("{}/", directory.display()), "");
         (checked, report)

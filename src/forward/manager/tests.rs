@@ -176,16 +176,3 @@ async fn endpoints_for_one_account_never_hold_more_than_it_has() {
     assert_eq!(want(0, &gauges("e", 70), later), 70);
     manager.stop().await;
 }
-
-#[test]
-fn what_is_sent_under_other_labels_is_noticed() {
-    let config = endpoint("a", "http://a");
-    let labels = Labels::from_pairs([("cluster", "x")]);
-    let more = RemoteWrite { labels: Labels::from_pairs([("env", "dev")]), ..config.clone() };
-    let same = RemoteWrite { labels: labels.clone(), ..config.clone() };
-    let none = Labels::default();
-    assert!(!is_renamed((&config, &labels), (&config, &labels)));
-    assert!(!is_renamed((&config, &labels), (&same, &none)), "it is the same label");
-    assert!(is_renamed((&config, &labels), (&more, &labels)));
-    assert!(is_renamed((&config, &labels), (&config, &none)));
-}
