@@ -1,5 +1,7 @@
 //! The page of the series budget.
 
+mod more;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -69,6 +71,7 @@ fn endpoint(out: &mut String, report: &EndpointReport) {
                 Number(series.cooling),
                 Text(&series.server)
             );
+            more::account(out, series);
             if let Some(error) = &series.ledger_error {
                 let _ = write!(out, "<p class=\"bad\" role=\"alert\">{}</p>", Text(error));
             }
@@ -97,12 +100,15 @@ fn endpoint(out: &mut String, report: &EndpointReport) {
     }
     trend(out, report);
     samples(out, report);
+    more::refusals(out, &report.samples);
     withheld(out, report);
     advice(out, &report.advice);
     metrics(out, &report.metrics);
     uses(out, "Jobs", &report.jobs);
     uses(out, "Environments", &report.environments);
+    more::quotas(out, &report.quotas);
     labels(out, report);
+    more::histograms(out, report);
     if !report.hints.is_empty() {
         out.push_str("<h3>Worth knowing</h3><ul>");
         for hint in &report.hints {
@@ -421,7 +427,9 @@ fn time(secs: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::report::{Forecast, MetricLabel, Samples, SeriesBudget, Withheld};
+    use crate::budget::report::{
+        AccountUse, Forecast, HistogramUse, MetricLabel, QuotaUse, Samples, SeriesBudget, Withheld,
+    };
 
     const EVIL: &str = "<script>alert('\"&\u{7}')</script>";
 
@@ -435,6 +443,12 @@ mod tests {
                 target: 1000,
                 server: text(),
                 ledger_error: Some(text()),
+                shared: 7,
+                account: Some(AccountUse {
+                    active: Some(2_000),
+                    problem: Some(text()),
+                    ..AccountUse::default()
+                }),
                 ..SeriesBudget::default()
             }),
             live: 950,
@@ -451,7 +465,19 @@ mod tests {
                 since: Some(1_700_000_000.0),
                 ..Withheld::default()
             }],
-            samples: Samples { last_error: Some(text()), ..Samples::default() },
+            samples: Samples {
+                last_error: Some(text()),
+                refused: [("http_400".to_owned(), 6)].into(),
+                refusals: [("http_400".to_owned(), text())].into(),
+                ..Samples::default()
+            },
+            quotas: vec![QuotaUse {
+                name: text(),
+                value: Some(text()),
+                max: Some(10),
+                ..QuotaUse::default()
+            }],
+            histograms: vec![HistogramUse { name: text(), slots: 14, ..HistogramUse::default() }],
             forecast: Some(Forecast { exhausted_in_secs: Some(7200.0), ..Forecast::default() }),
             advice: vec![Advice {
                 text: text(),
@@ -474,7 +500,7 @@ mod tests {
         assert!(!html.contains("<script"), "{html}");
         assert_eq!(
             html.matches("&lt;script&gt;alert(&#39;&quot;&amp;\u{fffd}&#39;)&lt;").count(),
-            16
+            21
         );
     }
 
@@ -486,6 +512,10 @@ mod tests {
             "aria-valuenow=\"950\"",
             "The account includes 12\u{202f}345",
             "used up in <b>2h</b>",
+            "The account counts 2\u{202f}000 series",
+            "http_400</th><td class=\"n\">6</td>",
+            "<caption>Quotas</caption>",
+            "<caption>Histograms</caption>",
             "2023-11-14 22:13 UTC",
             "too little to call anything unused",
         ] {
