@@ -332,7 +332,14 @@ mod tests {
             head_bounds: Some((Timestamp(0), Timestamp(1))),
             ..stint_storage::Stats::default()
         };
-        let error = super::super::tsdb::Census::take(&store, &stats, &store.cancel).err().unwrap();
+        let error = super::super::tsdb::Census::take(
+            &store,
+            &stats,
+            &super::super::tsdb::Counted::HEAD,
+            &store.cancel,
+        )
+        .err()
+        .unwrap();
         assert_eq!(error.kind, ErrorKind::Canceled);
         assert!(store.read.load(Ordering::Relaxed) <= SERIES_BETWEEN_CHECKS);
     }

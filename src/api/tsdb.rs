@@ -1,10 +1,10 @@
 //! `/api/v1/status/tsdb`: how many series there are, and of what.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use stint_model::{Hints, Labels, MatchOp, Matcher, Queryable, Selector, TimeRange};
+use stint_model::{Hints, Labels, MatchOp, Matcher, Queryable, Selector, TimeRange, Timestamp};
 use stint_promql::Cancel;
 use stint_storage::Stats;
 
@@ -12,7 +12,7 @@ use super::error::{ApiError, ErrorKind};
 use super::extract::Ready;
 use super::json::Reply;
 use super::params::Params;
-use super::series::{PHASE, SERIES_BETWEEN_CHECKS};
+use super::series::{PHASE, SERIES_BETWEEN_CHECKS, read_selectors};
 
 /// Entries per list when the request does not say.
 const LIMIT_DEFAULT: usize = 10;
@@ -34,7 +34,9 @@ struct TsdbJson {
 struct HeadJson {
     num_series: u64,
     num_label_pairs: usize,
-    chunk_count: u64,
+    /// Of the head alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_count: Option<u64>,
     min_time: i64,
     max_time: i64,
 }
@@ -45,7 +47,30 @@ struct Count {
     value: u64,
 }
 
-/// Counts of the head's series.
+/// Which series are counted.
+pub(super) struct Counted {
+    /// From when they are; nothing for the head.
+    range: Option<TimeRange>,
+    /// What selects them; all where there is nothing.
+    selectors: Vec<Selector>,
+}
+
+impl Counted {
+    /// All series of the head.
+    #[cfg(test)]
+    pub(super) const HEAD: Self = Self { range: None, selectors: Vec::new() };
+
+    /// What `start`, `end` and `match[]` say.
+    fn read(params: &Params) -> Result<Self, ApiError> {
+        let is_past = params.get("start").is_some() || params.get("end").is_some();
+        let start = params.time("start", Timestamp::MIN)?;
+        let end = params.time("end", Timestamp::MAX)?;
+        let range = is_past.then(|| TimeRange::closed(start, end));
+        Ok(Self { range, selectors: read_selectors(params, "match[]")? })
+    }
+}
+
+/// Counts of the head's series, or of those of any time that the store still has.
 pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, ApiError> {
     let limit = match params.get("limit").map(str::parse::<usize>) {
         None => LIMIT_DEFAULT,
@@ -55,11 +80,12 @@ pub(super) async fn tsdb(Ready(parts): Ready, params: Params) -> Result<Reply, A
             return Err(ApiError::invalid_parameter("limit", cause));
         }
     };
+    let counted = Counted::read(&params)?;
     let (store, db) = (Arc::clone(&parts.store), parts.db.clone());
     let outcome = parts.run(None, move |cancel| {
         let stats = db.stats();
-        let census = Census::take(store.as_ref(), &stats, cancel)?;
-        Ok(Reply::json(&census.into_json(&stats, limit)))
+        let census = Census::take(store.as_ref(), &stats, &counted, cancel)?;
+        Ok(Reply::json(&census.into_json(&stats, &counted, limit)))
     });
     Ok(outcome.await?.0)
 }
@@ -120,9 +146,10 @@ pub(super) async fn blocks(Ready(parts): Ready) -> Reply {
     Reply::json(&BlocksJson { blocks: blocks.collect() })
 }
 
-/// What the head's series consist of.
+/// What series consist of.
 #[derive(Default)]
 pub(super) struct Census {
+    series: u64,
     by_metric: HashMap<String, u64>,
     /// Series by value, by label name.
     by_label: HashMap<String, HashMap<String, u64>>,
@@ -132,25 +159,38 @@ impl Census {
     pub(super) fn take(
         store: &dyn Queryable,
         stats: &Stats,
+        counted: &Counted,
         cancel: &Cancel,
     ) -> Result<Self, ApiError> {
         let mut census = Self::default();
-        let Some((first, last)) = stats.head_bounds else { return Ok(census) };
-        let querier = store.querier(TimeRange::closed(first, last))?;
+        let head = || stats.head_bounds.map(|(first, last)| TimeRange::closed(first, last));
+        let Some(range) = counted.range.or_else(head) else { return Ok(census) };
+        let querier = store.querier(range)?;
         let named = Matcher::new(MatchOp::NotEqual, "__name__", "")
             .map_err(|error| ApiError::new(ErrorKind::Internal, error.to_string()))?;
+        let all = [Selector::new(vec![named])];
+        let selectors =
+            if counted.selectors.is_empty() { &all[..] } else { &counted.selectors[..] };
         let hints = Hints { func: "series".into(), unordered: true, ..Hints::default() };
-        let set = querier.select(&Selector::new(vec![named]), &hints)?;
-        for index in 0..set.len() {
-            if index % SERIES_BETWEEN_CHECKS == 0 {
-                cancel.check(PHASE)?;
+        let mut seen: HashSet<Labels> = HashSet::new();
+        for selector in selectors {
+            let set = querier.select(selector, &hints)?;
+            for index in 0..set.len() {
+                if index % SERIES_BETWEEN_CHECKS == 0 {
+                    cancel.check(PHASE)?;
+                }
+                let labels = set.labels(index);
+                // What one selector finds is there once.
+                if selectors.len() == 1 || seen.insert(labels.clone()) {
+                    census.add(&labels);
+                }
             }
-            census.add(&set.labels(index));
         }
         Ok(census)
     }
 
     fn add(&mut self, labels: &Labels) {
+        self.series += 1;
         if let Some(metric) = labels.metric_name() {
             *count_of(&mut self.by_metric, metric) += 1;
         }
@@ -164,7 +204,7 @@ impl Census {
         }
     }
 
-    fn into_json(self, stats: &Stats, limit: usize) -> TsdbJson {
+    fn into_json(self, stats: &Stats, counted: &Counted, limit: usize) -> TsdbJson {
         let bytes = |values: &HashMap<String, u64>| values.keys().map(|v| v.len() as u64).sum();
         let label_counts =
             self.by_label.iter().map(|(name, values)| (name.clone(), values.len() as u64));
@@ -172,16 +212,18 @@ impl Census {
         let pairs = self.by_label.iter().flat_map(|(name, values)| {
             values.iter().map(move |(value, count)| (format!("{name}={value}"), *count))
         });
-        let (first, last) = match stats.head_bounds {
-            Some((first, last)) => (first.0, last.0),
+        let (first, last) = match (counted.range, stats.head_bounds) {
+            (Some(range), _) => (range.start.0, range.end.0),
+            (None, Some((first, last))) => (first.0, last.0),
             // What Prometheus shows for an empty head.
-            None => (i64::MAX, i64::MIN),
+            (None, None) => (i64::MAX, i64::MIN),
         };
+        let is_head = counted.range.is_none() && counted.selectors.is_empty();
         TsdbJson {
             head_stats: HeadJson {
-                num_series: stats.series,
+                num_series: if is_head { stats.series } else { self.series },
                 num_label_pairs: self.by_label.values().map(HashMap::len).sum(),
-                chunk_count: stats.chunks,
+                chunk_count: is_head.then_some(stats.chunks),
                 min_time: first,
                 max_time: last,
             },
@@ -219,6 +261,9 @@ pub(super) async fn wal_replay() -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::{Appender as _, Batch, Sample, Span};
+    use stint_storage::{Db, SimDisk};
+
     use super::*;
 
     #[test]
@@ -230,12 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_there_on_a_past_day_can_be_counted() {
+        let (db, _) =
+            Db::open(Arc::new(SimDisk::new()), stint_storage::Options::default()).unwrap();
+        for (metric, hour) in [("a", 1), ("a", 2), ("b", 2), ("c", 3)] {
+            let mut batch = Batch::default();
+            let labels = Labels::from_pairs([("__name__", metric), ("hour", &hour.to_string())]);
+            batch.push(labels, Sample::float(Timestamp(hour * Span::HOUR.0), 1.0));
+            db.append(&batch).unwrap();
+        }
+        let counted = |query: &str| {
+            let counted = Counted::read(&Params::parse(b"", Some(query)).unwrap()).unwrap();
+            let clock = stint_model::clock::SimClock::at(Timestamp(0));
+            let (stats, cancel) = (db.stats(), Cancel::new(Arc::new(clock)));
+            let census = Census::take(&db, &stats, &counted, &cancel).unwrap();
+            let json = census.into_json(&stats, &counted, 10);
+            let names = json.series_count_by_metric_name.into_iter().map(|it| it.name).collect();
+            (json.head_stats.num_series, json.head_stats.chunk_count.is_some(), names)
+        };
+        let names = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        assert_eq!(counted(""), (4, true, names(&["a", "b", "c"])));
+        assert_eq!(counted("start=3601&end=7200"), (2, false, names(&["a", "b"])));
+        assert_eq!(counted("match[]=a&match[]={hour='2'}"), (3, false, names(&["a", "b"])));
+        assert_eq!(counted("start=99999"), (0, false, names(&[])));
+    }
+
+    #[test]
     fn series_are_counted_by_what_they_consist_of() {
         let mut census = Census::default();
         for instance in ["x", "y"] {
             census.add(&Labels::from_pairs([("__name__", "up"), ("instance", instance)]));
         }
-        let json = census.into_json(&Stats::default(), 10);
+        let json = census.into_json(&Stats::default(), &Counted::HEAD, 10);
         let count = |name: &str, value| Count { name: name.into(), value };
         assert_eq!(json.series_count_by_metric_name, [count("up", 2)]);
         assert_eq!(
