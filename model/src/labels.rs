@@ -1,9 +1,12 @@
 //! Label sets: immutable, sorted by name, one allocation each.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use self::builder::LabelsBuilder;
+
+mod builder;
 
 /// The label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
@@ -110,15 +113,6 @@ impl Labels {
     /// As [`Labels::stable_hash`], with 128 bits: an identity where a collision must not happen.
     pub fn stable_hash_128(&self) -> u128 {
         xxhash_rust::xxh3::xxh3_128(self.0.as_bytes())
-    }
-
-    /// A builder that starts from these labels.
-    pub fn to_builder(&self) -> LabelsBuilder {
-        let mut builder = LabelsBuilder::default();
-        for (name, value) in self {
-            builder.set(name, value);
-        }
-        builder
     }
 
     /// Only the labels for which `keep` holds.
@@ -325,62 +319,13 @@ impl NameScheme {
     }
 }
 
-/// Collects labels one by one; setting a label to the empty string removes it.
-#[derive(Clone, Debug, Default)]
-pub struct LabelsBuilder {
-    pairs: BTreeMap<String, String>,
-}
-
-impl LabelsBuilder {
-    /// Sets `name` to `value`, or removes it when `value` is empty.
-    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
-        if value.is_empty() {
-            self.pairs.remove(name);
-        } else if let Some(slot) = self.pairs.get_mut(name) {
-            value.clone_into(slot);
-        } else {
-            self.pairs.insert(name.to_owned(), value.to_owned());
-        }
-        self
-    }
-
-    /// Removes `name`.
-    pub fn remove(&mut self, name: &str) -> &mut Self {
-        self.pairs.remove(name);
-        self
-    }
-
-    /// Removes the labels for whose names `keep` does not hold.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.pairs.retain(|name, _| keep(name));
-    }
-
-    /// The present value of `name`.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.get(name).map(String::as_str)
-    }
-
-    /// The present labels in order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
-    /// The finished label set.
-    pub fn build(&self) -> Labels {
-        let size = self.pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-        let mut text = String::with_capacity(size);
-        for (name, value) in &self.pairs {
-            push_string(&mut text, name);
-            push_string(&mut text, value);
-        }
-        Labels(Arc::from(text))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn labels_are_sorted_and_looked_up_by_name() {

@@ -165,7 +165,7 @@ impl fmt::Debug for Matcher {
 
 /// A compiled, anchored regular expression with the fast paths that dashboards need.
 #[derive(Debug)]
-enum Pattern {
+pub(crate) enum Pattern {
     /// `a|b|c`, sorted.
     Set(Vec<String>),
     /// `prefix.*` (true: `.+`).
@@ -179,7 +179,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    fn new(pattern: &str) -> Result<Self, RegexError> {
+    pub(crate) fn new(pattern: &str) -> Result<Self, RegexError> {
         match pattern {
             ".*" => return Ok(Self::Anything),
             ".+" => return Ok(Self::Something),
@@ -210,7 +210,8 @@ impl Pattern {
         Ok(Self::Regex { prefix, regex })
     }
 
-    fn matches(&self, value: &str) -> bool {
+    /// Whether all of `value` matches.
+    pub(crate) fn matches(&self, value: &str) -> bool {
         match self {
             Self::Set(set) => set.binary_search_by(|item| item.as_str().cmp(value)).is_ok(),
             Self::Prefix(prefix, false) => value.starts_with(prefix.as_str()),
@@ -219,9 +220,25 @@ impl Pattern {
             }
             Self::Anything => true,
             Self::Something => !value.is_empty(),
-            Self::Regex { prefix, regex } => {
-                value.starts_with(prefix.as_str()) && regex.is_match(value)
+            Self::Regex { regex, .. } => {
+                self.may_match(value) && regex.get().is_some_and(|regex| regex.is_match(value))
             }
+        }
+    }
+
+    /// Whether `value` starts as everything that matches does.
+    pub(crate) fn may_match(&self, value: &str) -> bool {
+        match self {
+            Self::Regex { prefix, .. } => value.starts_with(prefix.as_str()),
+            _ => true,
+        }
+    }
+
+    /// The compiled expression, where values must be tried with it.
+    pub(crate) fn engine(&self) -> Option<&regex::Regex> {
+        match self {
+            Self::Regex { regex, .. } => regex.get(),
+            _ => None,
         }
     }
 }
@@ -232,7 +249,7 @@ const LAZY_BYTES_MAX: usize = 256;
 /// A correct, anchored expression. Compiling takes a hundred times as long as reading a query, and many
 /// expressions are never tried: queries that are only checked or laid out, stores that search an index.
 #[derive(Debug)]
-struct Lazy {
+pub(crate) struct Lazy {
     /// In the syntax of the `regex` crate.
     source: String,
     compiled: OnceLock<Option<regex::Regex>>,
@@ -255,9 +272,8 @@ impl Lazy {
         Ok(Self { source, compiled })
     }
 
-    fn is_match(&self, value: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| compile(&self.source, &self.source).ok());
-        compiled.as_ref().is_some_and(|regex| regex.is_match(value))
+    fn get(&self) -> Option<&regex::Regex> {
+        self.compiled.get_or_init(|| compile(&self.source, &self.source).ok()).as_ref()
     }
 }
 

@@ -4,14 +4,19 @@
 //! a list of them over a [`LabelsBuilder`]. Semantics and error texts are those of Prometheus
 //! (`model/relabel`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use md5::{Digest, Md5};
-use regex::Regex;
 
+use self::expression::Expression;
+use self::template::{Template, is_name_template};
 use crate::labels::{LabelsBuilder, NameScheme, Quoted};
-use crate::matcher::{RegexError, anchored_regex};
+use crate::matcher::RegexError;
+
+mod expression;
+mod template;
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -169,19 +174,22 @@ pub enum RuleError {
 pub struct Rule {
     spec: RuleSpec,
     scheme: NameScheme,
-    regex: Regex,
+    regex: Expression,
     target: Template,
     replacement: Template,
+    /// Whether target or replacement refer to parts of what matched.
+    needs_groups: bool,
 }
 
 impl Rule {
     /// Checks and compiles `spec`; label names written by it must be valid under `scheme`.
     pub fn new(spec: RuleSpec, scheme: NameScheme) -> Result<Self, RuleError> {
         validate(&spec, scheme)?;
-        let regex = anchored_regex(&spec.regex).map_err(RuleError::Regex)?;
+        let regex = Expression::new(&spec.regex).map_err(RuleError::Regex)?;
         let target = Template::new(&spec.target_label, &regex);
         let replacement = Template::new(&spec.replacement, &regex);
-        Ok(Self { spec, scheme, regex, target, replacement })
+        let needs_groups = target.needs_groups() || replacement.needs_groups();
+        Ok(Self { spec, scheme, regex, target, replacement, needs_groups })
     }
 
     /// The rule as it was written.
@@ -189,15 +197,20 @@ impl Rule {
         &self.spec
     }
 
-    fn input(&self, labels: &LabelsBuilder) -> String {
+    fn input<'l>(&self, labels: &'l LabelsBuilder) -> Cow<'l, str> {
+        let sources = match &*self.spec.source_labels {
+            [] => return "".into(),
+            [name] => return labels.get(name).unwrap_or_default().into(),
+            sources => sources,
+        };
         let mut input = String::new();
-        for (at, name) in self.spec.source_labels.iter().enumerate() {
+        for (at, name) in sources.iter().enumerate() {
             if at > 0 {
                 input.push_str(&self.spec.separator);
             }
             input.push_str(labels.get(name).unwrap_or_default());
         }
-        input
+        input.into()
     }
 
     fn run(&self, labels: &mut LabelsBuilder) -> Verdict {
@@ -232,17 +245,18 @@ impl Rule {
 
     fn replace(&self, labels: &mut LabelsBuilder) {
         let input = self.input(labels);
-        let Some(groups) = self.regex.captures(&input) else { return };
+        let Some(groups) = self.regex.groups(&input, self.needs_groups) else { return };
         let target = self.target.expand(&groups);
         if self.scheme.is_label_name(&target) {
-            labels.set(&target, &self.replacement.expand(&groups));
+            let value = self.replacement.expand(&groups);
+            labels.set(&target, &value);
         }
     }
 
     fn map_names(&self, labels: &mut LabelsBuilder) {
         let mut mapped = Vec::new();
         for (name, value) in labels.iter() {
-            if let Some(groups) = self.regex.captures(name) {
+            if let Some(groups) = self.regex.groups(name, self.needs_groups) {
                 mapped.push((self.replacement.expand(&groups), value.to_owned()));
             }
         }
@@ -336,28 +350,6 @@ fn validate(spec: &RuleSpec, scheme: NameScheme) -> Result<(), RuleError> {
     Ok(())
 }
 
-/// Whether `template` can become a label name: under the legacy scheme, name characters mixed
-/// with `$name` and `${name}`.
-fn is_name_template(template: &str, scheme: NameScheme) -> bool {
-    if scheme == NameScheme::Utf8 {
-        return scheme.is_label_name(template);
-    }
-    let mut rest = template;
-    let mut first = true;
-    while let Some(c) = rest.chars().next() {
-        if c == '$' {
-            let Some((_, tail)) = rest.get(1..).and_then(take_reference) else { return false };
-            rest = tail;
-        } else if c == '_' || c.is_ascii_alphabetic() || (!first && c.is_ascii_digit()) {
-            rest = rest.get(1..).unwrap_or_default();
-        } else {
-            return false;
-        }
-        first = false;
-    }
-    !first
-}
-
 /// The last 8 of the 16 bytes of the MD5 sum, as Prometheus shards.
 fn hash(input: &str) -> u64 {
     let sum: [u8; 16] = Md5::digest(input.as_bytes()).into();
@@ -376,80 +368,6 @@ fn upper(text: &str) -> String {
 /// In small letters, character by character as Go has it.
 fn lower(text: &str) -> String {
     text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
-}
-
-/// A replacement, cut into literals and group numbers.
-#[derive(Clone, Debug)]
-struct Template(Vec<Piece>);
-
-#[derive(Clone, Debug)]
-enum Piece {
-    Literal(String),
-    Group(usize),
-}
-
-impl Template {
-    fn new(text: &str, regex: &Regex) -> Self {
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('$') {
-            literal.push_str(before);
-            if let Some(after) = after.strip_prefix('$') {
-                literal.push('$');
-                rest = after;
-            } else if let Some((name, after)) = take_reference(after) {
-                // A group that does not exist expands to nothing.
-                if let Some(group) = group_number(name, regex) {
-                    if !literal.is_empty() {
-                        pieces.push(Piece::Literal(std::mem::take(&mut literal)));
-                    }
-                    pieces.push(Piece::Group(group));
-                }
-                rest = after;
-            } else {
-                literal.push('$');
-                rest = after;
-            }
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal));
-        }
-        Self(pieces)
-    }
-
-    fn expand(&self, groups: &regex::Captures<'_>) -> String {
-        let mut out = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Literal(text) => out.push_str(text),
-                Piece::Group(at) => out.push_str(groups.get(*at).map_or("", |m| m.as_str())),
-            }
-        }
-        out
-    }
-}
-
-/// Splits `name` or `{name}` off the text behind a dollar sign; the longest run of letters,
-/// digits and underscores is the name, so `$1x` names the group `1x`.
-fn take_reference(text: &str) -> Option<(&str, &str)> {
-    let inner = text.strip_prefix('{');
-    let body = inner.unwrap_or(text);
-    let end = body.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(body.len());
-    let (name, rest) = body.split_at(end);
-    if name.is_empty() {
-        return None;
-    }
-    if inner.is_some() { Some((name, rest.strip_prefix('}')?)) } else { Some((name, rest)) }
-}
-
-fn group_number(name: &str, regex: &Regex) -> Option<usize> {
-    let number = name.bytes().all(|b| b.is_ascii_digit());
-    if number && (name.len() == 1 || !name.starts_with('0')) {
-        return name.parse().ok().filter(|at| *at < regex.captures_len());
-    }
-    regex.capture_names().position(|group| group == Some(name))
 }
 
 #[cfg(test)]
