@@ -19,9 +19,9 @@ use stint_wire::otlp::{self, Options, TranslateError, Warning};
 
 use self::compression::{Compression, DecompressError};
 use self::delta::Streams;
-use self::gather::{Gather, Pending};
+use self::gather::{Caches, Gather, Pending};
 use crate::metrics::{Metrics, counter, counter_vec, int_gauge};
-use crate::receive::cache::{LabelKey, RefCache};
+use crate::receive::cache::LabelKey;
 use crate::receive::in_flight::{Held, InFlight, RETRY_AFTER_SECONDS};
 use crate::receive::meter::{Meter, MeterError};
 use crate::receive::spare::{self, Spare};
@@ -37,7 +37,7 @@ mod tests;
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 /// Largest message in JSON, which takes many times its size while it is read.
 const JSON_BYTES_MAX: usize = 6 << 20;
-/// Series of one generation of the handle cache, about 8 MB of memory.
+/// Series of one generation of each handle cache, about 8 MB of memory.
 const CACHED_SERIES_MAX: usize = 1 << 18;
 /// Reasons that an answer names.
 const NAMED_MAX: usize = 5;
@@ -124,7 +124,9 @@ pub struct OtlpReceiver {
     /// In milliseconds; replaced by a reload.
     out_of_order_window: AtomicI64,
     in_flight: Arc<InFlight>,
-    cache: RefCache,
+    /// Handles by labels, and by what else tells series apart. Each in the order in which its keys come,
+    /// so that those of the next request are found beside one another.
+    caches: Caches,
     streams: Mutex<Streams>,
     spare: Spare<Buffers>,
     requests: IntCounterVec,
@@ -151,7 +153,7 @@ impl OtlpReceiver {
             options: RwLock::new((Arc::new(options), 0)),
             out_of_order_window: AtomicI64::new(out_of_order_window.0),
             in_flight,
-            cache: RefCache::new(CACHED_SERIES_MAX),
+            caches: Caches::new(CACHED_SERIES_MAX),
             streams: Mutex::default(),
             spare: Spare::default(),
             requests: counter_vec(
@@ -290,7 +292,7 @@ impl OtlpReceiver {
         wanted: Option<HashSet<LabelKey>>,
         rows: Vec<Pending>,
     ) -> Result<Gathered, Answer> {
-        let mut gather = Gather::new(&self.cache, *epoch, meter, wanted, rows);
+        let mut gather = Gather::new(&self.caches, *epoch, meter, wanted, rows);
         match otlp::translate(message, options, &mut gather) {
             Ok(()) => Ok(Gathered::new(gather)),
             Err(TranslateError::Sink(MeterError::Full(full))) => Err(Answer::later(&full)),
@@ -366,9 +368,9 @@ impl OtlpReceiver {
             if let (SeriesKey::Labels(_), Some(reference)) = (&row.series, reference)
                 && !forgotten.contains(key)
             {
-                self.cache.put(*key, *reference);
+                self.caches.labels.put(*key, *reference);
                 if let Some(identity) = identity {
-                    self.cache.put(*identity, *reference);
+                    self.caches.identities.put(*identity, *reference);
                 }
             }
         }

@@ -5,6 +5,9 @@
 //! the rest with it; only bytes that are no such message fail as a whole. [`json`] turns the other
 //! encoding into this one, [`answer`] writes what a sender is told.
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use stint_model::metadata::{Metadata, MetricType};
 use stint_model::{Exemplar, Sample};
 
@@ -127,7 +130,7 @@ pub trait Sink {
     /// Why it takes no more.
     type Error;
 
-    /// A metric family, before its rows; the same one may come more than once.
+    /// A metric family, before its first rows; the same one may come more than once.
     fn family(&mut self, name: &str, metadata: Metadata) -> Result<(), Self::Error>;
 
     /// Whether the series with this [`Row::identity`] is known. If so, its row comes next, and without
@@ -200,12 +203,24 @@ impl From<names::EmptyName> for Trouble {
 /// The bytes are no such message, or the sink takes no more; rows that were handed on before are
 /// of no worth then.
 pub fn translate<S: Sink>(body: &[u8], options: &Options, sink: &mut S) -> Outcome<S> {
-    let mut points = 0;
+    let mut progress = Progress::default();
     for resource in Messages::new(body, "ExportMetricsServiceRequest", 1) {
-        translate_resource(resource?, options, sink, &mut points)?;
+        translate_resource(resource?, options, sink, &mut progress)?;
     }
     Ok(())
 }
+
+/// What was seen of a message so far.
+#[derive(Default)]
+struct Progress<'a> {
+    /// Data points.
+    points: u32,
+    /// Families that the sink was told of. Resources of one message mostly have the same ones.
+    families: HashMap<Head<'a>, Rc<Family<'a>>, foldhash::fast::RandomState>,
+}
+
+/// Families of one message that are not translated again.
+const FAMILIES_MAX: usize = 4096;
 
 /// The messages under one field of another message.
 struct Messages<'a> {
@@ -236,11 +251,11 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-fn translate_resource<S: Sink>(
-    message: &[u8],
-    options: &Options,
+fn translate_resource<'a, S: Sink>(
+    message: &'a [u8],
+    options: &'a Options,
     sink: &mut S,
-    points: &mut u32,
+    progress: &mut Progress<'a>,
 ) -> Outcome<S> {
     let labels = match resource_labels(message, options) {
         Ok(labels) => labels,
@@ -257,7 +272,7 @@ fn translate_resource<S: Sink>(
         }
     };
     let identity = Identity::default();
-    let mut target = Target { sink, options, points, times: None, identity };
+    let mut target = Target { sink, options, progress, times: None, identity };
     for scope in Messages::new(message, "ResourceMetrics", 2) {
         translate_scope(scope?, &labels, &mut target)?;
     }
@@ -277,10 +292,10 @@ fn resource_labels<'a>(
     Ok(ResourceLabels::new(&mut attributes, options)?)
 }
 
-fn translate_scope<S: Sink>(
-    message: &[u8],
-    resource: &ResourceLabels<'_>,
-    target: &mut Target<'_, S>,
+fn translate_scope<'a, S: Sink>(
+    message: &'a [u8],
+    resource: &ResourceLabels<'a>,
+    target: &mut Target<'_, 'a, S>,
 ) -> Outcome<S> {
     let scope = match scope_labels(message, target.options) {
         Ok(scope) => scope,
@@ -329,7 +344,7 @@ fn scope_labels<'a>(message: &'a [u8], options: &Options) -> Result<Pairs<'a>, T
 }
 
 /// What a `Metric` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Shape {
     Gauge,
     Sum,
@@ -346,6 +361,18 @@ impl Shape {
             Self::Histogram => 9,
             Self::Exponential => 1,
         }
+    }
+
+    /// The number of the flags' field in a data point.
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Gauge | Self::Sum | Self::Summary => 8,
+            Self::Histogram | Self::Exponential => 10,
+        }
+    }
+
+    const fn is_number(self) -> bool {
+        matches!(self, Self::Gauge | Self::Sum)
     }
 
     const fn has_temporality(self) -> bool {
@@ -393,6 +420,17 @@ impl<'a> Metric<'a> {
     }
 }
 
+/// What makes a `Metric`'s family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Head<'a> {
+    name: &'a str,
+    description: &'a str,
+    unit: &'a str,
+    shape: Shape,
+    temporality: u64,
+    is_monotonic: bool,
+}
+
 /// The data points of a `Metric`, whatever they are.
 fn count_points(message: &[u8]) -> Result<u64, DecodeError> {
     let mut reader = Reader::new(message);
@@ -431,11 +469,11 @@ fn properties(data: &[u8]) -> Result<(u64, bool), DecodeError> {
     Ok((temporality, is_monotonic))
 }
 
-fn translate_metric<S: Sink>(
-    message: &[u8],
-    resource: &ResourceLabels<'_>,
-    scope: &Pairs<'_>,
-    target: &mut Target<'_, S>,
+fn translate_metric<'a, S: Sink>(
+    message: &'a [u8],
+    resource: &ResourceLabels<'a>,
+    scope: &Pairs<'a>,
+    target: &mut Target<'_, 'a, S>,
 ) -> Outcome<S> {
     let metric = match Metric::read(message).map_err(Trouble::from) {
         Ok(metric) => metric,
@@ -455,19 +493,16 @@ fn translate_metric<S: Sink>(
         return Ok(());
     }
     let (temporality, is_monotonic) = properties(data)?;
-    let family = match family(&metric, shape, temporality, is_monotonic, target.options) {
+    let Metric { name, description, unit, .. } = metric;
+    let head = Head { name, description, unit, shape, temporality, is_monotonic };
+    let family = match known_family(&head, target) {
         Ok(family) => family,
-        Err(reason) => {
+        Err(Unknown::Refused(reason)) => {
             target.sink.refused(count, &reason);
             return Ok(());
         }
+        Err(Unknown::Sink(error)) => return Err(TranslateError::Sink(error)),
     };
-    let metadata = Metadata {
-        kind: kind_of(shape, is_monotonic),
-        help: metric.description.to_owned(),
-        unit: unit_name(metric.unit, target.options.strategy),
-    };
-    target.sink.family(&family.name, metadata).map_err(TranslateError::Sink)?;
     target.identity.begin(&family, resource, scope);
     for point in Messages::new(data, "Metric", 1) {
         target.point(point?, &family, resource, scope)?;
@@ -475,29 +510,52 @@ fn translate_metric<S: Sink>(
     Ok(())
 }
 
-fn family<'m>(
-    metric: &Metric<'m>,
-    shape: Shape,
-    temporality: u64,
-    is_monotonic: bool,
-    options: &Options,
-) -> Result<Family<'m>, String> {
-    let temporality = match temporality {
+/// Why there is no family.
+enum Unknown<E> {
+    Refused(String),
+    Sink(E),
+}
+
+/// The family of a metric, which the sink was told of.
+fn known_family<'a, S: Sink>(
+    head: &Head<'a>,
+    target: &mut Target<'_, 'a, S>,
+) -> Result<Rc<Family<'a>>, Unknown<S::Error>> {
+    if let Some(known) = target.progress.families.get(head) {
+        return Ok(Rc::clone(known));
+    }
+    let strategy = target.options.strategy;
+    let family = Rc::new(family(head, strategy).map_err(Unknown::Refused)?);
+    let metadata = Metadata {
+        kind: kind_of(head.shape, head.is_monotonic),
+        help: head.description.to_owned(),
+        unit: unit_name(head.unit, strategy),
+    };
+    target.sink.family(&family.name, metadata).map_err(Unknown::Sink)?;
+    if target.progress.families.len() < FAMILIES_MAX {
+        target.progress.families.insert(*head, Rc::clone(&family));
+    }
+    Ok(family)
+}
+
+fn family<'a>(head: &Head<'a>, strategy: Strategy) -> Result<Family<'a>, String> {
+    let shape = head.shape;
+    let temporality = match head.temporality {
         1 => Temporality::Delta,
         2 => Temporality::Cumulative,
         _ if !shape.has_temporality() => Temporality::Cumulative,
         _ => {
-            let name = metric.name;
+            let name = head.name;
             return Err(format!("invalid temporality and type combination for metric {name:?}"));
         }
     };
     let kind = match shape {
-        Shape::Sum if is_monotonic => Kind::Counter,
+        Shape::Sum if head.is_monotonic => Kind::Counter,
         // Prometheus takes a sum that may fall for a gauge, in its name too.
         Shape::Gauge | Shape::Sum => Kind::Gauge,
         Shape::Histogram | Shape::Exponential | Shape::Summary => Kind::Other,
     };
-    let name = metric_name(metric.name, metric.unit, kind, options.strategy)
+    let name = metric_name(head.name, head.unit, kind, strategy)
         .map_err(|error| format!("metric: {error}"))?;
     Ok(Family {
         name,

@@ -22,9 +22,21 @@ pub(super) struct Pending {
     pub(super) exemplars: Vec<Exemplar>,
 }
 
+/// Handles of series that are known.
+pub(super) struct Caches {
+    pub(super) labels: RefCache,
+    pub(super) identities: RefCache,
+}
+
+impl Caches {
+    pub(super) fn new(generation_max: usize) -> Self {
+        Self { labels: RefCache::new(generation_max), identities: RefCache::new(generation_max) }
+    }
+}
+
 /// Gathers rows, within the room that a request has.
 pub(super) struct Gather<'g, 'h> {
-    cache: &'g RefCache,
+    caches: &'g Caches,
     /// Of series that are recognised, and of those whose labels are known.
     trails: (Trail, Trail),
     /// Which options identities were made under.
@@ -45,14 +57,14 @@ pub(super) struct Gather<'g, 'h> {
 impl<'g, 'h> Gather<'g, 'h> {
     /// One that has seen nothing. `rows` are memory for those to come.
     pub(super) fn new(
-        cache: &'g RefCache,
+        caches: &'g Caches,
         epoch: u64,
         meter: &'g mut Meter<'h>,
         wanted: Option<HashSet<LabelKey>>,
         rows: Vec<Pending>,
     ) -> Self {
         Self {
-            cache,
+            caches,
             trails: Default::default(),
             epoch,
             meter,
@@ -112,8 +124,9 @@ impl Sink for Gather<'_, '_> {
             // None of those has a handle.
             return false;
         }
-        let key = self.cache.key_of_identity(identity, self.epoch);
-        self.recognised = self.cache.get(&key, &mut self.trails.0).map(|series| (key, series));
+        let key = self.caches.identities.key_of_identity(identity, self.epoch);
+        self.recognised =
+            self.caches.identities.get(&key, &mut self.trails.0).map(|series| (key, series));
         self.recognised.is_some()
     }
 
@@ -129,8 +142,9 @@ impl Sink for Gather<'_, '_> {
             return Ok(());
         }
         self.meter.count(bytes)?;
-        let key = self.cache.key_of_labels(row.labels);
-        let identity = row.identity.map(|bytes| self.cache.key_of_identity(bytes, self.epoch));
+        let key = self.caches.labels.key_of_labels(row.labels);
+        let identity =
+            row.identity.map(|bytes| self.caches.identities.key_of_identity(bytes, self.epoch));
         let known = match &self.wanted {
             Some(wanted) => {
                 if !wanted.contains(&key) && !identity.is_some_and(|key| wanted.contains(&key)) {
@@ -138,12 +152,12 @@ impl Sink for Gather<'_, '_> {
                 }
                 None
             }
-            None => self.cache.get(&key, &mut self.trails.1),
+            None => self.caches.labels.get(&key, &mut self.trails.1),
         };
         let series = match known {
             Some(reference) => {
                 if let Some(identity) = identity {
-                    self.cache.put(identity, reference);
+                    self.caches.identities.put(identity, reference);
                 }
                 SeriesKey::Known(reference)
             }

@@ -8,8 +8,8 @@ use stint_model::histogram::{
 };
 use stint_model::{Exemplar, Value};
 
-use super::points::{Rows, bound, fixed64};
-use super::{Outcome, Sink, TranslateError, Warning, exemplars};
+use super::points::{Member, Rows, fixed64};
+use super::{Outcome, Sink, Warning, exemplars};
 use crate::layout::layout;
 use crate::proto::{DecodeError, Field, Reader, unzigzag};
 
@@ -74,7 +74,7 @@ pub(super) fn explicit<S: Sink>(
     message: &[u8],
     name: &str,
     as_native: bool,
-    rows: &mut Rows<'_, '_, S>,
+    rows: &mut Rows<'_, '_, '_, S>,
 ) -> Outcome<S> {
     let point = Explicit::read(message)?;
     if let Some(problem) = point.problem() {
@@ -83,45 +83,35 @@ pub(super) fn explicit<S: Sink>(
     }
     warn(point.count, point.sum, rows);
     if as_native {
-        return custom(point, name, rows);
+        return custom(point, rows);
     }
-    let mut push = |suffix, le: Option<&str>, value, exemplars| {
-        let sample = rows.point.float(value);
-        let le = le.map(|bound| ("le", bound));
-        rows.push(&format!("{name}{suffix}"), le, sample, exemplars).map_err(TranslateError::Sink)
-    };
+    let at = rows.point;
+    let bucket = |upper| Member { suffix: "_bucket", bound: Some(("le", upper)) };
     if let Some(sum) = point.sum {
-        push("_sum", None, sum, Vec::new())?;
+        rows.push(Member::suffixed("_sum"), at.float(sum), Vec::new())?;
     }
-    push("_count", None, point.count as f64, Vec::new())?;
+    rows.push(Member::suffixed("_count"), at.float(point.count as f64), Vec::new())?;
     let mut below = 0_u64;
-    let mut open = point.exemplars.clone();
-    for (upper, count) in point.bounds.iter().zip(point.counts()) {
-        below = below.wrapping_add(count);
-        let mut own = Vec::new();
-        open.retain(|exemplar| {
-            let is_below = exemplar.value <= *upper;
-            if is_below {
-                own.push(exemplar.clone());
-            }
-            !is_below
-        });
+    let mut open = point.exemplars;
+    for (upper, count) in point.bounds.iter().zip(&point.counts) {
+        below = below.wrapping_add(count.to_bits());
         // One that every float is below stands at the end anyhow.
         if *upper < f64::INFINITY {
-            push("_bucket", Some(&bound(*upper)), below as f64, own)?;
+            let own = open.extract_if(.., |exemplar| exemplar.value <= *upper).collect();
+            rows.push(bucket(*upper), at.float(below as f64), own)?;
         }
     }
-    push("_bucket", Some("+Inf"), point.count as f64, open)
+    rows.push(bucket(f64::INFINITY), at.float(point.count as f64), open)
 }
 
-fn warn<S: Sink>(count: u64, sum: Option<f64>, rows: &mut Rows<'_, '_, S>) {
+fn warn<S: Sink>(count: u64, sum: Option<f64>, rows: &mut Rows<'_, '_, '_, S>) {
     if count == 0 && sum.is_some_and(|sum| sum != 0.0) && !rows.point.is_gone {
         rows.sink.warning(Warning::HistogramZeroCountNonZeroSum);
     }
 }
 
 /// A histogram with explicit bounds as a native one.
-fn custom<S: Sink>(point: Explicit, name: &str, rows: &mut Rows<'_, '_, S>) -> Outcome<S> {
+fn custom<S: Sink>(point: Explicit, rows: &mut Rows<'_, '_, '_, S>) -> Outcome<S> {
     let counts = point.counts().enumerate().map(|(index, count)| (index as i64, count));
     let (positive_spans, positive_deltas) = layout(counts);
     let mut custom_bounds = point.bounds;
@@ -136,18 +126,17 @@ fn custom<S: Sink>(point: Explicit, name: &str, rows: &mut Rows<'_, '_, S>) -> O
         custom_bounds,
         ..IntegerHistogram::default()
     };
-    push(histogram, name, point.exemplars, rows)
+    push(histogram, point.exemplars, rows)
 }
 
 fn push<S: Sink>(
     histogram: IntegerHistogram,
-    name: &str,
     exemplars: Vec<Exemplar>,
-    rows: &mut Rows<'_, '_, S>,
+    rows: &mut Rows<'_, '_, '_, S>,
 ) -> Outcome<S> {
     let value = Value::Histogram(Arc::new(Histogram::Integer(histogram)));
     let sample = rows.point.sample(value);
-    rows.push(name, None, sample, exemplars).map_err(TranslateError::Sink)
+    rows.push(Member::ITSELF, sample, exemplars)
 }
 
 /// `Buckets`: the index of the first, and the counts.
@@ -197,7 +186,7 @@ impl Buckets {
 pub(super) fn exponential<S: Sink>(
     message: &[u8],
     name: &str,
-    rows: &mut Rows<'_, '_, S>,
+    rows: &mut Rows<'_, '_, '_, S>,
 ) -> Outcome<S> {
     const NAME: &str = "ExponentialHistogramDataPoint";
     let (mut count, mut sum, mut scale, mut zero_count) = (0, None, 0, 0);
@@ -249,7 +238,7 @@ pub(super) fn exponential<S: Sink>(
         negative_deltas,
         ..IntegerHistogram::default()
     };
-    push(histogram, name, found, rows)
+    push(histogram, found, rows)
 }
 
 #[cfg(test)]

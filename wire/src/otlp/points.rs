@@ -9,7 +9,7 @@ use stint_model::{Exemplar, Span, Timestamp};
 use super::attributes::{self, Attribute};
 use super::identity::{Bare, Identity};
 use super::labels::{self, Collided, Pairs, ResourceLabels};
-use super::{Options, Outcome, Row, Shape, Sink, TranslateError, Trouble, Warning};
+use super::{Options, Outcome, Progress, Row, Shape, Sink, TranslateError, Trouble, Warning};
 use super::{exemplars, histograms};
 use crate::proto::{DecodeError, Field, Reader};
 
@@ -31,11 +31,10 @@ pub(super) struct Family<'m> {
 }
 
 /// Where rows go, and what is counted on the way.
-pub(super) struct Target<'t, S> {
+pub(super) struct Target<'t, 'a, S> {
     pub(super) sink: &'t mut S,
     pub(super) options: &'t Options,
-    /// Data points so far.
-    pub(super) points: &'t mut u32,
+    pub(super) progress: &'t mut Progress<'a>,
     /// Earliest and latest of the resource.
     pub(super) times: Option<(Timestamp, Timestamp)>,
     pub(super) identity: Identity,
@@ -63,42 +62,143 @@ impl Point {
     }
 }
 
-/// Hands on the rows of one data point.
-pub(super) struct Rows<'t, 'p, S> {
-    pub(super) sink: &'t mut S,
-    pub(super) point: Point,
-    /// Without the metric's name.
-    pub(super) labels: &'p Pairs<'p>,
-    /// Of the only series.
-    pub(super) identity: Option<&'p [u8]>,
+/// Which of the series of a data point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Member {
+    /// What the name ends in.
+    pub(super) suffix: &'static str,
+    /// A label of its own.
+    pub(super) bound: Option<(&'static str, f64)>,
 }
 
-impl<S: Sink> Rows<'_, '_, S> {
-    /// One row: the point's labels with a name and at most one label more.
+impl Member {
+    /// The series of the metric's name and the point's labels.
+    pub(super) const ITSELF: Self = Self::suffixed("");
+
+    pub(super) const fn suffixed(suffix: &'static str) -> Self {
+        Self { suffix, bound: None }
+    }
+
+    /// Bytes that no other series of a point of the same kind has.
+    pub(super) fn code(self) -> [u8; 9] {
+        let mut code = [0; 9];
+        let (kind, bits) = code.split_at_mut(1);
+        // No two suffixes are equally long.
+        kind.fill(2 * self.suffix.len() as u8 + u8::from(self.bound.is_some()));
+        bits.copy_from_slice(&self.bound.map_or(0, |(_, bound)| bound.to_bits()).to_le_bytes());
+        code
+    }
+}
+
+/// What the labels of a point's series are made of.
+struct Source<'p, 'a> {
+    message: &'a [u8],
+    family: &'p Family<'p>,
+    resource: &'p ResourceLabels<'a>,
+    scope: &'p Pairs<'a>,
+    options: &'p Options,
+    number: u32,
+}
+
+/// Labels, without the metric's name.
+enum Made<'a> {
+    /// Nobody has asked for them.
+    NotYet,
+    /// What was told about them is told each time when they may not be recognised.
+    Labels { pairs: Pairs<'a>, is_recognisable: bool },
+    /// Nothing of the point can be stored.
+    Refused(String),
+}
+
+impl<'a> Source<'_, 'a> {
+    /// The frame of the point, and labels.
+    fn make<S: Sink>(&self, sink: &mut S) -> Result<(Option<Point>, Made<'a>), DecodeError> {
+        let mut pairs = Pairs::new();
+        let made = frame(self.message, self.family, self.number).and_then(|(point, attributes)| {
+            let mut attributes = attributes;
+            let (resource, scope) = (self.resource, self.scope);
+            let collided =
+                labels::of_point(&mut attributes, resource, scope, self.options, &mut pairs)?;
+            Ok((point, collided == Collided(true)))
+        });
+        match made {
+            Ok((point, has_collided)) => {
+                if has_collided {
+                    sink.warning(Warning::LabelNameCollision);
+                }
+                Ok((Some(point), Made::Labels { pairs, is_recognisable: !has_collided }))
+            }
+            Err(Trouble::Decode(error)) => Err(error),
+            Err(Trouble::Skip(reason)) => Ok((None, Made::Refused(reason))),
+        }
+    }
+}
+
+/// Hands on the rows of one data point.
+pub(super) struct Rows<'t, 'p, 'a, S> {
+    pub(super) sink: &'t mut S,
+    pub(super) point: Point,
+    identity: &'t mut Identity,
+    source: Source<'p, 'a>,
+    made: Made<'a>,
+}
+
+impl<S: Sink> Rows<'_, '_, '_, S> {
+    /// One row, with labels only if the sink does not recognise the series.
     pub(super) fn push(
         &mut self,
-        name: &str,
-        more: Option<(&str, &str)>,
+        member: Member,
         sample: Sample,
         exemplars: Vec<Exemplar>,
-    ) -> Result<(), S::Error> {
-        let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(self.labels.len() + 2);
-        let own = self.labels.iter().map(|(name, value)| (&**name, &**value));
-        let is_set = |name: &str| name == METRIC_NAME || more.is_some_and(|(more, _)| more == name);
-        pairs.extend(own.filter(|(name, _)| !is_set(name)));
-        for (name, value) in [Some((METRIC_NAME, name)), more].into_iter().flatten() {
-            let at = pairs.partition_point(|(present, _)| *present < name);
-            pairs.insert(at, (name, value));
-        }
-        self.sink.row(Row {
+    ) -> Outcome<S> {
+        let is_recognisable = match &self.made {
+            Made::NotYet => true,
+            Made::Labels { is_recognisable, .. } => *is_recognisable,
+            Made::Refused(_) => return Ok(()),
+        };
+        let row = Row {
             point: Some(self.point.number),
-            labels: &pairs,
-            identity: self.identity,
+            labels: &[],
+            identity: self.identity.of(member).filter(|_| is_recognisable),
             sample,
             is_delta: self.point.is_delta,
             exemplars,
-        })
+        };
+        if row.identity.is_some_and(|identity| self.sink.recognises(identity)) {
+            return self.sink.row(row).map_err(TranslateError::Sink);
+        }
+        if matches!(self.made, Made::NotYet) {
+            self.made = self.source.make(self.sink)?.1;
+        }
+        let Made::Labels { pairs, is_recognisable } = &self.made else { return Ok(()) };
+        let name = &self.source.family.name;
+        let full_name: Cow<'_, str> = match member.suffix {
+            "" => (&**name).into(),
+            suffix => format!("{name}{suffix}").into(),
+        };
+        let more = member.bound.map(|(name, value)| (name, bound(value)));
+        let more = more.as_ref().map(|(name, value)| (*name, value.as_str()));
+        let labels = with_name(pairs, &full_name, more);
+        let identity = row.identity.filter(|_| *is_recognisable);
+        self.sink.row(Row { labels: &labels, identity, ..row }).map_err(TranslateError::Sink)
     }
+}
+
+/// A point's labels with a name and at most one label more.
+fn with_name<'p>(
+    pairs: &'p Pairs<'_>,
+    name: &'p str,
+    more: Option<(&'p str, &'p str)>,
+) -> Vec<(&'p str, &'p str)> {
+    let mut all = Vec::with_capacity(pairs.len() + 2);
+    let own = pairs.iter().map(|(name, value)| (&**name, &**value));
+    let is_set = |name: &str| name == METRIC_NAME || more.is_some_and(|(more, _)| more == name);
+    all.extend(own.filter(|(name, _)| !is_set(name)));
+    for (name, value) in [Some((METRIC_NAME, name)), more].into_iter().flatten() {
+        let at = all.partition_point(|(present, _)| *present < name);
+        all.insert(at, (name, value));
+    }
+    all
 }
 
 /// Nanoseconds since 1970 as milliseconds; rounded down.
@@ -126,74 +226,53 @@ pub(super) fn number(
     Ok(if is_integer { bits as i64 as f64 } else { f64::from_bits(bits) })
 }
 
-impl<S: Sink> Target<'_, S> {
+impl<'a, S: Sink> Target<'_, 'a, S> {
     /// Translates one data point; tells the sink where that is not possible.
-    pub(super) fn point<'a>(
+    pub(super) fn point(
         &mut self,
         message: &'a [u8],
         family: &Family<'_>,
         resource: &ResourceLabels<'a>,
         scope: &Pairs<'a>,
     ) -> Outcome<S> {
-        let number = *self.points;
-        *self.points += 1;
+        let number = self.progress.points;
+        self.progress.points += 1;
+        let source = Source { message, family, resource, scope, options: self.options, number };
         let bare = self.identity.read(message, family, number);
-        if let (Some(bare), Some(identity)) = (&bare, self.identity.bytes())
-            && self.sink.recognises(identity)
-        {
-            return self.recognised(message, bare);
-        }
-        let mut pairs = Pairs::new();
-        let mut is_told = bare.is_some();
-        let read = frame(message, family, number).and_then(|(point, mut attributes)| {
-            let collided =
-                labels::of_point(&mut attributes, resource, scope, self.options, &mut pairs)?;
-            if collided == Collided(true) {
-                // Told each time, so it may not be recognised.
-                is_told = false;
-                self.sink.warning(Warning::LabelNameCollision);
-            }
-            Ok(point)
-        });
-        let point = match read {
-            Ok(point) => point,
-            Err(Trouble::Decode(error)) => return Err(error.into()),
-            Err(Trouble::Skip(reason)) => {
-                self.sink.refused(1, &format!("metric {:?}: {reason}", family.name));
-                return Ok(());
-            }
+        let (point, made) = match &bare {
+            Some(bare) => (Some(bare.point), Made::NotYet),
+            None => source.make(self.sink)?,
         };
-        self.saw(point.at);
-        let nhcb = self.options.convert_histograms_to_nhcb;
-        let identity = self.identity.bytes().filter(|_| is_told);
-        let mut rows = Rows { sink: &mut *self.sink, point, labels: &pairs, identity };
-        let name = &*family.name;
-        match family.shape {
-            Shape::Gauge | Shape::Sum => number_point(message, name, &mut rows),
-            Shape::Summary => summary_point(message, name, &mut rows),
-            Shape::Histogram => histograms::explicit(message, name, nhcb, &mut rows),
-            Shape::Exponential => histograms::exponential(message, name, &mut rows),
+        let identity = &mut self.identity;
+        let made = match point {
+            Some(point) => {
+                let mut rows = Rows { sink: &mut *self.sink, point, identity, source, made };
+                let nhcb = self.options.convert_histograms_to_nhcb;
+                match family.shape {
+                    Shape::Gauge | Shape::Sum => number_point(message, bare, &mut rows),
+                    Shape::Summary => summary_point(message, &mut rows),
+                    Shape::Histogram => {
+                        histograms::explicit(message, &family.name, nhcb, &mut rows)
+                    }
+                    Shape::Exponential => histograms::exponential(message, &family.name, &mut rows),
+                }?;
+                rows.made
+            }
+            None => made,
+        };
+        match (point, made) {
+            (_, Made::Refused(reason)) => {
+                self.sink.refused(1, &format!("metric {:?}: {reason}", family.name));
+            }
+            (Some(point), _) => self.saw(point.at),
+            (None, _) => {}
         }
+        Ok(())
     }
 
     fn saw(&mut self, at: Timestamp) {
         let (first, last) = self.times.unwrap_or((at, at));
         self.times = Some((first.min(at), last.max(at)));
-    }
-
-    /// Hands on a number whose series the sink has recognised.
-    fn recognised(&mut self, message: &[u8], bare: &Bare) -> Outcome<S> {
-        self.saw(bare.point.at);
-        let exemplars = if bare.has_exemplars { exemplars_of(message)? } else { Vec::new() };
-        let row = Row {
-            point: Some(bare.point.number),
-            labels: &[],
-            identity: self.identity.bytes(),
-            sample: bare.point.float(bare.value),
-            is_delta: false,
-            exemplars,
-        };
-        self.sink.row(row).map_err(TranslateError::Sink)
     }
 
     /// `target_info` from the earliest to the latest point, so close that a query finds it
@@ -238,10 +317,7 @@ fn frame<'a>(
     let (mut start, mut at, mut flags) = (0, 0, 0);
     let mut attributes = Vec::new();
     let of_attributes = family.shape.attributes();
-    let of_flags = match family.shape {
-        Shape::Gauge | Shape::Sum | Shape::Summary => 8,
-        Shape::Histogram | Shape::Exponential => 10,
-    };
+    let of_flags = family.shape.flags();
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match number {
@@ -275,8 +351,16 @@ pub(super) fn frame_of(
     }
 }
 
-/// A `NumberDataPoint`.
-fn number_point<S: Sink>(message: &[u8], name: &str, rows: &mut Rows<'_, '_, S>) -> Outcome<S> {
+/// A `NumberDataPoint`, which may have been read but for its exemplars.
+fn number_point<S: Sink>(
+    message: &[u8],
+    bare: Option<Bare>,
+    rows: &mut Rows<'_, '_, '_, S>,
+) -> Outcome<S> {
+    if let Some(bare) = bare {
+        let found = if bare.has_exemplars { exemplars_of(message)? } else { Vec::new() };
+        return rows.push(Member::ITSELF, rows.point.float(bare.value), found);
+    }
     let mut value = 0.0;
     let mut reader = Reader::new(message);
     while let Some((field_number, field)) = reader.next()? {
@@ -284,8 +368,7 @@ fn number_point<S: Sink>(message: &[u8], name: &str, rows: &mut Rows<'_, '_, S>)
             value = number(field, "NumberDataPoint", field_number, field_number == 6)?;
         }
     }
-    let found = exemplars_of(message)?;
-    rows.push(name, None, rows.point.float(value), found).map_err(TranslateError::Sink)
+    rows.push(Member::ITSELF, rows.point.float(value), exemplars_of(message)?)
 }
 
 /// The exemplars of a `NumberDataPoint`, in order of time.
@@ -302,7 +385,7 @@ fn exemplars_of(message: &[u8]) -> Result<Vec<Exemplar>, DecodeError> {
 }
 
 /// A `SummaryDataPoint`.
-fn summary_point<S: Sink>(message: &[u8], name: &str, rows: &mut Rows<'_, '_, S>) -> Outcome<S> {
+fn summary_point<S: Sink>(message: &[u8], rows: &mut Rows<'_, '_, '_, S>) -> Outcome<S> {
     let (mut count, mut sum) = (0, 0.0);
     let mut quantiles = Vec::new();
     let mut reader = Reader::new(message);
@@ -315,16 +398,11 @@ fn summary_point<S: Sink>(message: &[u8], name: &str, rows: &mut Rows<'_, '_, S>
         }
     }
     let point = rows.point;
-    let mut push = |suffix, value| {
-        rows.push(&format!("{name}{suffix}"), None, point.float(value), Vec::new())
-            .map_err(TranslateError::Sink)
-    };
-    push("_sum", sum)?;
-    push("_count", count as f64)?;
+    rows.push(Member::suffixed("_sum"), point.float(sum), Vec::new())?;
+    rows.push(Member::suffixed("_count"), point.float(count as f64), Vec::new())?;
     for (quantile, value) in quantiles {
-        let quantile = bound(quantile);
-        rows.push(name, Some(("quantile", &quantile)), point.float(value), Vec::new())
-            .map_err(TranslateError::Sink)?;
+        let member = Member { suffix: "", bound: Some(("quantile", quantile)) };
+        rows.push(member, point.float(value), Vec::new())?;
     }
     Ok(())
 }

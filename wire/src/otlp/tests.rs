@@ -163,13 +163,18 @@ fn both_encodings_say_the_same() {
 }
 
 #[test]
-fn numbers_are_recognised_when_they_come_again() {
+fn series_are_recognised_when_they_come_again() {
     let mut remembering = Remembering::default();
-    for expected in [0, 3] {
+    let rows = notes(EVERYTHING, &Options::default());
+    let is_row = |text: &&String| text.contains(": ") && !text.contains("refused");
+    let of_points = rows.iter().filter(|text| !text.starts_with(['#', ':'])).filter(is_row);
+    let cumulative = of_points.filter(|text| !text.contains(" delta")).count();
+    assert!(cumulative > 10, "{rows:#?}");
+    for expected in [0, cumulative] {
         translate(EVERYTHING, &Options::default(), &mut remembering).unwrap();
         let seen = std::mem::take(&mut remembering.notes).0;
         assert_eq!(seen, notes(EVERYTHING, &Options::default()));
-        assert_eq!(remembering.count, expected, "two gauges and a sum");
+        assert_eq!(remembering.count, expected, "{rows:#?}");
     }
 }
 
@@ -285,10 +290,14 @@ fn requests() -> impl Strategy_<Value = serde_json::Value> {
                 "startTimeUnixNano": if has_start { "1000000" } else { "0" },
                 "flags": flags.unwrap_or(0),
                 "exemplars": if value == 3 { vec![json!({"asDouble": 1})] } else { vec![] },
+                "count": value, "sum": value % 2, "scale": value,
+                "explicitBounds": (0..value).collect::<Vec<_>>(), "bucketCounts": vec![1; value as usize + 1],
+                "positive": {"offset": value, "bucketCounts": [value]},
+                "quantileValues": (0..value).map(|of| json!({"quantile": of, "value": of})).collect::<Vec<_>>(),
             })
         },
     );
-    let metric = ("[mn]", "[sBy1]{0,2}", 0..4_u8, prop::collection::vec(point, 0..4)).prop_map(
+    let metric = ("[mn]", "[sBy1]{0,2}", 0..8_u8, prop::collection::vec(point, 0..4)).prop_map(
         |(name, unit, kind, points)| {
             let sum = |temporality: u8, is_monotonic: bool| {
                 json!({"dataPoints": points, "aggregationTemporality": temporality,
@@ -298,7 +307,11 @@ fn requests() -> impl Strategy_<Value = serde_json::Value> {
                 0 => json!({"name": name, "unit": unit, "gauge": {"dataPoints": points}}),
                 1 => json!({"name": name, "unit": unit, "sum": sum(2, true)}),
                 2 => json!({"name": name, "unit": unit, "sum": sum(2, false)}),
-                _ => json!({"name": name, "unit": unit, "sum": sum(1, true)}),
+                3 => json!({"name": name, "unit": unit, "sum": sum(1, true)}),
+                4 => json!({"name": name, "unit": unit, "histogram": sum(2, true)}),
+                5 => json!({"name": name, "unit": unit, "exponentialHistogram": sum(2, true)}),
+                6 => json!({"name": name, "unit": unit, "histogram": sum(1, true)}),
+                _ => json!({"name": name, "unit": unit, "summary": {"dataPoints": points}}),
             }
         },
     );
@@ -324,8 +337,10 @@ proptest! {
     #[test]
     fn recognising_series_changes_nothing(
         bodies in prop::collection::vec(requests(), 1..4), promotes in any::<bool>(),
+        converts in any::<bool>(),
     ) {
         let options = Options {
+            convert_histograms_to_nhcb: converts,
             promote_scope_metadata: promotes,
             promotion: Promotion::Only(if promotes { vec!["a".into()] } else { Vec::new() }),
             ..Options::default()
