@@ -46,8 +46,10 @@ fn cpu_millis() -> f64 {
     stat.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).expect("a number") / 1e6
 }
 
-/// Appends a sample of each series at each of `times`.
-fn fill(db: &Db, series: usize, times: &[i64]) {
+/// Appends a sample of each series at each of `times`. Tells how many checkpoints were written on the way,
+/// and what they took.
+fn fill(db: &Db, series: usize, times: &[i64]) -> (usize, f64) {
+    let (mut checkpoints, mut millis) = (0, 0.0);
     let mut refs: Vec<SeriesRef> = Vec::new();
     for (round, at) in times.iter().enumerate() {
         let at = Timestamp(START + at);
@@ -67,9 +69,15 @@ fn fill(db: &Db, series: usize, times: &[i64]) {
             }
         }
         while let Some(job) = db.next_job(at) {
+            let (is_checkpoint, begun) = (job.name() == "checkpoint", cpu_millis());
             job.run().expect("done");
+            if is_checkpoint {
+                checkpoints += 1;
+                millis += cpu_millis() - begun;
+            }
         }
     }
+    (checkpoints, millis)
 }
 
 fn peak_bytes() -> usize {
@@ -101,8 +109,11 @@ fn main() {
     let root = std::env::temp_dir().join(format!("stint-restart-{}", std::process::id()));
     let disk = Arc::new(OsDisk::new(&root).expect("a directory"));
     let (db, ..) = open(&disk);
-    fill(&db, series, &times);
+    let (checkpoints, millis) = fill(&db, series, &times);
     report("samples", (series * times.len()) as f64, "");
+    report("checkpoints while appending", checkpoints as f64, "");
+    let saved = (series * checkpoints).max(1) as f64;
+    report("checkpoint, per series", millis / saved * 1e6, "ns");
     report("peak memory while appending", peak_bytes() as f64 / 1e6, "MB");
     drop(db);
     forget_peak();

@@ -20,7 +20,6 @@ mod symbols;
 pub(crate) mod validate;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::sync::{Mutex, RwLock};
@@ -37,6 +36,7 @@ use crate::disk::{Disk, DiskResult};
 use crate::options::Options;
 use crate::version::window;
 use crate::wal::WalPosition;
+use crate::wal::record::Encoder;
 
 /// Slots that are worked on under one lock, so that nobody waits long.
 const SLOTS_AT_ONCE: usize = 1024;
@@ -44,8 +44,10 @@ const SLOTS_AT_ONCE: usize = 1024;
 const FREED_AT_ONCE: usize = if cfg!(test) { 2 } else { 4096 };
 /// Slots that a checkpoint looks at under one lock.
 const SAVED_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
-/// Bytes of states after which no further series is looked at under the same lock.
+/// Bytes after which no further series is looked at under the same lock.
 const SAVED_BYTES: usize = 1 << 18;
+/// Series of which something is read before the first of them is saved, as in [`append`].
+const TOUCHED_AT_ONCE: usize = 32;
 
 /// See the module's documentation.
 pub(crate) struct Head {
@@ -73,29 +75,6 @@ pub(crate) struct HeadStats {
 /// Files with sealed chunks that nobody has any more, except a checkpoint that is not the newest.
 #[must_use = "they stay on the disk until they are removed"]
 pub(crate) struct GoneFiles(Vec<u32>);
-
-/// Some series, as a checkpoint keeps them.
-#[derive(Debug, Default)]
-pub(crate) struct Saved {
-    /// What the log says up to here is in them, and nothing of what follows.
-    pub(crate) position: WalPosition,
-    pub(crate) series: Vec<SavedSeries>,
-    /// Their states, one behind the other.
-    pub(crate) states: Vec<u8>,
-    /// Where to go on.
-    pub(crate) next: Option<usize>,
-}
-
-/// See [`Saved`].
-#[derive(Debug)]
-pub(crate) struct SavedSeries {
-    pub(crate) id: u64,
-    /// Further handles.
-    pub(crate) aliases: Vec<u64>,
-    pub(crate) labels: Labels,
-    pub(crate) last_segment: u64,
-    pub(crate) state: Range<usize>,
-}
 
 /// What leaves the head after a flush.
 #[derive(Clone, Copy, Debug)]
@@ -212,33 +191,38 @@ impl Head {
         ring.inside(range).map(|(id, exemplar)| (SeriesRef(id), exemplar.clone())).collect()
     }
 
-    /// The series in a limited number of slots from `from` on, as they are at one place of the log.
-    pub(crate) fn saved(&self, from: usize, effort: Effort) -> Saved {
+    /// Writes the series in a limited number of slots from `from` on, as they are at one place of the
+    /// log. Returns where to go on.
+    pub(crate) fn save(&self, from: usize, effort: Effort, encoder: &mut Encoder) -> Option<usize> {
         let store = self.store.read();
         let index = self.index.read();
-        let mut saved = Saved { position: store.position, ..Saved::default() };
+        encoder.states_at(store.position);
+        encoder.symbols_of(index.generation());
+        let bytes_max = encoder.bytes_mut().len() + SAVED_BYTES;
+        let all = store.series.get(from..).unwrap_or_default();
+        let all = all.get(..SAVED_AT_ONCE).unwrap_or(all);
         let mut slot = from;
-        for series in store.series.iter().skip(from).take(SAVED_AT_ONCE) {
-            if saved.states.len() >= SAVED_BYTES {
-                break;
+        for part in all.chunks(TOUCHED_AT_ONCE) {
+            std::hint::black_box(part.iter().flatten().fold(0, |sum, s| sum ^ s.touch()));
+            for series in part {
+                if encoder.bytes_mut().len() >= bytes_max {
+                    return Some(slot);
+                }
+                let number = slot as u32;
+                slot += 1;
+                let Some((series, labels)) = series.as_ref().zip(index.symbols(number)) else {
+                    continue;
+                };
+                let last_segment = u64::from(series.last_segment);
+                let text = |symbol| index.text(symbol);
+                encoder.series_of(series.id, last_segment, labels.clone(), text);
+                encoder.state(series.id, |out| series.put_state(store.arena(), effort, out));
+                for alias in store.aliases(number) {
+                    encoder.series_of(*alias, last_segment, labels.clone(), text);
+                }
             }
-            let number = slot as u32;
-            slot += 1;
-            let Some((series, labels)) = series.as_ref().zip(index.labels(number)) else {
-                continue;
-            };
-            let start = saved.states.len();
-            series.put_state(store.arena(), effort, &mut saved.states);
-            saved.series.push(SavedSeries {
-                id: series.id,
-                aliases: store.aliases(number).to_vec(),
-                labels,
-                last_segment: u64::from(series.last_segment),
-                state: start..saved.states.len(),
-            });
         }
-        saved.next = (slot < store.series.len()).then_some(slot);
-        saved
+        (slot < store.series.len()).then_some(slot)
     }
 
     /// Hides samples of `series` inside `range` from readers that come later. The log says so up to

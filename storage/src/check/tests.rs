@@ -110,7 +110,7 @@ fn record_of(items: &[Item]) -> Vec<u8> {
             Item::Deleted { id, range } => encoder.deleted(*id, *range),
             Item::Checkpoint { next_id, flushed } => encoder.checkpoint(*next_id, *flushed),
             Item::StatesAt { position } => encoder.states_at(*position),
-            Item::State { id, state } => encoder.state(*id, state),
+            Item::State { id, state } => encoder.state(*id, |out| out.extend_from_slice(state)),
         }
     }
     segment::seal(encoder.bytes_mut());

@@ -91,7 +91,7 @@ impl Shape {
     }
 
     /// Name and value of each label of a row.
-    fn pairs(&self, row: u32) -> impl Iterator<Item = (u32, u32)> {
+    fn pairs(&self, row: u32) -> impl ExactSizeIterator<Item = (u32, u32)> + Clone {
         self.names.iter().copied().zip(self.row(row).iter().copied())
     }
 }
@@ -150,6 +150,25 @@ impl Index {
     /// The labels of a series.
     pub(crate) fn labels(&self, slot: Slot) -> Option<Labels> {
         Labels::from_sorted(self.pairs(self.entity(slot)?))
+    }
+
+    /// The symbols of the names and values of a series; [`Index::text`] tells their strings.
+    pub(crate) fn symbols(
+        &self,
+        slot: Slot,
+    ) -> Option<impl ExactSizeIterator<Item = (u32, u32)> + Clone> {
+        let entity = self.entity(slot)?;
+        Some(self.shapes.get(entity.shape as usize)?.pairs(entity.row))
+    }
+
+    /// The string of a symbol.
+    pub(crate) fn text(&self, symbol: u32) -> &str {
+        self.symbols.get(symbol)
+    }
+
+    /// Rises when the symbols of strings become others.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// See [`SeriesSet::encode_labels`](stint_model::SeriesSet::encode_labels).

@@ -76,20 +76,10 @@ impl Begun {
 
     /// Adds some series; whether there are more.
     pub(crate) fn step(&mut self, db: &Inner) -> Result<bool, JobError> {
-        let saved = db.head.saved(self.from, self.effort);
-        self.writer.add(|encoder| {
-            encoder.states_at(saved.position);
-            for series in &saved.series {
-                encoder.series(series.id, series.last_segment, &series.labels);
-                encoder
-                    .state(series.id, saved.states.get(series.state.clone()).unwrap_or_default());
-                for alias in &series.aliases {
-                    encoder.series(*alias, series.last_segment, &series.labels);
-                }
-            }
-        })?;
-        self.from = saved.next.unwrap_or(self.from);
-        Ok(saved.next.is_some())
+        let mut next = None;
+        self.writer.add(|encoder| next = db.head.save(self.from, self.effort, encoder))?;
+        self.from = next.unwrap_or(self.from);
+        Ok(next.is_some())
     }
 
     /// Publishes it, and removes what only the one before needed.

@@ -8,17 +8,18 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use stint_model::{
     Exemplar, Labels, Metadata, MetricType, STALE_NAN_BITS, Sample, TimeRange, Timestamp, Value,
 };
 
 pub(crate) use self::pack::Packer;
+use self::strings::Strings;
 use super::bytes::{Reader, put_f64, put_int, put_uint};
 use super::histogram;
 use super::position::WalPosition;
 
 mod pack;
+mod strings;
 
 /// One statement of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,9 +79,11 @@ const PACKED: u8 = 0x89;
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     out: Vec<u8>,
-    strings: HashMap<Box<str>, u32>,
+    strings: Strings,
     id: u64,
     at: i64,
+    /// Memory to write a state to before its length is known.
+    state: Vec<u8>,
 }
 
 impl Encoder {
@@ -99,11 +102,37 @@ impl Encoder {
     }
 
     pub(crate) fn series(&mut self, id: u64, last_segment: u64, labels: &Labels) {
+        self.begin_series(id, last_segment);
+        self.labels(labels);
+    }
+
+    /// A series whose names and values are told by symbols of the head. Until the next record, or until
+    /// [`Encoder::symbols_of`] says otherwise, a symbol always stands for the same string.
+    pub(crate) fn series_of<'a>(
+        &mut self,
+        id: u64,
+        last_segment: u64,
+        labels: impl ExactSizeIterator<Item = (u32, u32)>,
+        text: impl Fn(u32) -> &'a str,
+    ) {
+        self.begin_series(id, last_segment);
+        put_uint(&mut self.out, labels.len() as u64);
+        for (at, (name, value)) in labels.enumerate() {
+            self.strings.put_symbol(name, 2 * at, &text, &mut self.out);
+            self.strings.put_symbol(value, 2 * at + 1, &text, &mut self.out);
+        }
+    }
+
+    /// Symbols that follow are those of this generation of the head's index.
+    pub(crate) fn symbols_of(&mut self, generation: u64) {
+        self.strings.set_generation(generation);
+    }
+
+    fn begin_series(&mut self, id: u64, last_segment: u64) {
         self.out.push(SERIES);
         put_int(&mut self.out, id.wrapping_sub(self.id) as i64);
         self.id = id;
         put_uint(&mut self.out, last_segment);
-        self.labels(labels);
     }
 
     fn labels(&mut self, labels: &Labels) {
@@ -115,15 +144,7 @@ impl Encoder {
     }
 
     fn string(&mut self, text: &str) {
-        if let Some(number) = self.strings.get(text) {
-            put_uint(&mut self.out, u64::from(*number) + 1);
-            return;
-        }
-        let number = self.strings.len() as u32;
-        self.strings.insert(text.into(), number);
-        self.out.push(0);
-        put_uint(&mut self.out, text.len() as u64);
-        self.out.extend_from_slice(text.as_bytes());
+        self.strings.put(text, &mut self.out);
     }
 
     pub(crate) fn sample(&mut self, id: u64, sample: &Sample) {
@@ -230,12 +251,15 @@ impl Encoder {
         put_uint(&mut self.out, position.offset);
     }
 
-    pub(crate) fn state(&mut self, id: u64, state: &[u8]) {
+    /// The state that `put` appends to what it is given.
+    pub(crate) fn state(&mut self, id: u64, put: impl FnOnce(&mut Vec<u8>)) {
         self.out.push(STATE);
         put_int(&mut self.out, id.wrapping_sub(self.id) as i64);
         self.id = id;
-        put_uint(&mut self.out, state.len() as u64);
-        self.out.extend_from_slice(state);
+        self.state.clear();
+        put(&mut self.state);
+        put_uint(&mut self.out, self.state.len() as u64);
+        self.out.extend_from_slice(&self.state);
     }
 }
 

@@ -23,7 +23,7 @@ fn write(items: &[Item]) -> Vec<u8> {
             Item::Deleted { id, range } => encoder.deleted(*id, *range),
             Item::Checkpoint { next_id, flushed } => encoder.checkpoint(*next_id, *flushed),
             Item::StatesAt { position } => encoder.states_at(*position),
-            Item::State { id, state } => encoder.state(*id, state),
+            Item::State { id, state } => encoder.state(*id, |out| out.extend_from_slice(state)),
         }
     }
     encoder.bytes_mut().clone()
@@ -140,5 +140,47 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(payload in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = read(&payload);
+    }
+}
+
+#[test]
+fn series_told_by_symbols_are_the_same_as_told_by_labels() {
+    let (old, new) = (["job", "up", "zone", "a"], ["zone", "a", "job", "up"]);
+    let mut encoder = Encoder::default();
+    // The second record knows nothing of the first.
+    for _ in 0..2 {
+        encoder.reset(0);
+        let labels = Labels::from_pairs([("job", "a"), ("zone", "up")]);
+        encoder.series(1, 0, &labels);
+        encoder.symbols_of(7);
+        encoder.series_of(2, 5, [(0, 3), (2, 1)].into_iter(), |symbol| old[symbol as usize]);
+        // A value that was a name, and names where values were.
+        encoder.series_of(3, 6, [(2, 0)].into_iter(), |symbol| old[symbol as usize]);
+        encoder.series_of(4, 6, [(0, 3), (2, 1)].into_iter(), |symbol| old[symbol as usize]);
+        let told = encoder.bytes_mut().len();
+        encoder.series_of(5, 6, [(0, 3), (2, 1)].into_iter(), |_| panic!("it is known"));
+        assert_eq!(encoder.bytes_mut().len() - told, 8);
+        // An index that was rebuilt.
+        encoder.symbols_of(8);
+        encoder.series_of(6, 7, [(2, 3), (0, 1)].into_iter(), |symbol| new[symbol as usize]);
+        encoder.series(7, 0, &labels);
+        let series = |id, last_segment, labels: &Labels| Item::Series {
+            id,
+            last_segment,
+            labels: labels.clone(),
+        };
+        let zone = Labels::from_pairs([("zone", "job")]);
+        assert_eq!(
+            read(encoder.bytes_mut()).unwrap(),
+            [
+                series(1, 0, &labels),
+                series(2, 5, &labels),
+                series(3, 6, &zone),
+                series(4, 6, &labels),
+                series(5, 6, &labels),
+                series(6, 7, &Labels::from_pairs([("job", "up"), ("zone", "a")])),
+                series(7, 0, &labels),
+            ]
+        );
     }
 }
