@@ -187,6 +187,7 @@ impl Admission {
         let missing = limits.as_ref().map(|limits| limits.missing_ledger);
         let lost = match &found {
             Found::Leases(_) => None,
+            _ if was_unlisted => Some(MissingLedger::Unlisted),
             Found::Missing if !ran_before => Some(missing.unwrap_or_default()),
             Found::Missing | Found::Damaged(_) => Some(MissingLedger::Full),
         };
@@ -438,6 +439,7 @@ impl Admission {
                 let beside = limits.contract.saturating_sub(limits.target);
                 target.min(beside.saturating_add(doubt.recovered))
             }
+            MissingLedger::Unlisted => target.min(self.live().saturating_add(self.seat.others())),
         })
     }
 

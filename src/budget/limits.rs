@@ -34,6 +34,9 @@ pub enum MissingLedger {
     /// The earlier run may have used all of the target: only what lies between target and contract
     /// is granted until the hold time is over.
     Full,
+    /// The earlier run had no budget and may have used any number: nothing new is granted until the
+    /// hold time is over.
+    Unlisted,
     /// There was no earlier run.
     Nothing,
 }

@@ -316,6 +316,16 @@ impl Mimir {
         state.active_most
     }
 
+    /// From now on the most series that are active at once are found out anew; how many there are.
+    pub(super) fn count_anew(&self) -> usize {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock();
+        state.take_late(now);
+        state.forget(now);
+        state.active_most = state.active.len();
+        state.active_most
+    }
+
     /// Time and attempt number of each request.
     pub(super) fn requests(&self) -> Vec<(Duration, u32)> {
         self.state.lock().requests.clone()

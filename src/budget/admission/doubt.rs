@@ -99,6 +99,7 @@ fn name(rule: MissingLedger) -> &'static str {
     match rule {
         MissingLedger::Ramp => "ramp",
         MissingLedger::Full => "full",
+        MissingLedger::Unlisted => "unlisted",
         MissingLedger::Nothing => "nothing",
     }
 }
@@ -110,6 +111,7 @@ fn parse(bytes: &[u8]) -> (MissingLedger, u64, Duration) {
         let (recovered, secs) = rest.split_once(' ')?;
         Some((rule, recovered.parse().ok()?, Duration::from_secs(secs.parse().ok()?)))
     };
-    let rules = [MissingLedger::Ramp, MissingLedger::Full, MissingLedger::Nothing];
+    let rules =
+        [MissingLedger::Ramp, MissingLedger::Full, MissingLedger::Unlisted, MissingLedger::Nothing];
     rules.into_iter().find_map(known).unwrap_or((MissingLedger::Full, 0, Duration::ZERO))
 }

@@ -1,6 +1,7 @@
 //! What was sent without a budget counts when there is one.
 
 use super::*;
+use crate::forward::retry::Jitter;
 
 /// A run without a budget that has sent `a`, ended by `end`; then one with a budget of 60.
 async fn then_budgeted(end: impl AsyncFnOnce(&mut World)) -> World {
@@ -76,5 +77,68 @@ async fn the_ledger_from_before_a_time_without_a_budget_does_not_speak_for_it() 
         assert_eq!(new, 50, "when the server has forgotten the others");
         world.account();
         world.stop().await;
+    }
+}
+
+/// Runs with and without a budget take turns, while series come and go and the endpoint is not always
+/// there; each ends in order or is killed.
+async fn schedule(seed: u64) {
+    let mut chance = Jitter::seeded(seed);
+    let mut draw = move |below: u64| chance.next_u64() % below;
+    let target = 30 + draw(60);
+    let mut world = World::new(Budget::default()).settled();
+    world.poll = Duration::from_secs(10);
+    let (mut first, mut value) = (0, 0.0);
+    for turn in 0..4 {
+        let is_budgeted = turn % 2 == 1;
+        world.config.budget = if is_budgeted { budget(target) } else { Budget::default() };
+        let before = world.mimir.count_anew() as u64;
+        world.start();
+        pass(1).await;
+        for _ in 0..20 + draw(120) {
+            world.mimir.set_mood(match draw(20) {
+                0 => Mood::Mute,
+                1 => Mood::Unreachable,
+                _ => Mood::Well,
+            });
+            first += draw(6) as usize;
+            value += 1.0;
+            world.scrape(&gauges("churn", first..first + 24), value).await;
+            world.account();
+        }
+        // What holds a slot is there then, so that the next turn adds nothing by sending it.
+        world.mimir.set_mood(Mood::Well);
+        pass(120).await;
+        if is_budgeted {
+            let (most, allowed) = (world.mimir.active_most() as u64, target.max(before));
+            assert!(
+                most <= allowed,
+                "seed {seed}, turn {turn}: {most} of {target}, {before} before"
+            );
+        }
+        if draw(3) == 0 {
+            world.kill().await;
+        } else {
+            world.stop().await;
+        }
+        pass(draw(600)).await;
+    }
+    world.mimir.set_mood(Mood::Well);
+    world.config.budget = budget(target);
+    world.start();
+    for _ in 0..360 {
+        value += 1.0;
+        world.scrape(&gauges("last", 0..20), value).await;
+    }
+    let last = world.mimir.stored().keys().filter(|series| series.contains("last")).count();
+    assert_eq!(last, 20, "seed {seed}: an hour and a half later everything has its slot");
+    world.account();
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_schedule_of_budgets_that_come_and_go_passes_one() {
+    for seed in super::schedules::seeds() {
+        schedule(seed).await;
     }
 }
