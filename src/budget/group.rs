@@ -33,6 +33,10 @@ impl std::hash::Hasher for KeyHasher {
         }
     }
 
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
     fn write_u64(&mut self, number: u64) {
         // Numbers that count up need spreading; an odd factor loses nothing.
         self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -105,7 +109,11 @@ pub fn target_of(labels: &Labels) -> u64 {
 /// The shard among `shards` that a series is sent by: always the same one, so that its samples
 /// stay in order.
 pub fn shard_of(key: Key, shards: usize) -> usize {
-    (key.0 % shards.max(1) as u128) as usize
+    // In halves: dividing 128 bits takes long.
+    let (high, low, shards) = ((key.0 >> 64) as u64, key.0 as u64, shards.max(1) as u64);
+    let Ok(shards) = u32::try_from(shards).map(u64::from) else { return 0 };
+    let carry = (u64::MAX % shards + 1) % shards;
+    ((high % shards * carry + low % shards) % shards) as usize
 }
 
 #[cfg(test)]
@@ -162,5 +170,9 @@ mod tests {
         let key = Key::of(&labels("a", &[]));
         assert_eq!(shard_of(key, 7), shard_of(key, 7));
         assert_eq!(shard_of(key, 0), 0);
+        let keys = [key.0, 0, 1, u128::MAX, u128::from(u64::MAX), 1 << 64, u128::MAX / 3];
+        for (key, shards) in keys.into_iter().flat_map(|key| (1..50).map(move |n| (key, n))) {
+            assert_eq!(shard_of(Key(key), shards), (key % shards as u128) as usize);
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,8 +30,6 @@ pub struct Encoded {
 #[derive(Debug, Default)]
 pub struct Encoders {
     spare: Mutex<Vec<Encoder>>,
-    /// Requests encoded so far.
-    requests: AtomicU32,
 }
 
 /// What one request is encoded with.
@@ -40,7 +37,8 @@ pub struct Encoders {
 struct Encoder {
     v1: v1::Encoder,
     v2: v2::Encoder,
-    body: Vec<u8>,
+    order: Order,
+    compressed: Vec<u8>,
 }
 
 impl Encoders {
@@ -58,33 +56,32 @@ impl Encoders {
     ) -> Option<Encoded> {
         let spare = self.spare.lock().pop();
         let mut encoder = spare.unwrap_or_default();
+        let Encoder { v1, v2, order, compressed } = &mut encoder;
         let exemplars = match version {
             Version::V1 => {
-                encoder.v1.clear();
-                samples_v1(items, &mut encoder.v1)
+                v1.clear();
+                samples_v1(items, v1)
             }
             Version::V2 => {
-                encoder.v2.clear();
-                let exemplars = samples_v2(items, self.next(), families, &mut encoder.v2);
-                encoder.v2.finish_into(&mut encoder.body);
-                exemplars
+                v2.clear();
+                order.of(items);
+                samples_v2(items, order, families, v2)
             }
         };
         let body = match version {
-            Version::V1 => encoder.v1.body(),
-            Version::V2 => &encoder.body,
+            Version::V1 => v1.body(),
+            Version::V2 => v2.finish(),
         };
-        let (bytes, compressed) = (body.len(), compress(body));
+        // Bodies of 4 GiB cannot come together from a few thousand samples.
+        let outcome = snappy::compress_into(body, compressed);
+        let bytes = body.len();
+        // What waits for an answer takes no more room than it needs.
+        let body = outcome.ok().map(|()| Bytes::copy_from_slice(compressed));
         let mut spare = self.spare.lock();
         if spare.len() < Self::KEPT_MAX && bytes <= Self::BYTES_MAX {
             spare.push(encoder);
         }
-        Some(Encoded { body: compressed?, exemplars })
-    }
-
-    /// The number of a request; never that of a series that was in none.
-    fn next(&self) -> u32 {
-        self.requests.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
+        Some(Encoded { body: body?, exemplars })
     }
 }
 
@@ -129,24 +126,32 @@ fn samples_v1(items: &[Item], encoder: &mut v1::Encoder) -> u64 {
     exemplars
 }
 
-fn samples_v2(items: &[Item], request: u32, families: &Families, encoder: &mut v2::Encoder) -> u64 {
+fn samples_v2(
+    items: &[Item],
+    order: &Order,
+    families: &Families,
+    encoder: &mut v2::Encoder,
+) -> u64 {
     let mut exemplars = 0;
     let mut described = None;
     let Some(first) = items.first() else { return 0 };
     let texts = first.series.labels.symbols().read();
-    let order = in_series(items, request);
-    for run in order.chunk_by(|a, b| a.item.series.key == b.item.series.key) {
-        let Some(Placed { item: first, metric, .. }) = run.first() else { continue };
-        let numbers = &first.series.labels;
+    let is_same = |a: &u32, b: &u32| {
+        let key = |at: &u32| items.get(*at as usize).map(|item| item.series.key);
+        order.repeats && key(a) == key(b)
+    };
+    for run in order.places.chunk_by(is_same) {
+        let Some(first) = items_at(items, run).next() else { continue };
+        let (numbers, metric) = (&first.series.labels, first.metric);
         // A metric's series follow each other.
-        if described.replace(*metric) != Some(*metric) {
-            let name = texts.get(*metric);
+        if described.replace(metric) != Some(metric) {
+            let name = texts.get(metric);
             let has_quantile = || numbers.value(&texts, QUANTILE).is_some();
             let family = || families.get(family_of_metric(name, has_quantile));
             encoder.describe(families.get(name).or_else(family));
         }
         let text = |number| texts.get(number);
-        let samples = run.iter().map(|placed| placed.item).filter(|item| !is_exemplar(item));
+        let samples = items_at(items, run).filter(|item| !is_exemplar(item));
         // A message's series holds either floats or histograms.
         let mut samples = samples.peekable();
         let mut with_exemplars = true;
@@ -159,7 +164,7 @@ fn samples_v2(items: &[Item], request: u32, families: &Families, encoder: &mut v
                     Payload::Exemplar(_) => &mut series,
                 };
             }
-            for Placed { item, .. } in run.iter().filter(|_| with_exemplars) {
+            for item in items_at(items, run).filter(|_| with_exemplars) {
                 if let Payload::Exemplar(exemplar) = &item.payload {
                     series.exemplar(exemplar);
                     exemplars += 1;
@@ -171,42 +176,86 @@ fn samples_v2(items: &[Item], request: u32, families: &Families, encoder: &mut v
     exemplars
 }
 
-/// An item and where it stands among those of its request.
-#[derive(Clone, Copy)]
-struct Placed<'a> {
-    /// The number of its metric's name; after all others where it has none.
-    metric: u32,
-    /// The place of the first item of its series.
-    first: u32,
-    item: &'a Item,
+fn items_at<'i>(items: &'i [Item], places: &'i [u32]) -> impl Iterator<Item = &'i Item> {
+    places.iter().filter_map(|at| items.get(*at as usize))
 }
 
-/// The items by metric, those of each series together, the series in order of their first items: that
-/// of scrapes. Neighbours have most in common then, and what they have in common is sent once.
-fn in_series<'i>(items: &'i [Item], request: u32) -> Vec<Placed<'i>> {
-    // Most requests have each series once. Who encodes a series has it alone: it is in one request at
-    // a time.
-    let mut repeats = false;
-    let placed = |(at, item): (usize, &'i Item)| {
-        let series: &Outgoing = &item.series;
-        let before = series.request.load(Ordering::Relaxed);
-        // All are marked, whether one is there twice or not.
-        series.request.store(request, Ordering::Relaxed);
-        repeats |= before == request || series.is_shared;
-        let metric = series.labels.metric();
-        Placed { metric: metric.unwrap_or(u32::MAX), first: at as u32, item }
-    };
-    let mut order: Vec<Placed<'i>> = items.iter().enumerate().map(placed).collect();
-    if repeats {
-        let mut first: HashMap<Key, u32, KeyHasher> = HashMap::default();
-        first.reserve(items.len());
-        for placed in &mut order {
-            placed.first = *first.entry(placed.item.series.key).or_insert(placed.first);
+/// The order in which items are encoded: by metric, in the order in which the metrics come first, those of
+/// each series together, the series in order of their first items: that of scrapes. Neighbours have most
+/// in common then, and what they have in common is sent once.
+#[derive(Debug, Default)]
+struct Order {
+    /// Places of the items.
+    places: Vec<u32>,
+    /// Whether a series may have several items.
+    repeats: bool,
+    /// What each metric's name has by its number.
+    metrics: HashMap<u32, u32, KeyHasher>,
+    /// The metric of each item.
+    of_items: Vec<u32>,
+    /// Where the next item of each metric goes.
+    next: Vec<u32>,
+}
+
+impl Order {
+    fn of(&mut self, items: &[Item]) {
+        self.metrics.clear();
+        self.of_items.clear();
+        self.next.clear();
+        let mut last = None;
+        for item in items {
+            // Buckets of a histogram follow each other.
+            let metric = match last {
+                Some((number, metric)) if number == item.metric => metric,
+                _ => {
+                    let new = self.next.len() as u32;
+                    let metric = *self.metrics.entry(item.metric).or_insert(new);
+                    if metric == new {
+                        self.next.push(0);
+                    }
+                    metric
+                }
+            };
+            last = Some((item.metric, metric));
+            self.of_items.push(metric);
+            if let Some(count) = self.next.get_mut(metric as usize) {
+                *count += 1;
+            }
+        }
+        let mut start = 0;
+        for next in &mut self.next {
+            start += std::mem::replace(next, start);
+        }
+        self.places.clear();
+        self.places.resize(items.len(), 0);
+        for (at, metric) in (0..).zip(&self.of_items) {
+            let Some(next) = self.next.get_mut(*metric as usize) else { continue };
+            if let Some(place) = self.places.get_mut(*next as usize) {
+                *place = at;
+            }
+            *next += 1;
+        }
+        // Most requests have each series once.
+        self.repeats = items.iter().any(|item| item.is_repeated);
+        if self.repeats {
+            self.join_series(items);
         }
     }
-    // The names of one scrape mostly have rising numbers: what is sorted here are a few long runs.
-    order.sort_by_key(|placed| (placed.metric, placed.first));
-    order
+
+    /// Brings the items of each series together.
+    fn join_series(&mut self, items: &[Item]) {
+        let mut first: HashMap<Key, u32, KeyHasher> = HashMap::default();
+        first.reserve(items.len());
+        let firsts: Vec<u32> = (0..)
+            .zip(items)
+            .map(|(at, item)| *first.entry(item.series.key).or_insert(at))
+            .collect();
+        let place_of = |at: &u32| {
+            let (of_items, at) = (&self.of_items, *at as usize);
+            (of_items.get(at).copied(), firsts.get(at).copied())
+        };
+        self.places.sort_by_key(place_of);
+    }
 }
 
 fn is_exemplar(item: &Item) -> bool {
@@ -241,16 +290,14 @@ mod tests {
             key: Key::of(&labels),
             group: GroupIndex::default(),
             labels: symbols.numbers(&labels),
-            noted: AtomicU32::new(0),
             is_shared: false,
             target: 0,
             keeps_value: false,
-            request: AtomicU32::new(0),
         })
     }
 
     fn item(series: &Arc<Outgoing>, payload: Payload) -> Item {
-        Item { series: Arc::clone(series), payload, maybe_sent: false }
+        Item::new(series, payload, false)
     }
 
     fn float(series: &Arc<Outgoing>, at: i64) -> Item {
@@ -310,7 +357,11 @@ mod tests {
             assert_eq!(encoded.exemplars, 1);
             assert_eq!(decoded(&encoded.body), expected);
         }
-        let once = encoders.samples(&items[..5], Version::V2, &families).unwrap();
-        assert!(decoded(&once.body).iter().all(|(_, _, times, _)| *times == [1]));
+        let mut items = items;
+        items.truncate(5);
+        items.iter_mut().for_each(|item| item.is_repeated = false);
+        let once = encoders.samples(&items, Version::V2, &families).unwrap();
+        let expected = expected.map(|(series, kind, _, _)| (series, kind, vec![1], 0));
+        assert_eq!(decoded(&once.body), expected);
     }
 }

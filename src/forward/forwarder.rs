@@ -58,7 +58,7 @@ impl Forwarder {
     /// Forwards until `stop` becomes true; then sends what is at hand once, saves, and ends.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), ForwardError> {
         let mut shards = Shards::new(&self.queue, self.before.shards, self.jitter.clone());
-        let mut round = Round::new(shards.count);
+        let mut round = Round::new(shards.count, 0);
         let mut since: Option<Instant> = None;
         let mut was_full = false;
         let mut saved_at = Instant::now();
@@ -100,7 +100,7 @@ impl Forwarder {
                 }
                 self.note_done(&shards);
                 self.note_lateness();
-                round = Round::new(shards.count);
+                round = Round::new(shards.count, items);
                 since = None;
                 if saved_at.elapsed() >= SAVE_EVERY || stopping {
                     saved_at = Instant::now();

@@ -1,18 +1,49 @@
 //! What is sent as one request, and how it is taken apart.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stint_model::Timestamp;
 
 use super::encode;
-use super::round::{Item, REPLICA};
+use super::round::{Item, Payload, REPLICA};
 use crate::budget::group::Key;
+
+/// How many items of a piece are what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Stored samples.
+    pub(super) samples: u64,
+    /// Samples that are made here.
+    pub(super) made: u64,
+    pub(super) markers: u64,
+}
+
+impl Counts {
+    fn of(items: &[Item]) -> Self {
+        let mut counts = Self::default();
+        for item in items {
+            match item.payload {
+                Payload::Sample(_) => counts.samples += 1,
+                Payload::Made(_) => counts.made += 1,
+                Payload::Marker(_) => counts.markers += 1,
+                Payload::Exemplar(_) => {}
+            }
+        }
+        counts
+    }
+
+    /// What the endpoint counts as data points.
+    pub(super) fn points(&self) -> u64 {
+        self.samples + self.made + self.markers
+    }
+}
 
 /// Items that are sent as one request.
 pub(super) struct Piece {
-    pub(super) items: Vec<Item>,
+    /// Changed by [`Piece::retain`] alone.
+    items: Vec<Item>,
+    counts: Counts,
     pub(super) body: Option<Bytes>,
     pub(super) exemplars: u64,
     pub(super) failures: u32,
@@ -44,6 +75,7 @@ const PROBES: usize = 3;
 impl Piece {
     pub(super) fn new(items: Vec<Item>) -> Self {
         Self {
+            counts: Counts::of(&items),
             items,
             body: None,
             exemplars: 0,
@@ -55,8 +87,26 @@ impl Piece {
         }
     }
 
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
     pub(super) fn samples(&self) -> u64 {
-        self.items.iter().filter(|item| item.is_sample()).count() as u64
+        self.counts.samples
+    }
+
+    /// Takes out items for which `keep` does not hold; they are not in a request that was encoded.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Item) -> bool) {
+        let before = self.items.len();
+        self.items.retain(keep);
+        if self.items.len() < before {
+            self.counts = Counts::of(&self.items);
+            self.body = None;
+        }
     }
 
     /// Whether another replica may send the same.
@@ -70,19 +120,11 @@ impl Piece {
         self.items.iter().map(|item| item.series.key).collect()
     }
 
-    /// Of an endpoint without a budget: the series for which it was not noted in this minute that they
-    /// are sent. It need not be known better there.
-    pub(super) fn keys_to_note(&self, now: Duration) -> Vec<Key> {
-        let minute = (now.as_secs() / 60) as u32;
-        // Nobody else notes the same series: it is in one request at a time.
-        let is_new = |item: &&Item| {
-            let is_new = item.series.noted.load(Ordering::Relaxed) != minute;
-            if is_new {
-                item.series.noted.store(minute, Ordering::Relaxed);
-            }
-            is_new
-        };
-        self.items.iter().filter(is_new).map(|item| item.series.key).collect()
+    /// Of an endpoint without a budget: the series for which it was not noted in the minute of the sample
+    /// that they are sent. It need not be known better there, unless the piece has waited for long.
+    pub(super) fn keys_to_note(&self) -> Vec<Key> {
+        let is_due = |item: &&Item| item.is_noted || self.failures > 0;
+        self.items.iter().filter(is_due).map(|item| item.series.key).collect()
     }
 
     pub(super) fn failed(mut self, now: Duration) -> Self {

@@ -1,8 +1,6 @@
 //! What is on its way to an endpoint.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use stint_model::{Exemplar, Sample, Timestamp};
 
@@ -19,8 +17,6 @@ pub struct Outgoing {
     pub group: GroupIndex,
     /// The final labels.
     pub labels: Numbers,
-    /// Without a budget: the minute in which it was last noted that it is sent.
-    pub noted: AtomicU32,
     /// Whether there is another one with the same key.
     pub is_shared: bool,
     /// A hash of the target it comes from.
@@ -28,8 +24,6 @@ pub struct Outgoing {
     /// Whether its values are made here, or say when it is sent, so that they must be known when it is
     /// sent again.
     pub keeps_value: bool,
-    /// The request that it was last found in, by the number of its encoding.
-    pub request: AtomicU32,
 }
 
 /// The label by which receivers tell apart replicas that send the same; they take it away.
@@ -57,9 +51,22 @@ pub struct Item {
     pub payload: Payload,
     /// An earlier run may have delivered it.
     pub maybe_sent: bool,
+    /// Something of what is the same series at the endpoint may come before it in its round.
+    pub is_repeated: bool,
+    /// Without a budget: it has to be noted that its series is sent. Of a series it is one of many.
+    pub is_noted: bool,
+    /// The number of its metric's name; after all others where it has none.
+    pub metric: u32,
 }
 
 impl Item {
+    /// What is sent of a series, of which nothing else is known in its round.
+    pub fn new(series: &Arc<Outgoing>, payload: Payload, maybe_sent: bool) -> Self {
+        let metric = series.labels.metric().unwrap_or(u32::MAX);
+        let (is_repeated, is_noted) = (true, true);
+        Self { series: Arc::clone(series), payload, maybe_sent, is_repeated, is_noted, metric }
+    }
+
     /// Whether it is a stored sample, of which every one is counted.
     pub fn is_sample(&self) -> bool {
         matches!(self.payload, Payload::Sample(_))
@@ -79,24 +86,29 @@ impl Item {
 #[derive(Debug, Default)]
 pub struct Round {
     /// By shard.
-    pub shards: Vec<VecDeque<Item>>,
+    pub shards: Vec<Vec<Item>>,
     /// How many items there are.
     pub items: usize,
+    /// Its number, once something was routed for it: no other round of the router has it.
+    pub number: Option<u32>,
     /// How many leases had ended when the first of them was added; each held its own then.
     pub ended: Option<u64>,
 }
 
 impl Round {
-    /// An empty round for `shards` requests in flight.
-    pub fn new(shards: usize) -> Self {
-        Self { shards: vec![VecDeque::new(); shards.max(1)], items: 0, ended: None }
+    /// An empty round for `shards` requests in flight, with room for `items` in all.
+    pub fn new(shards: usize, items: usize) -> Self {
+        let shards = shards.max(1);
+        let room = items.div_ceil(shards);
+        let shards = (0..shards).map(|_| Vec::with_capacity(room)).collect();
+        Self { shards, items: 0, number: None, ended: None }
     }
 
     /// Adds an item to the shard of its series.
     pub(super) fn push(&mut self, item: Item) {
         let shard = shard_of(item.series.key, self.shards.len());
         if let Some(queue) = self.shards.get_mut(shard) {
-            queue.push_back(item);
+            queue.push(item);
             self.items += 1;
         }
     }

@@ -6,7 +6,6 @@ mod window;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -44,6 +43,10 @@ struct Read {
     position: Position,
     /// An earlier run may have sent it.
     maybe_sent: bool,
+    /// The round that it goes to.
+    round: u32,
+    /// The minute in which it goes there.
+    minute: u32,
 }
 
 struct Route {
@@ -74,6 +77,10 @@ struct Route {
     seen: Duration,
     /// The hash of the labels that are stored.
     stored: u64,
+    /// The number of the round that a sample of it went to last.
+    round: u32,
+    /// The minute in which an item last told that it is sent.
+    noted: u32,
 }
 
 impl Route {
@@ -96,6 +103,8 @@ impl Route {
             resolution: None,
             seen: now,
             stored: 0,
+            round: 0,
+            noted: u32::MAX,
         }
     }
 }
@@ -142,6 +151,8 @@ pub struct Router {
     started: Option<Duration>,
     /// The time by the wall clock when routing began.
     wall: Timestamp,
+    /// Rounds so far.
+    rounds: u32,
 }
 
 impl std::fmt::Debug for Router {
@@ -177,6 +188,7 @@ impl Router {
             forget_at: Duration::ZERO,
             started: None,
             wall: Timestamp(0),
+            rounds: 0,
         }
     }
 
@@ -214,6 +226,11 @@ impl Router {
         // Others look at the budget while the disk is at work.
         MutexGuard::unlocked(&mut admission, || self.targets.keep(now));
         round.ended.get_or_insert(admission.ended());
+        let (rounds, minute) = (&mut self.rounds, (now.as_secs() / 60) as u32);
+        let number = *round.number.get_or_insert_with(|| {
+            *rounds = rounds.wrapping_add(1);
+            *rounds
+        });
         let status = &mut *status.lock();
         self.targets.count(now, status);
         self.plan_points(status, &mut admission);
@@ -222,7 +239,7 @@ impl Router {
             status.counters.lost += batch.orphans;
             let position = batch.position_after;
             let maybe_sent = batch.maybe_sent || position <= self.rules.maybe_sent_until;
-            let read = Read { position, maybe_sent };
+            let read = Read { position, maybe_sent, round: number, minute };
             for (_, _, sample) in batch.rows {
                 let place = rows.next().unwrap_or(NOWHERE);
                 status.counters.read += 1;
@@ -422,10 +439,8 @@ impl Router {
         route.is_sampled = admission.samples_targets(place.class);
         route.resolution = place.resolution;
         let (group, is_shared) = (place.group, place.is_shared);
-        let (noted, request) = (AtomicU32::new(u32::MAX), AtomicU32::new(0));
         let target = route.target;
-        let outgoing =
-            Outgoing { key, group, labels, noted, is_shared, target, keeps_value, request };
+        let outgoing = Outgoing { key, group, labels, is_shared, target, keeps_value };
         route.to = Ok(Arc::new(outgoing));
         route
     }
@@ -460,9 +475,8 @@ impl Router {
         if let Some(before) = window.before_reset(&sample).filter(|_| goes_on)
             && let Ok(outgoing) = &route.to
         {
-            let (series, before) = (Arc::clone(outgoing), coarse(before, route.resolution));
-            let (payload, maybe_sent) = (Payload::Made(before), read.maybe_sent);
-            self.before = Some(Item { series, payload, maybe_sent });
+            let before = Payload::Made(coarse(before, route.resolution));
+            self.before = Some(Item::new(outgoing, before, read.maybe_sent));
         }
         window.note(&sample, &decision);
         route.window = Some(window);
@@ -483,8 +497,13 @@ impl Router {
             status.counters.made += 1;
             let known = (&self.rules, &self.trail);
             match Self::decide_on(known, route, sample, read, admission) {
-                Decision::Send(Item { series, payload: Payload::Sample(sample), maybe_sent }) => {
-                    round.push(Item { series, payload: Payload::Made(sample), maybe_sent });
+                Decision::Send(Item {
+                    payload: Payload::Sample(sample),
+                    series,
+                    maybe_sent,
+                    ..
+                }) => {
+                    round.push(Item::new(&series, Payload::Made(sample), maybe_sent));
                 }
                 Decision::Send(item) | Decision::Withhold(_, Some(item)) => round.push(item),
                 Decision::Withhold(_, None) | Decision::Lost => {}
@@ -528,8 +547,7 @@ impl Router {
             let marker = (is_shown && !was_sent).then(|| {
                 route.thinner.taken(sample.at, &Value::Stale);
                 admission.extra_point();
-                let payload = Payload::Marker(sample.at);
-                Item { series: Arc::clone(outgoing), payload, maybe_sent }
+                Item::new(outgoing, Payload::Marker(sample.at), maybe_sent)
             });
             return Decision::Withhold(reason, marker);
         } else {
@@ -551,7 +569,13 @@ impl Router {
         }
         route.thinner.taken(sample.at, &sample.value);
         let payload = Payload::Sample(coarse(sample, route.resolution));
-        Decision::Send(Item { series: Arc::clone(outgoing), payload, maybe_sent })
+        let is_repeated = std::mem::replace(&mut route.round, read.round) == read.round;
+        let is_noted = std::mem::replace(&mut route.noted, read.minute) != read.minute;
+        Decision::Send(Item {
+            is_repeated: is_repeated || outgoing.is_shared,
+            is_noted,
+            ..Item::new(outgoing, payload, maybe_sent)
+        })
     }
 
     fn exemplar(
@@ -564,11 +588,8 @@ impl Router {
         let outgoing = self.routes.get(place)?.to.as_ref().ok()?;
         // What the policy leaves out is settled as well, and holds no lease.
         let is_sent = admission.check(outgoing.group, outgoing.key).is_ok();
-        (self.rules.exemplars && is_sent).then(|| Item {
-            series: Arc::clone(outgoing),
-            payload: Payload::Exemplar(exemplar),
-            maybe_sent: false,
-        })
+        let item = || Item::new(outgoing, Payload::Exemplar(exemplar), false);
+        (self.rules.exemplars && is_sent).then(item)
     }
 
     /// Forgets series that were not seen for long. What was read and is not routed yet must be of none

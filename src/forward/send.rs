@@ -110,11 +110,12 @@ impl Sender {
     /// Sends `queue` in order; a series is never in two requests at once.
     pub async fn deliver(
         &self,
-        mut queue: VecDeque<Item>,
+        queue: Vec<Item>,
         backoff: &mut Backoff,
         stop: &watch::Receiver<bool>,
     ) -> Delivered {
         let mut stop = stop.clone();
+        let mut queue = VecDeque::from(queue);
         let mut pieces: VecDeque<Piece> = VecDeque::new();
         let mut way = Way { backoff, accepted: 0 };
         loop {
@@ -125,7 +126,12 @@ impl Sender {
                     // Parts of the same size, rather than a last one of which the head is most.
                     let requests = queue.len().div_ceil(self.settings.samples_max.max(1));
                     let count = queue.len().div_ceil(requests.max(1));
-                    Piece::new(queue.drain(..count).collect())
+                    let items = if requests <= 1 {
+                        Vec::from(std::mem::take(&mut queue))
+                    } else {
+                        queue.drain(..count).collect()
+                    };
+                    Piece::new(items)
                 }
             };
             match self.attempt(piece, &mut way).await {
@@ -156,7 +162,7 @@ impl Sender {
             return Next::Wait(piece, wait);
         }
         self.drop_unsendable(&mut piece);
-        if piece.items.is_empty() {
+        if piece.items().is_empty() {
             return Next::Done;
         }
         if let Some(refused) = piece.refused.as_ref().filter(|it| it.accepted == way.accepted) {
@@ -174,9 +180,8 @@ impl Sender {
             piece.body.insert(encoded.body).clone()
         };
         let now = self.clock.monotonic();
-        let keys = if self.settings.is_budgeted { piece.keys() } else { piece.keys_to_note(now) };
-        let points = piece.items.iter().filter(|i| !matches!(i.payload, Payload::Exemplar(_)));
-        let points = points.count() as u64;
+        let keys = if self.settings.is_budgeted { piece.keys() } else { piece.keys_to_note() };
+        let points = piece.counts().points();
         {
             let mut admission = self.admission.lock();
             if let Err(wait) = admission.take_points(points, now) {
@@ -206,9 +211,9 @@ impl Sender {
     /// The body of a piece; long ones are made where nobody waits for the thread.
     async fn encode(&self, piece: Piece) -> (Piece, Option<Encoded>) {
         let (encoders, families) = (Arc::clone(&self.encoders), Arc::clone(&self.families));
-        let (version, is_short) = (self.settings.version, piece.items.len() <= ENCODED_AT_ONCE);
+        let (version, is_short) = (self.settings.version, piece.items().len() <= ENCODED_AT_ONCE);
         let encode = move || {
-            let encoded = encoders.samples(&piece.items, version, &families.lock());
+            let encoded = encoders.samples(piece.items(), version, &families.lock());
             (piece, encoded)
         };
         if is_short {
@@ -230,15 +235,15 @@ impl Sender {
         let limit = self.settings.age_max;
         let admission = self.admission.lock();
         // Most of the time no lease has ended since.
-        let is_live = |key| {
-            let ended = self.ended.load(Ordering::Relaxed);
-            ended == admission.ended() || admission.is_live(key)
-        };
+        let all_live = self.ended.load(Ordering::Relaxed) == admission.ended();
+        if all_live && limit == Span::ZERO {
+            return;
+        }
         let (mut too_old, mut unleased) = (0, 0);
-        let before = piece.items.len();
-        piece.items.retain(|item| {
+        let before = piece.items().len();
+        piece.retain(|item| {
             let is_old = limit > Span::ZERO && wall.since(item.at()) > limit;
-            let is_live = is_live(item.series.key);
+            let is_live = all_live || admission.is_live(item.series.key);
             if is_old {
                 too_old += u64::from(item.is_sample());
             } else if !is_live {
@@ -247,10 +252,9 @@ impl Sender {
             !is_old && is_live
         });
         drop(admission);
-        if piece.items.len() == before {
+        if piece.items().len() == before {
             return;
         }
-        piece.body = None;
         let counters = &mut self.status.lock().counters;
         counters.too_old += too_old;
         counters.withhold(Reason::Budget, unleased);
@@ -294,8 +298,7 @@ impl Sender {
                 self.success_ms.store(now.as_millis() as u64, Ordering::Relaxed);
                 self.refused_in_row.store(0, Ordering::Relaxed);
                 way.accepted += 1;
-                let made = piece.items.iter().filter(|i| matches!(i.payload, Payload::Made(_)));
-                let made = made.count() as u64;
+                let made = piece.counts().made;
                 self.settle(&piece, |counters| {
                     counters.sent += samples;
                     counters.made_sent += made;
@@ -363,14 +366,15 @@ impl Sender {
     /// Counts what a full server refused, and stops sending it.
     fn server_full(&self, piece: &Piece, id: &str, response: &Response) {
         let sent: Vec<(Key, GroupIndex)> =
-            piece.items.iter().map(|item| (item.series.key, item.series.group)).collect();
+            piece.items().iter().map(|item| (item.series.key, item.series.group)).collect();
         let message = first_line(&response.body);
         let (now, wall) = (self.clock.monotonic(), self.clock.now());
         let refused = self.admission.lock().server_full(&sent, message, now, wall);
-        let lost = piece.items.iter().filter(|i| i.is_sample() && refused.contains(&i.series.key));
+        let lost =
+            piece.items().iter().filter(|i| i.is_sample() && refused.contains(&i.series.key));
         let lost = lost.count() as u64;
         let taken = |item: &&Item| !refused.contains(&item.series.key);
-        let made = piece.items.iter().filter(|i| matches!(i.payload, Payload::Made(_)));
+        let made = piece.items().iter().filter(|i| matches!(i.payload, Payload::Made(_)));
         let made = made.filter(taken).count() as u64;
         tracing::warn!(endpoint = %self.name, id, series = refused.len(), "the account has no room for new series; they are withheld: {message}");
         let samples = piece.samples();
@@ -436,7 +440,7 @@ impl Sender {
             if others_succeed && Duration::from_millis(failing) >= patience {
                 let samples = piece.samples();
                 let series =
-                    piece.items.first().map(|item| item.series.labels.labels().to_string());
+                    piece.items().first().map(|item| item.series.labels.labels().to_string());
                 tracing::error!(endpoint = %self.name, series, samples, status, "gave up samples on which the endpoint fails");
                 self.settle(&piece, |counters| counters.failed += samples);
                 return Next::Done;
@@ -450,7 +454,7 @@ impl Sender {
     }
 
     fn split(&self, piece: Piece, id: &str) -> Next {
-        if piece.items.len() > 1 {
+        if piece.items().len() > 1 {
             return Next::Send(piece.halves());
         }
         let samples = piece.samples();
@@ -460,8 +464,7 @@ impl Sender {
 
     fn settle(&self, piece: &Piece, count: impl FnOnce(&mut Counters)) {
         let before_exemplars = piece.exemplars;
-        let markers = piece.items.iter().filter(|i| matches!(i.payload, Payload::Marker(_)));
-        let markers = markers.count() as u64;
+        let markers = piece.counts().markers;
         let mut status = self.status.lock();
         let sent = status.counters.sent;
         count(&mut status.counters);

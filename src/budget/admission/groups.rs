@@ -2,13 +2,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use stint_model::Timestamp;
 
 use super::{Rank, Reason};
-use crate::budget::group::{GroupId, Key};
+use crate::budget::group::{GroupId, Key, KeyHasher};
 use crate::budget::symbols::Numbers;
 
 /// A group's number, valid until its last series is forgotten.
@@ -93,7 +95,8 @@ pub(super) struct Place {
 pub(super) struct Groups {
     all: Vec<Option<Group>>,
     vacant: Vec<u32>,
-    index: HashMap<(GroupId, u16), u32>,
+    /// Numbers of groups by id and class.
+    index: HashTable<u32>,
     metrics: Vec<Option<Metric>>,
     metric_index: HashMap<(u16, Arc<str>, Arc<str>, u32), u32>,
     metrics_vacant: Vec<u32>,
@@ -119,7 +122,26 @@ impl Groups {
     }
 
     pub(super) fn find(&self, group: GroupId, class: u16) -> Option<GroupIndex> {
-        self.index.get(&(group, class)).map(|number| GroupIndex(*number))
+        let is = |number: &u32| {
+            let rank = self.get(GroupIndex(*number)).map(|it| (it.rank.group, it.rank.class));
+            rank == Some((group, class))
+        };
+        self.index.find(hash_of(group, class), is).map(|number| GroupIndex(*number))
+    }
+
+    /// Lists a group under its id and class.
+    fn list(&mut self, number: u32, group: GroupId, class: u16) {
+        let all = &self.all;
+        self.index.insert_unique(hash_of(group, class), number, |number| {
+            let group = all.get(*number as usize).and_then(Option::as_ref);
+            group.map_or(0, |group| hash_of(group.rank.group, group.rank.class))
+        });
+    }
+
+    fn unlist(&mut self, number: u32, group: GroupId, class: u16) {
+        if let Ok(entry) = self.index.find_entry(hash_of(group, class), |it| *it == number) {
+            entry.remove();
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
@@ -170,7 +192,7 @@ impl Groups {
             }
             self.all.push(Some(new));
         }
-        self.index.insert((group, class), number);
+        self.list(number, group, class);
         GroupIndex(number)
     }
 
@@ -180,8 +202,7 @@ impl Groups {
         let Some(group) = self.get(index) else { return };
         let (rank, quotas, metric) = (group.rank.clone(), group.quotas, group.metric);
         let is_sent = u32::from(group.state == State::Admitted);
-        self.index.remove(&(rank.group, rank.class));
-        self.index.insert((rank.group, class), index.0);
+        self.unlist(index.0, rank.group, rank.class);
         let new = self.metric(class, &rank.family, &rank.job, quotas);
         if let Some(Some(metric)) = self.metrics.get_mut(new as usize) {
             metric.admitted += is_sent;
@@ -191,6 +212,7 @@ impl Groups {
             group.rank.class = class;
             group.metric = new;
         }
+        self.list(index.0, rank.group, class);
     }
 
     /// A group, sent or not, is no part of a metric any more.
@@ -247,7 +269,7 @@ impl Groups {
         let state = State::Waiting { since: Timestamp::MIN, reason: Reason::Budget };
         self.set_state(index, state);
         let Some(group) = self.all.get_mut(index.0 as usize).and_then(Option::take) else { return };
-        self.index.remove(&(group.rank.group, group.rank.class));
+        self.unlist(index.0, group.rank.group, group.rank.class);
         if !group.is_listed {
             self.vacant.push(index.0);
         }
@@ -375,6 +397,10 @@ impl Groups {
             && self.metrics.iter().all(Option::is_none)
             && self.index.is_empty()
     }
+}
+
+fn hash_of(group: GroupId, class: u16) -> u64 {
+    KeyHasher::default().hash_one(group.0 ^ u64::from(class))
 }
 
 /// What a metric is worth that is asked for so often and takes so many slots: in powers of two, so that

@@ -1,8 +1,9 @@
 //! Routes by series. Each row is looked up once; after that its route is at hand by its place.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
+use hashbrown::HashTable;
 use stint_model::SeriesRef;
 
 use crate::budget::group::KeyHasher;
@@ -13,7 +14,8 @@ pub(super) struct Places<R> {
     /// The series of each route by its place, apart from it: what is looked at lies side by side.
     series: Vec<SeriesRef>,
     vacant: Vec<u32>,
-    index: HashMap<SeriesRef, u32, KeyHasher>,
+    /// Places of the series that have a route.
+    index: HashTable<u32>,
     /// The place that was asked for last.
     last: Cell<u32>,
 }
@@ -29,7 +31,7 @@ impl<R> Default for Places<R> {
             all: Vec::new(),
             series: Vec::new(),
             vacant: Vec::new(),
-            index: HashMap::default(),
+            index: HashTable::new(),
             last: Cell::default(),
         }
     }
@@ -46,9 +48,14 @@ impl<R> Places<R> {
     pub(super) fn place(&self, series: SeriesRef) -> Option<u32> {
         let next = self.last.get().wrapping_add(1);
         let is_next = self.series.get(next as usize) == Some(&series) && series != NOBODY;
-        let place = if is_next { next } else { self.index.get(&series).copied()? };
+        let place = if is_next { next } else { self.find(series)? };
         self.last.set(place);
         Some(place)
+    }
+
+    fn find(&self, series: SeriesRef) -> Option<u32> {
+        let is = |place: &u32| self.series.get(*place as usize) == Some(&series);
+        self.index.find(hash_of(series), is).copied().filter(|_| series != NOBODY)
     }
 
     pub(super) fn get(&self, place: u32) -> Option<&R> {
@@ -67,11 +74,21 @@ impl<R> Places<R> {
             reserve_some(&mut self.all);
             self.all.push(Some(route));
         }
-        self.series.resize(self.all.len(), NOBODY);
-        self.set_series(place, series);
-        if let Some(before) = self.index.insert(series, place) {
+        if self.series.len() < self.all.len() {
+            reserve_some(&mut self.series);
+            self.series.push(NOBODY);
+        }
+        if let Some(before) = self.find(series)
+            && let Ok(entry) = self.index.find_entry(hash_of(series), |other| *other == before)
+        {
+            entry.remove();
             self.set_series(before, NOBODY);
         }
+        self.set_series(place, series);
+        let all = &self.series;
+        self.index.insert_unique(hash_of(series), place, |place| {
+            all.get(*place as usize).map_or(0, |series| hash_of(*series))
+        });
         place
     }
 
@@ -90,7 +107,7 @@ impl<R> Places<R> {
 
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&R) -> bool) {
         let (all, all_series, vacant) = (&mut self.all, &mut self.series, &mut self.vacant);
-        self.index.retain(|_, place| {
+        self.index.retain(|place| {
             let Some(route) = all.get_mut(*place as usize) else { return false };
             let keeps = route.as_ref().is_some_and(&mut keep);
             if !keeps {
@@ -103,6 +120,10 @@ impl<R> Places<R> {
             keeps
         });
     }
+}
+
+fn hash_of(series: SeriesRef) -> u64 {
+    KeyHasher::default().hash_one(series)
 }
 
 /// Makes room in what grows for long and is never small: an eighth more, not as much again.

@@ -221,9 +221,9 @@ impl Router {
         told.thinner.settle(self.wall);
         let known = (&self.rules, &self.trail);
         match Self::decide_on(known, told, made, read, admission) {
-            Decision::Send(Item { series, payload: Payload::Sample(made), maybe_sent }) => {
+            Decision::Send(Item { series, payload: Payload::Sample(made), maybe_sent, .. }) => {
                 status.counters.made += 1;
-                Some(Item { series, payload: Payload::Made(made), maybe_sent })
+                Some(Item::new(&series, Payload::Made(made), maybe_sent))
             }
             Decision::Send(item) | Decision::Withhold(_, Some(item)) => Some(item),
             Decision::Withhold(_, None) | Decision::Lost => None,
@@ -253,8 +253,7 @@ impl Router {
         let payload = parting(sample, &item.series.labels.labels(), &self.targets.families.lock())?;
         status.counters.made += u64::from(matches!(payload, Payload::Made(_)));
         admission.extra_point();
-        let series = Arc::clone(&item.series);
-        Some(Item { series, payload, maybe_sent: item.maybe_sent })
+        Some(Item::new(&item.series, payload, item.maybe_sent))
     }
 }
 

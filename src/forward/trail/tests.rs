@@ -1,7 +1,5 @@
 //! What is remembered of what was sent.
 
-use std::sync::atomic::AtomicU32;
-
 use stint_model::Labels;
 use stint_storage::SimDisk;
 
@@ -20,18 +18,16 @@ fn open(disk: &SimDisk) -> Trail {
 fn series(name: &str, keeps_value: bool) -> Arc<Outgoing> {
     let labels = Labels::from_pairs([("__name__", name)]);
     let key = Key::of(&labels);
-    let (noted, request) = (AtomicU32::new(0), AtomicU32::new(0));
     let group = GroupIndex::of(0);
     let labels = Arc::<Symbols>::default().numbers(&labels);
     let (target, is_shared) = (7, false);
-    Arc::new(Outgoing { key, group, labels, noted, is_shared, target, keeps_value, request })
+    Arc::new(Outgoing { key, group, labels, is_shared, target, keeps_value })
 }
 
 fn round(items: &[(&Arc<Outgoing>, Payload)]) -> Round {
-    let mut round = Round::new(2);
+    let mut round = Round::new(2, 0);
     for (series, payload) in items {
-        let (series, payload) = (Arc::clone(series), payload.clone());
-        round.push(Item { series, payload, maybe_sent: false });
+        round.push(Item::new(series, payload.clone(), false));
     }
     round
 }

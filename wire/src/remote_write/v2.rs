@@ -298,8 +298,8 @@ impl SymbolTable {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     symbols: SymbolTable,
+    /// The series, the last of which may not be complete.
     body: Vec<u8>,
-    series: Vec<u8>,
     nested: Vec<u8>,
     references: Vec<u8>,
     /// Symbols of the last labels: those of one target have many in common.
@@ -325,7 +325,6 @@ impl Encoder {
         let mut encoder = Self {
             symbols: SymbolTable::default(),
             body: Vec::new(),
-            series: Vec::new(),
             nested: Vec::new(),
             references: Vec::new(),
             last: Vec::new(),
@@ -367,6 +366,20 @@ impl Encoder {
         out.extend_from_slice(&self.body);
     }
 
+    /// The finished request, uncompressed; the next one begins with [`Encoder::clear`].
+    pub fn finish(&mut self) -> &[u8] {
+        // The table comes first, so that receivers can read the message in one go.
+        let Self { symbols: SymbolTable { bytes, .. }, body, .. } = self;
+        let length = body.len();
+        body.resize(length + bytes.len(), 0);
+        body.copy_within(..length, bytes.len());
+        if let Some(front) = body.get_mut(..bytes.len()) {
+            front.copy_from_slice(bytes);
+        }
+        bytes.clear();
+        body
+    }
+
     /// Encodes label references as a packed field into the buffer of references.
     fn label_references<'l>(&mut self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
         self.references.clear();
@@ -393,7 +406,9 @@ impl Encoder {
     ) -> SeriesEncoder<'_> {
         self.describe(metadata);
         self.label_references(labels);
-        self.begin()
+        let start = open(&mut self.body, 5);
+        proto::put_bytes(&mut self.body, 1, &self.references);
+        self.begin(start)
     }
 
     /// Sets the metadata of the series that [`Encoder::numbered_series`] begins from now on.
@@ -417,16 +432,18 @@ impl Encoder {
         labels: impl IntoIterator<Item = u32>,
         text: impl Fn(u32) -> &'l str,
     ) -> SeriesEncoder<'_> {
-        self.references.clear();
+        let start = open(&mut self.body, 5);
+        let references = open(&mut self.body, 1);
         for number in labels {
             let at = number as usize;
             let symbol = match self.numbered.get(at).and_then(|symbol| symbol.checked_sub(1)) {
                 Some(symbol) => symbol,
                 None => self.take_number(number, text(number)),
             };
-            proto::put_varint(&mut self.references, symbol.into());
+            proto::put_varint(&mut self.body, symbol.into());
         }
-        self.begin()
+        close(&mut self.body, references);
+        self.begin(start)
     }
 
     fn take_number(&mut self, number: u32, text: &str) -> u32 {
@@ -441,14 +458,37 @@ impl Encoder {
         symbol
     }
 
-    /// Begins a series whose references are at hand.
-    fn begin(&mut self) -> SeriesEncoder<'_> {
-        self.series.clear();
-        proto::put_bytes(&mut self.series, 1, &self.references);
+    /// Goes on with the series that was opened at `start` and has its labels.
+    fn begin(&mut self, start: usize) -> SeriesEncoder<'_> {
         if !self.described.is_empty() {
-            proto::put_bytes(&mut self.series, 5, &self.described);
+            proto::put_bytes(&mut self.body, 5, &self.described);
         }
-        SeriesEncoder { encoder: self }
+        SeriesEncoder { encoder: self, start }
+    }
+}
+
+/// Begins a field of bytes whose length is not known yet; returns where its content starts.
+fn open(out: &mut Vec<u8>, field: u32) -> usize {
+    proto::put_bytes(out, field, &[]);
+    out.len()
+}
+
+/// Completes the field whose content starts at `start`. Most are so short that the length takes the one
+/// byte that was left for it.
+fn close(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    let more = proto::varint_len(length as u64) - 1;
+    if more > 0 {
+        out.resize(out.len() + more, 0);
+        out.copy_within(start..start + length, start + more);
+    }
+    let mut left = length;
+    for byte in out.iter_mut().skip(start - 1).take(more + 1) {
+        *byte = left as u8 | 0x80;
+        left >>= 7;
+    }
+    if let Some(last) = out.get_mut(start - 1 + more) {
+        *last &= 0x7f;
     }
 }
 
@@ -457,47 +497,49 @@ impl Encoder {
 #[must_use = "a series without samples is refused by receivers"]
 pub struct SeriesEncoder<'e> {
     encoder: &'e mut Encoder,
+    /// Where it starts in the body.
+    start: usize,
 }
 
 impl SeriesEncoder<'_> {
     /// Adds a sample of any kind, after the ones before it in time. One series must not mix
     /// floats and histograms in one request.
     pub fn sample(&mut self, sample: &Sample) -> &mut Self {
-        let Encoder { series, nested, .. } = &mut *self.encoder;
-        nested.clear();
+        let Encoder { body, nested, .. } = &mut *self.encoder;
         let value = match &sample.value {
             Value::Float(value) => *value,
             Value::Stale => stale_nan(),
             Value::Histogram(histogram) => {
+                nested.clear();
                 histogram::encode(histogram, sample.at, sample.started, nested);
-                proto::put_bytes(series, 3, nested);
+                proto::put_bytes(body, 3, nested);
                 return self;
             }
         };
-        proto::put_double(nested, 1, value);
-        proto::put_uint(nested, 2, sample.at.as_ms() as u64);
-        proto::put_uint(nested, 3, sample.started.map_or(0, |started| started.as_ms() as u64));
-        proto::put_bytes(series, 2, nested);
+        let start = open(body, 2);
+        proto::put_double(body, 1, value);
+        proto::put_uint(body, 2, sample.at.as_ms() as u64);
+        proto::put_uint(body, 3, sample.started.map_or(0, |started| started.as_ms() as u64));
+        close(body, start);
         self
     }
 
     /// Adds an exemplar.
     pub fn exemplar(&mut self, exemplar: &Exemplar) -> &mut Self {
         self.encoder.label_references(&exemplar.labels);
-        let Encoder { series, nested, references, .. } = &mut *self.encoder;
-        nested.clear();
-        proto::put_bytes(nested, 1, references);
-        proto::put_double(nested, 2, exemplar.value);
-        proto::put_uint(nested, 3, exemplar.at.as_ms() as u64);
-        proto::put_bytes(series, 4, nested);
+        let Encoder { body, references, .. } = &mut *self.encoder;
+        let start = open(body, 4);
+        proto::put_bytes(body, 1, references);
+        proto::put_double(body, 2, exemplar.value);
+        proto::put_uint(body, 3, exemplar.at.as_ms() as u64);
+        close(body, start);
         self
     }
 }
 
 impl Drop for SeriesEncoder<'_> {
     fn drop(&mut self) {
-        let Encoder { body, series, .. } = &mut *self.encoder;
-        proto::put_bytes(body, 5, series);
+        close(&mut self.encoder.body, self.start);
     }
 }
 

@@ -47,6 +47,7 @@ fn a_request_comes_back() {
     let mut body = Vec::new();
     encoder.finish_into(&mut body);
     assert_eq!(body.len(), encoder.size_bytes());
+    assert_eq!(encoder.finish(), body);
 
     let request = decode(&body).unwrap();
     // "", __name__, up, job, node, seconds, trace
@@ -99,5 +100,18 @@ proptest! {
             let _ = (series.samples().count(), series.histograms().count());
             let _ = series.exemplars().count();
         }
+    }
+}
+
+#[test]
+fn fields_of_every_length_are_completed() {
+    let lengths = [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x1f_ffff, 0x20_0000];
+    for length in lengths {
+        let (mut got, mut want) = (vec![9], vec![9]);
+        let start = open(&mut got, 4);
+        got.resize(start + length, 7);
+        close(&mut got, start);
+        proto::put_bytes(&mut want, 4, &vec![7; length]);
+        assert!(got == want, "{length}");
     }
 }
