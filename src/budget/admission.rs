@@ -36,26 +36,33 @@ use super::history::History;
 use super::ledger::{Found, GrantError, Ledger, unlisted};
 use super::limits::{HOLD, Limits, MissingLedger};
 use super::points::Points;
-use super::policy::{Policy, Rank, Reason};
+use super::policy::{Policy, Reason};
 use super::pool::Seat;
 use super::ranking::Ranking;
 use super::share::{Free, Growth, Quotas};
 use super::symbols::Symbols;
 
-pub use groups::GroupIndex;
 pub(super) use groups::{Group, State};
+pub use groups::{GroupIndex, Outgoing};
 
 /// Where a registered series belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Registered {
-    /// Its group.
-    pub group: GroupIndex,
+    /// The series, with its group.
+    pub series: Arc<Outgoing>,
     /// The number of its class.
     pub class: u16,
     /// The finest resolution of its native histograms.
     pub resolution: Option<i32>,
-    /// Whether another series was registered that is the same one at the endpoint.
-    pub is_shared: bool,
+}
+
+/// Where a series comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Provenance {
+    /// A hash of its target.
+    pub target: u64,
+    /// See [`Outgoing::keeps_value`].
+    pub keeps_value: bool,
 }
 
 /// How a series stands.
@@ -254,18 +261,13 @@ impl Admission {
         &self.policy
     }
 
-    /// The texts of the labels of all series.
-    pub fn symbols(&self) -> &Arc<Symbols> {
-        &self.symbols
-    }
-
     /// Slots in use.
     pub fn live(&self) -> u64 {
         self.ledger.live()
     }
 
     /// Makes a series known.
-    pub fn register(&mut self, labels: &Labels, key: Key) -> Registered {
+    pub fn register(&mut self, labels: &Labels, key: Key, origin: Provenance) -> Registered {
         let names = membership(labels);
         let class = self.class_of(labels, &names.family);
         self.ledger.reclass(key, class);
@@ -279,8 +281,15 @@ impl Admission {
             self.groups.add(class, &names.family, &names.job, names.group, place)
         });
         let rule = self.groups.get(index).and_then(|group| group.rule);
+        let Provenance { target, keeps_value } = origin;
         let symbols = &self.symbols;
-        let is_new = self.groups.add_member(index, key, || symbols.numbers(labels));
+        let make = |is_shared| {
+            let labels = symbols.numbers(labels);
+            Outgoing { key, group: index, labels, is_shared, target, keeps_value }
+        };
+        let new = self.groups.add_member(index, key, || make(false));
+        let is_new = new.is_some();
+        let series = new.unwrap_or_else(|| Arc::new(make(true)));
         if is_new && rule.is_some() {
             self.thin(index);
         }
@@ -288,7 +297,7 @@ impl Admission {
             self.quota_keys.insert(key, index);
         }
         let resolution = rule.and_then(|rule| self.policy.histogram(rule)?.resolution);
-        Registered { group: index, class, resolution, is_shared: !is_new }
+        Registered { series, class, resolution }
     }
 
     /// How a new group begins.
@@ -566,7 +575,7 @@ impl Admission {
     fn withhold(&mut self, index: GroupIndex, reason: Reason, now: Duration, wall: Timestamp) {
         let Some(group) = self.groups.get(index) else { return };
         let was_sent = group.state == State::Admitted
-            && group.members.iter().any(|member| self.ledger.is_live(member.key));
+            && group.members.iter().any(|member| self.ledger.is_live(member.key()));
         let since = match group.state {
             State::Waiting { since, .. } | State::Evicted { since, .. } => since,
             State::Admitted => wall,
@@ -581,7 +590,7 @@ impl Admission {
             _ => State::Waiting { since, reason },
         };
         if let State::Evicted { until, .. } = state {
-            self.evictions.note(group.rank.group, until);
+            self.evictions.note(group.id, until);
         }
         self.groups.set_state(index, state);
     }
@@ -697,6 +706,16 @@ impl Admission {
     /// All groups, for the report.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter()
+    }
+
+    /// The metric family of a group.
+    pub(super) fn family_of(&self, group: &Group) -> Arc<str> {
+        self.groups.family(group)
+    }
+
+    /// The job of a group.
+    pub(super) fn job_of(&self, group: &Group) -> Arc<str> {
+        self.groups.job(group)
     }
 
     /// Groups with their places, from a place on.

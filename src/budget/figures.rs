@@ -110,11 +110,11 @@ impl Figures {
         let mut withheld_jobs: BTreeMap<(Arc<str>, Reason), u64> = BTreeMap::new();
         for group in admission.groups() {
             if let State::Waiting { reason, .. } | State::Evicted { reason, .. } = group.state
-                && let Some(class) = classes.get_mut(usize::from(group.rank.class))
+                && let Some(class) = classes.get_mut(usize::from(group.class))
             {
                 let series = group.members.len() as u64;
                 *class.withheld.entry(reason).or_default() += series;
-                let job = Arc::clone(&group.rank.job);
+                let job = admission.job_of(group);
                 *withheld_jobs.entry((job, reason)).or_default() += series;
             }
         }

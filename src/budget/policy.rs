@@ -2,12 +2,10 @@
 //! is not sent.
 
 use std::fmt;
-use std::sync::Arc;
 
 use stint_model::labels::{BUCKET_BOUND, METRIC_NAME, QUANTILE};
 use stint_model::{Labels, MatchOp, Matcher, Selector};
 
-use super::group::GroupId;
 use super::ranking::Weight;
 use crate::config::{Budget, Class, HistogramRule, Quota};
 
@@ -147,19 +145,6 @@ impl Default for Policy {
     fn default() -> Self {
         Self::new(Vec::new())
     }
-}
-
-/// A group's place in the order in which groups are served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rank {
-    /// Number of the class.
-    pub class: u16,
-    /// The metric family.
-    pub family: Arc<str>,
-    /// The job.
-    pub job: Arc<str>,
-    /// The group, last because its order means nothing.
-    pub group: GroupId,
 }
 
 /// Why a series is not sent.

@@ -52,10 +52,14 @@ impl Phases {
 pub struct Thinner {
     anchor: Timestamp,
     /// The latest time that was forwarded of a series that is shown.
-    taken: Option<Timestamp>,
-    last: Option<(Timestamp, u64)>,
+    taken: Timestamp,
+    /// What was forwarded last: its time and the bits of its value.
+    last: (Timestamp, u64),
     passes_changes: bool,
 }
+
+/// The time of what was not forwarded. There is one of each for every series.
+const NEVER: Timestamp = Timestamp::MIN;
 
 /// The number of the slot in which `at` lies.
 fn slot_of(at: Timestamp, anchor: Timestamp, interval: Span) -> i64 {
@@ -66,21 +70,20 @@ impl Thinner {
     /// A series of which nothing was forwarded yet. `anchor` comes from [`Phases::anchor`];
     /// `passes_changes` lets every change of value pass at once, as for `up`.
     pub fn new(anchor: Timestamp, passes_changes: bool) -> Self {
-        Self { anchor, taken: None, last: None, passes_changes }
+        Self { anchor, taken: NEVER, last: (NEVER, 0), passes_changes }
     }
 
     /// Goes on behind what an earlier run forwarded last: its time and the bits of its value.
     pub fn resume(&mut self, at: Timestamp, bits: u64) {
         let is_end = bits == stint_model::STALE_NAN_BITS;
-        (self.taken, self.last) = ((!is_end).then_some(at), Some((at, bits)));
+        (self.taken, self.last) = (if is_end { NEVER } else { at }, (at, bits));
     }
 
     /// Forgets what was forwarded for times that lie so far ahead of `wall` that no endpoint took it: a
     /// clock was wrong, and what comes now must not wait until that time is there.
     pub fn settle(&mut self, wall: Timestamp) {
-        let is_wrong = |at: Timestamp| at.since(wall) > AHEAD_MAX;
-        if self.taken.is_some_and(is_wrong) || self.last.is_some_and(|(at, _)| is_wrong(at)) {
-            (self.taken, self.last) = (None, None);
+        if self.taken.max(self.last.0).since(wall) > AHEAD_MAX {
+            (self.taken, self.last) = (NEVER, (NEVER, 0));
         }
     }
 
@@ -89,38 +92,36 @@ impl Thinner {
         if interval.as_ms() <= 0 {
             return true;
         }
-        let Some(taken) = self.taken else { return true };
         // The interval may have changed since.
         let slot = |at| slot_of(at, self.anchor, interval);
-        slot(at) > slot(taken)
+        self.taken == NEVER || slot(at) > slot(self.taken)
     }
 
     /// Whether a sample passes although it is not due.
     pub fn passes(&self, at: Timestamp, value: &Value) -> bool {
-        self.passes_changes
-            && self.last.is_some_and(|(last, bits)| at > last && bits != bits_of(value))
+        let (last, bits) = self.last;
+        self.passes_changes && last != NEVER && at > last && bits != bits_of(value)
     }
 
     /// Notes that the sample is forwarded.
     pub fn taken(&mut self, at: Timestamp, value: &Value) {
         if matches!(value, Value::Stale) {
             // A series that comes back is shown at once.
-            self.taken = None;
+            self.taken = NEVER;
         } else {
-            self.taken = self.taken.max(Some(at));
+            self.taken = self.taken.max(at);
         }
-        if self.last.is_none_or(|(last, _)| at >= last) {
-            self.last = Some((at, bits_of(value)));
+        if at >= self.last.0 {
+            self.last = (at, bits_of(value));
         }
     }
 
     /// Whether the endpoint still shows the series at `at`: a sample was forwarded less than the
     /// lookback before, and no stale marker since. Only then a stale marker says anything.
     pub fn is_shown(&self, at: Timestamp) -> bool {
-        self.last.is_some_and(|(last, bits)| {
-            let age = at.since(last);
-            bits != stint_model::STALE_NAN_BITS && age > Span::ZERO && age < LOOKBACK
-        })
+        let (last, bits) = self.last;
+        let age = at.since(last);
+        last != NEVER && bits != stint_model::STALE_NAN_BITS && age > Span::ZERO && age < LOOKBACK
     }
 }
 

@@ -12,7 +12,7 @@ use stint_storage::SimDisk;
 use super::aggregate::Aggregator;
 use super::identity::Identities;
 use super::setup::rules;
-use crate::budget::admission::{Admission, GroupIndex, Opening};
+use crate::budget::admission::{Admission, GroupIndex, Opening, Provenance};
 use crate::budget::group::Key;
 use crate::budget::limits::{Limits, MissingLedger};
 use crate::budget::policy::Policy;
@@ -55,7 +55,7 @@ pub fn plan(
         .iter()
         .map(|labels| {
             let key = Key::of(labels);
-            (admission.register(labels, key).group, key)
+            (admission.register(labels, key, Provenance::default()).series.group, key)
         })
         .collect();
     let (mut live, mut same) = (0, 0);

@@ -4,27 +4,8 @@ use std::sync::Arc;
 
 use stint_model::{Exemplar, Sample, Timestamp};
 
-use crate::budget::admission::GroupIndex;
-use crate::budget::group::{Key, shard_of};
-use crate::budget::symbols::Numbers;
-
-/// A series as it is sent.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Its identity at the endpoint.
-    pub key: Key,
-    /// Its group in the budget.
-    pub group: GroupIndex,
-    /// The final labels.
-    pub labels: Numbers,
-    /// Whether there is another one with the same key.
-    pub is_shared: bool,
-    /// A hash of the target it comes from.
-    pub target: u64,
-    /// Whether its values are made here, or say when it is sent, so that they must be known when it is
-    /// sent again.
-    pub keeps_value: bool,
-}
+pub use crate::budget::admission::Outgoing;
+use crate::budget::group::shard_of;
 
 /// The label by which receivers tell apart replicas that send the same; they take it away.
 pub const REPLICA: &str = "__replica__";

@@ -21,7 +21,7 @@ use super::rules::Rules;
 use super::source::{Position, StoredBatch};
 use super::status::Status;
 use super::trail::{Said, Trail};
-use crate::budget::admission::{Admission, Standing};
+use crate::budget::admission::{Admission, Provenance, Standing};
 use crate::budget::group::{Key, target_of};
 use crate::budget::policy::Reason;
 use places::{NOWHERE, Places};
@@ -74,7 +74,8 @@ struct Route {
     is_sampled: bool,
     /// The finest resolution of its native histograms.
     resolution: Option<i32>,
-    seen: Duration,
+    /// Monotonic seconds when it was seen last.
+    seen: u32,
     /// The hash of the labels that are stored.
     stored: u64,
     /// The number of the round that a sample of it went to last.
@@ -85,7 +86,7 @@ struct Route {
 
 impl Route {
     /// The route of what goes nowhere yet.
-    fn nowhere(thinner: Thinner, target: u64, now: Duration) -> Self {
+    fn nowhere(thinner: Thinner, target: u64, seen: u32) -> Self {
         Self {
             to: Err(Reason::Relabel),
             numbered: None,
@@ -101,7 +102,7 @@ impl Route {
             target,
             is_sampled: false,
             resolution: None,
-            seen: now,
+            seen,
             stored: 0,
             round: 0,
             noted: u32::MAX,
@@ -350,7 +351,7 @@ impl Router {
     fn announce(&mut self, place: u32, sample: &Sample, now: Duration, admission: &mut Admission) {
         self.announce_identity(place, sample, now, admission);
         let Some(route) = self.routes.get_mut(place) else { return };
-        route.seen = now;
+        route.seen = seconds(now);
         let stored = route.stored;
         // Who asks for slots is the aggregate.
         let route = match &route.part_of {
@@ -358,7 +359,7 @@ impl Router {
             None => Some(route),
         };
         let Some(route) = route else { return };
-        route.seen = now;
+        route.seen = seconds(now);
         let is_settled = route.standing(admission).is_settled();
         let Ok(outgoing) = &route.to else { return };
         if route.is_sampled {
@@ -388,7 +389,7 @@ impl Router {
         let anchor = self.phases.anchor(target, at);
         let passes_changes = labels.metric_name() == Some("up");
         let thinner = Thinner::new(anchor, passes_changes);
-        let mut route = Route::nowhere(thinner, target, now);
+        let mut route = Route::nowhere(thinner, target, seconds(now));
         let Some(stored) = self.rules.apply(labels) else { return route };
         let sent = match self.targets.identities.place(&stored, at) {
             Some(placed) => self.numbered(labels, placed, &mut route, at, admission),
@@ -405,7 +406,7 @@ impl Router {
         };
         if is_new {
             // Its samples stand at the boundaries of intervals, whatever its inputs' targets do.
-            let made = Route::nowhere(Thinner::new(Timestamp(0), false), OF_MANY, now);
+            let made = Route::nowhere(Thinner::new(Timestamp(0), false), OF_MANY, seconds(now));
             let labels = self.aggregator.labels(output);
             if let Some((at, value)) = self.trail.value(Key::of(&labels)) {
                 self.aggregator.resume(output, at, value);
@@ -432,16 +433,13 @@ impl Router {
             route.thinner.resume(last.at, last.bits);
             route.takes_over = false;
         }
-        let place = admission.register(labels, key);
-        let labels = admission.symbols().numbers(labels);
+        let origin = Provenance { target: route.target, keeps_value };
+        let place = admission.register(labels, key, origin);
         route.class = place.class;
         route.interval = self.rules.interval_of(admission, place.class);
         route.is_sampled = admission.samples_targets(place.class);
         route.resolution = place.resolution;
-        let (group, is_shared) = (place.group, place.is_shared);
-        let target = route.target;
-        let outgoing = Outgoing { key, group, labels, is_shared, target, keeps_value };
-        route.to = Ok(Arc::new(outgoing));
+        route.to = Ok(place.series);
         route
     }
 
@@ -604,7 +602,7 @@ impl Router {
         self.targets.forget(admission);
         let mut targets = HashSet::new();
         self.routes.retain(|route| {
-            let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
+            let keep = is_recent(route.seen, now);
             if !keep {
                 targets::forget_told(route, admission);
             }
@@ -619,7 +617,7 @@ impl Router {
         });
         let aggregator = &mut self.aggregator;
         self.made.retain(|output, route| {
-            let keep = now.saturating_sub(route.seen) < FORGET_AFTER;
+            let keep = is_recent(route.seen, now);
             if keep {
                 targets.insert(route.target);
             } else {
@@ -636,6 +634,15 @@ impl Router {
             self.phases.retain(|target| targets.contains(&target));
         }
     }
+}
+
+fn seconds(now: Duration) -> u32 {
+    now.as_secs() as u32
+}
+
+/// Whether what was seen last in the second `seen` is to be known still.
+fn is_recent(seen: u32, now: Duration) -> bool {
+    u64::from(seconds(now).saturating_sub(seen)) < FORGET_AFTER.as_secs()
 }
 
 /// The sample with its native histogram at `resolution` at most.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use stint_model::Timestamp;
 
+use super::groups::Member;
 use super::{Admission, GroupIndex, State};
 use crate::budget::group::Key;
 use crate::budget::policy::Reason;
@@ -156,7 +157,7 @@ impl Admission {
         for (demand, wanted) in admitted.iter().filter(|(_, steps)| *steps > 0) {
             let index = GroupIndex::of(demand.at);
             let Some(group) = self.groups.get(index) else { continue };
-            let most = steps.entry(group.rank.family.clone()).or_insert((index, 0));
+            let most = steps.entry(self.groups.family(group)).or_insert((index, 0));
             most.1 = most.1.max(*wanted);
         }
         for (index, steps) in steps.into_values() {
@@ -178,7 +179,7 @@ impl Admission {
             for index in &listed {
                 if let Some(group) = self.groups.get(*index)
                     && !self.pending.held.contains(&group.metric)
-                    && group.members.iter().any(|m| self.ledger.is_live(m.key))
+                    && group.members.iter().any(|m| self.ledger.is_live(m.key()))
                 {
                     self.pending.held.insert(group.metric);
                 }
@@ -210,9 +211,9 @@ impl Admission {
                 (true, _) => ([NO_ROOM; STEPS], 0),
             };
             let one = Demand {
-                class: group.rank.class,
+                class: group.class,
                 metric: self.groups.place_of(group.metric),
-                group: group.rank.group,
+                group: group.id,
                 quotas: group.quotas,
                 slots,
                 steps,
@@ -248,14 +249,14 @@ impl Admission {
 
     /// The series of a group that are to be sent and hold no lease.
     pub(super) fn missing(&self, index: GroupIndex) -> impl Iterator<Item = (Key, u16)> + '_ {
-        let class = self.groups.get(index).map_or(0, |group| group.rank.class);
+        let class = self.groups.get(index).map_or(0, |group| group.class);
         self.members(index).filter(|key| !self.ledger.is_live(*key)).map(move |key| (key, class))
     }
 
     /// The series of a group that are to be sent.
     pub(super) fn members(&self, index: GroupIndex) -> impl Iterator<Item = Key> + '_ {
         let members = self.groups.get(index).into_iter().flat_map(|group| &group.members);
-        members.map(|member| member.key).filter(|key| !self.thinning.leaves_out(*key))
+        members.map(Member::key).filter(|key| !self.thinning.leaves_out(*key))
     }
 
     /// Counts the slots that each quota uses.
@@ -283,6 +284,6 @@ impl Admission {
         let Some(rule) = group.rule.and_then(|rule| self.policy.histogram(rule)) else {
             return Level::Full;
         };
-        self.thinning.level(&group.rank.family, rule)
+        self.thinning.level(&self.groups.family(group), rule)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use stint_model::Timestamp;
 
-use super::{Rank, Reason};
+use super::Reason;
 use crate::budget::group::{GroupId, Key, KeyHasher};
 use crate::budget::symbols::Numbers;
 
@@ -41,22 +41,112 @@ pub(in crate::budget) enum State {
     Evicted { since: Timestamp, reason: Reason, until: Duration },
 }
 
+/// A series as it is sent. Its group has it, and everything of it that is on its way.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its identity at the endpoint.
+    pub key: Key,
+    /// Its group.
+    pub group: GroupIndex,
+    /// The final labels.
+    pub labels: Numbers,
+    /// Whether there is another one with the same key.
+    pub is_shared: bool,
+    /// A hash of the target it comes from.
+    pub target: u64,
+    /// Whether its values are made here, or say when it is sent, so that they must be known when it is
+    /// sent again.
+    pub keeps_value: bool,
+}
+
 /// One series of a group.
 #[derive(Debug)]
 pub(in crate::budget) struct Member {
-    pub(in crate::budget) key: Key,
-    pub(in crate::budget) labels: Numbers,
+    pub(in crate::budget) series: Arc<Outgoing>,
     /// How often it was registered and not forgotten: stored series may end up as the same one.
     uses: u32,
+}
+
+impl Member {
+    pub(in crate::budget) fn key(&self) -> Key {
+        self.series.key
+    }
+}
+
+/// The series of a group. Most groups have one, which needs no place of its own.
+#[derive(Debug)]
+pub(in crate::budget) enum Members {
+    One(Member),
+    Many(Vec<Member>),
+}
+
+impl Members {
+    fn push(&mut self, member: Member) {
+        match self {
+            Self::Many(members) if members.is_empty() => *self = Self::One(member),
+            Self::Many(members) => {
+                if members.len() == members.capacity() {
+                    members.reserve_exact(members.len());
+                }
+                members.push(member);
+            }
+            Self::One(_) => {
+                let one = std::mem::replace(self, Self::Many(Vec::with_capacity(2)));
+                if let (Self::One(one), Self::Many(members)) = (one, self) {
+                    members.extend([one, member]);
+                }
+            }
+        }
+    }
+
+    fn find(&mut self, key: Key) -> Option<&mut Member> {
+        let members = match self {
+            Self::One(member) => std::slice::from_mut(member),
+            Self::Many(members) => members,
+        };
+        members.iter_mut().find(|member| member.key() == key)
+    }
+
+    /// Takes out those that are not used any more.
+    fn drop_unused(&mut self) {
+        match self {
+            Self::One(member) if member.uses == 0 => *self = Self::Many(Vec::new()),
+            Self::One(_) => {}
+            Self::Many(members) => members.retain(|member| member.uses > 0),
+        }
+    }
+}
+
+impl std::ops::Deref for Members {
+    type Target = [Member];
+
+    fn deref(&self) -> &[Member] {
+        match self {
+            Self::One(member) => std::slice::from_ref(member),
+            Self::Many(members) => members,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Members {
+    type Item = &'a Member;
+    type IntoIter = std::slice::Iter<'a, Member>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
 }
 
 /// Series that are sent together or not at all.
 #[derive(Debug)]
 pub(in crate::budget) struct Group {
-    pub(in crate::budget) rank: Rank,
-    pub(in crate::budget) members: Vec<Member>,
+    /// Without regard to classes.
+    pub(in crate::budget) id: GroupId,
+    /// Number of the class.
+    pub(in crate::budget) class: u16,
+    pub(in crate::budget) members: Members,
     pub(in crate::budget) state: State,
-    /// Number of its metric of its job.
+    /// Number of its metric of its job, which has their names.
     pub(super) metric: u32,
     /// Number of the rule for its histogram.
     pub(super) rule: Option<u16>,
@@ -123,8 +213,8 @@ impl Groups {
 
     pub(super) fn find(&self, group: GroupId, class: u16) -> Option<GroupIndex> {
         let is = |number: &u32| {
-            let rank = self.get(GroupIndex(*number)).map(|it| (it.rank.group, it.rank.class));
-            rank == Some((group, class))
+            let known = self.get(GroupIndex(*number)).map(|it| (it.id, it.class));
+            known == Some((group, class))
         };
         self.index.find(hash_of(group, class), is).map(|number| GroupIndex(*number))
     }
@@ -134,7 +224,7 @@ impl Groups {
         let all = &self.all;
         self.index.insert_unique(hash_of(group, class), number, |number| {
             let group = all.get(*number as usize).and_then(Option::as_ref);
-            group.map_or(0, |group| hash_of(group.rank.group, group.rank.class))
+            group.map_or(0, |group| hash_of(group.id, group.class))
         });
     }
 
@@ -171,8 +261,9 @@ impl Groups {
         let (family, job) = (self.intern(family), self.intern(job));
         let metric = self.metric(class, &family, &job, place.quotas);
         let new = Group {
-            rank: Rank { class, family, job, group },
-            members: Vec::new(),
+            id: group,
+            class,
+            members: Members::Many(Vec::new()),
             state: place.state,
             metric,
             rule: place.rule,
@@ -200,19 +291,24 @@ impl Groups {
     pub(super) fn reclass(&mut self, index: GroupIndex, class: u16) {
         self.changes += 1;
         let Some(group) = self.get(index) else { return };
-        let (rank, quotas, metric) = (group.rank.clone(), group.quotas, group.metric);
+        let (id, was, quotas, metric) = (group.id, group.class, group.quotas, group.metric);
+        let Some((family, job)) =
+            self.names(metric).map(|(family, job)| (family.clone(), job.clone()))
+        else {
+            return;
+        };
         let is_sent = u32::from(group.state == State::Admitted);
-        self.unlist(index.0, rank.group, rank.class);
-        let new = self.metric(class, &rank.family, &rank.job, quotas);
+        self.unlist(index.0, id, was);
+        let new = self.metric(class, &family, &job, quotas);
         if let Some(Some(metric)) = self.metrics.get_mut(new as usize) {
             metric.admitted += is_sent;
         }
         self.leave_metric(metric, is_sent);
         if let Some(group) = self.get_mut(index) {
-            group.rank.class = class;
+            group.class = class;
             group.metric = new;
         }
-        self.list(index.0, rank.group, class);
+        self.list(index.0, id, class);
     }
 
     /// A group, sent or not, is no part of a metric any more.
@@ -229,35 +325,31 @@ impl Groups {
         }
     }
 
-    /// Adds a series to a group; says whether it is new there.
+    /// Adds a series to a group, where it is new there.
     pub(super) fn add_member(
         &mut self,
         index: GroupIndex,
         key: Key,
-        labels: impl FnOnce() -> Numbers,
-    ) -> bool {
-        let Some(group) = self.get_mut(index) else { return false };
-        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
+        make: impl FnOnce() -> Outgoing,
+    ) -> Option<Arc<Outgoing>> {
+        let group = self.get_mut(index)?;
+        if let Some(member) = group.members.find(key) {
             member.uses += 1;
-            return false;
+            return None;
         }
-        // Most groups have one series.
-        let room = if group.members.is_empty() { 1 } else { group.members.len() };
-        if group.members.len() == group.members.capacity() {
-            group.members.reserve_exact(room);
-        }
-        group.members.push(Member { key, labels: labels(), uses: 1 });
-        true
+        let series = Arc::new(make());
+        group.members.push(Member { series: Arc::clone(&series), uses: 1 });
+        Some(series)
     }
 
     /// Forgets one use of a series, and what is empty then; says whether the series is gone.
     pub(super) fn remove_member(&mut self, index: GroupIndex, key: Key) -> bool {
         let Some(group) = self.get_mut(index) else { return false };
         let before = group.members.len();
-        if let Some(member) = group.members.iter_mut().find(|member| member.key == key) {
+        if let Some(member) = group.members.find(key) {
             member.uses -= 1;
         }
-        group.members.retain(|member| member.uses > 0);
+        group.members.drop_unused();
         let (is_gone, is_empty) = (group.members.len() < before, group.members.is_empty());
         if is_empty {
             self.remove(index);
@@ -269,7 +361,7 @@ impl Groups {
         let state = State::Waiting { since: Timestamp::MIN, reason: Reason::Budget };
         self.set_state(index, state);
         let Some(group) = self.all.get_mut(index.0 as usize).and_then(Option::take) else { return };
-        self.unlist(index.0, group.rank.group, group.rank.class);
+        self.unlist(index.0, group.id, group.class);
         if !group.is_listed {
             self.vacant.push(index.0);
         }
@@ -351,6 +443,22 @@ impl Groups {
             }
         }
         self.order = order;
+    }
+
+    /// The family and the job of a metric.
+    pub(super) fn names(&self, metric: u32) -> Option<(&Arc<str>, &Arc<str>)> {
+        let metric = self.metrics.get(metric as usize)?.as_ref()?;
+        Some((&metric.family, &metric.job))
+    }
+
+    /// The metric family of a group.
+    pub(super) fn family(&self, group: &Group) -> Arc<str> {
+        self.names(group.metric).map_or_else(Arc::default, |(family, _)| Arc::clone(family))
+    }
+
+    /// The job of a group.
+    pub(super) fn job(&self, group: &Group) -> Arc<str> {
+        self.names(group.metric).map_or_else(Arc::default, |(_, job)| Arc::clone(job))
     }
 
     /// The place of a metric in the order of class, what it is worth, family, job and quotas.

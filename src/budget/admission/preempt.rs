@@ -94,12 +94,12 @@ impl Admission {
     }
 
     fn leased(&self, group: &super::Group) -> u64 {
-        group.members.iter().filter(|member| self.ledger.is_live(member.key)).count() as u64
+        group.members.iter().filter(|member| self.ledger.is_live(member.key())).count() as u64
     }
 
     fn slots_below(&self, class: u16) -> u64 {
         self.groups()
-            .filter(|group| group.rank.class > class && group.state == State::Admitted)
+            .filter(|group| group.class > class && group.state == State::Admitted)
             .map(|group| self.leased(group))
             .sum()
     }
@@ -109,8 +109,8 @@ impl Admission {
         let mut candidates: Vec<(u16, u32, GroupIndex)> = self
             .groups
             .numbered()
-            .filter(|(_, group)| group.rank.class > class && group.state == State::Admitted)
-            .map(|(index, group)| (group.rank.class, self.groups.place_of(group.metric), index))
+            .filter(|(_, group)| group.class > class && group.state == State::Admitted)
+            .map(|(index, group)| (group.class, self.groups.place_of(group.metric), index))
             .collect();
         candidates.sort_unstable_by(|a, b| b.cmp(a));
         let mut freed = 0;

@@ -60,7 +60,7 @@ impl Admission {
 
     /// The number of the class of a group.
     pub fn class_of_group(&self, index: GroupIndex) -> Option<u16> {
-        self.groups.get(index).map(|group| group.rank.class)
+        self.groups.get(index).map(|group| group.class)
     }
 
     /// Puts metrics into other classes whose use has changed. What is sent goes on; who comes first
@@ -73,8 +73,8 @@ impl Admission {
         let by_use: Vec<(GroupIndex, u16, Arc<str>)> = self
             .groups
             .numbered()
-            .filter(|(_, group)| group.rank.class >= first)
-            .map(|(index, group)| (index, group.rank.class, Arc::clone(&group.rank.family)))
+            .filter(|(_, group)| group.class >= first)
+            .map(|(index, group)| (index, group.class, self.groups.family(group)))
             .collect();
         for (index, was, family) in by_use {
             let weight = self.ranks.weight(&family);
@@ -85,7 +85,7 @@ impl Admission {
             self.groups.reclass(index, class);
             let members = self.groups.get(index).into_iter().flat_map(|group| &group.members);
             for member in members {
-                self.ledger.reclass(member.key, class);
+                self.ledger.reclass(member.key(), class);
             }
         }
         self.pending.look_soon();

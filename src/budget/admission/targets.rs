@@ -41,10 +41,10 @@ impl Admission {
 
     /// Whether a group comes from a target that is not chosen.
     pub(super) fn leaves_out(&self, group: &Group) -> bool {
-        if !self.samples_targets(group.rank.class) {
+        if !self.samples_targets(group.class) {
             return false;
         }
-        let chosen = self.sampling.chosen.get(&(group.rank.class, group.rank.job.clone()));
+        let chosen = self.sampling.chosen.get(&(group.class, self.groups.job(group)));
         !chosen.is_some_and(|chosen| chosen.contains(&group.target))
     }
 
@@ -58,8 +58,8 @@ impl Admission {
         let mut there: HashMap<(u16, Arc<str>), BTreeSet<u64>> = HashMap::new();
         for group in self.groups.iter() {
             let is_there = !group.seen.is_zero() && now.saturating_sub(group.seen) < GONE_AFTER;
-            if is_there && self.samples_targets(group.rank.class) {
-                let job = (group.rank.class, group.rank.job.clone());
+            if is_there && self.samples_targets(group.class) {
+                let job = (group.class, self.groups.job(group));
                 there.entry(job).or_default().insert(group.target);
             }
         }
@@ -78,7 +78,7 @@ impl Admission {
         let changed: Vec<(GroupIndex, State)> = self
             .groups
             .numbered()
-            .filter(|(_, group)| self.samples_targets(group.rank.class))
+            .filter(|(_, group)| self.samples_targets(group.class))
             .filter_map(|(index, group)| Some((index, self.chosen_state(group)?)))
             .collect();
         for (index, state) in changed {

@@ -74,8 +74,8 @@ impl Bench {
         let mut places = Vec::new();
         for labels in series {
             let key = Key::of(labels);
-            let place = self.admission.register(labels, key);
-            places.push((place.group, key));
+            let place = self.admission.register(labels, key, Provenance::default());
+            places.push((place.series.group, key));
         }
         for (group, key) in &places {
             self.admission.saw(*group, self.now);
@@ -328,7 +328,7 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
     // A target lowered by refusals is another matter.
     let mut lowered = open(&disk, ramp(), true, now);
     let key = Key::of(&gauge("a", 1));
-    let group = lowered.register(&gauge("a", 1), key).group;
+    let group = lowered.register(&gauge("a", 1), key, Provenance::default()).series.group;
     lowered.server_full(&[(key, group)], "no room", now, WALL);
     let mut at = now;
     for _ in 0..23 {

@@ -68,7 +68,8 @@ fn bound(labels: &Numbers) -> Option<f64> {
 
 /// The series of a histogram that are sent at `level`.
 fn kept_of(group: &Group, level: Level, bounds: &[f64]) -> Vec<Key> {
-    let of_buckets: Vec<Option<f64>> = group.members.iter().map(|m| bound(&m.labels)).collect();
+    let of_buckets: Vec<Option<f64>> =
+        group.members.iter().map(|m| bound(&m.series.labels)).collect();
     let is_histogram = of_buckets.iter().any(Option::is_some);
     let mut finite: Vec<f64> =
         of_buckets.iter().flatten().copied().filter(|bound| bound.is_finite()).collect();
@@ -89,7 +90,7 @@ fn kept_of(group: &Group, level: Level, bounds: &[f64]) -> Vec<Key> {
         None => level != Level::Nothing || !is_histogram,
     };
     let members = group.members.iter().zip(of_buckets);
-    members.filter(|(_, bucket)| is_kept(*bucket)).map(|(member, _)| member.key).collect()
+    members.filter(|(_, bucket)| is_kept(*bucket)).map(|(member, _)| member.key()).collect()
 }
 
 impl Admission {
@@ -99,10 +100,10 @@ impl Admission {
         let Some(group) = self.groups.get(index) else { return };
         self.thinning.changes += 1;
         for member in &group.members {
-            if kept.contains(&member.key) {
-                self.thinning.left_out.remove(&member.key);
+            if kept.contains(&member.key()) {
+                self.thinning.left_out.remove(&member.key());
             } else {
-                self.thinning.left_out.insert(member.key);
+                self.thinning.left_out.insert(member.key());
             }
         }
     }
@@ -123,7 +124,7 @@ impl Admission {
     /// Makes the metric of a group smaller by so many steps, on all targets.
     pub(super) fn lower(&mut self, index: GroupIndex, steps: u8, now: Duration) {
         let Some(group) = self.groups.get(index) else { return };
-        let family = group.rank.family.clone();
+        let family = self.groups.family(group);
         let mut level = self.level_of(index);
         for _ in 0..steps {
             level = self.below(index, level).unwrap_or(level);
@@ -134,7 +135,8 @@ impl Admission {
     }
 
     fn thin_family(&mut self, family: &str) {
-        let of_family = |group: &Group| &*group.rank.family == family && group.rule.is_some();
+        let of_family =
+            |group: &Group| *self.groups.family(group) == *family && group.rule.is_some();
         let indices: Vec<GroupIndex> = self
             .groups
             .numbered()
@@ -159,7 +161,8 @@ impl Admission {
         for family in due {
             let before = self.thinning.lowered.remove(&family);
             self.thin_family(&family);
-            let of_family = self.groups.numbered().filter(|(_, group)| group.rank.family == family);
+            let is_of = |group: &Group| self.groups.family(group) == family;
+            let of_family = self.groups.numbered().filter(|(_, group)| is_of(group));
             let missing: usize = of_family.map(|(index, _)| self.missing(index).count()).sum();
             let after = self.live().saturating_add(missing as u64);
             let is_roomy = after <= target * ROOMY_PERCENT / 100 && after <= self.slots(now);

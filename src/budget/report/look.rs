@@ -129,20 +129,22 @@ impl Look {
             looked += group.members.len();
             let first = self.series.len();
             for member in &group.members {
-                if let Some(is_cooling) = admission.ledger.is_unused_since(member.key, self.recent)
+                if let Some(is_cooling) =
+                    admission.ledger.is_unused_since(member.key(), self.recent)
                 {
-                    self.series.push(SeriesRow { labels: member.labels.labels(), is_cooling });
+                    self.series
+                        .push(SeriesRow { labels: member.series.labels.labels(), is_cooling });
                 }
             }
             if lacks_room(&group.state) {
                 let left = kept_out::SERIES_MAX.saturating_sub(self.kept_out.len());
                 let members = group.members.iter().take(left);
-                self.kept_out.extend(members.map(|member| member.labels.labels()));
+                self.kept_out.extend(members.map(|member| member.series.labels.labels()));
             }
             self.groups.push(GroupRow {
-                family: Arc::clone(&group.rank.family),
-                job: Arc::clone(&group.rank.job),
-                class: group.rank.class,
+                family: admission.family_of(group),
+                job: admission.job_of(group),
+                class: group.class,
                 state: group.state,
                 members: group.members.len() as u64,
                 quotas: group.quotas,

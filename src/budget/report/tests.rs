@@ -6,7 +6,7 @@ use stint_model::Labels;
 use stint_storage::SimDisk;
 
 use super::*;
-use crate::budget::admission::{Admission, Opening};
+use crate::budget::admission::{Admission, Opening, Provenance};
 use crate::budget::group::Key;
 use crate::budget::limits::{Limits, MissingLedger, Origin};
 use crate::budget::policy::Policy;
@@ -88,8 +88,8 @@ fn sent(series: &[Labels]) -> Admission {
         now: START,
     });
     for labels in series {
-        let registered = admission.register(labels, Key::of(labels));
-        admission.want(registered.group, START);
+        let registered = admission.register(labels, Key::of(labels), Provenance::default());
+        admission.want(registered.series.group, START);
     }
     admission.plan(START, Timestamp(0));
     assert_eq!(admission.live(), series.len() as u64);
@@ -239,8 +239,8 @@ fn a_report_over_200_000_series() {
         now: START,
     });
     for labels in &series {
-        let registered = admission.register(labels, Key::of(labels));
-        admission.want(registered.group, START);
+        let registered = admission.register(labels, Key::of(labels), Provenance::default());
+        admission.want(registered.series.group, START);
     }
     admission.plan(START, Timestamp(0));
     let known = (0..400).map(|n| known(&format!("sum by (job) (app_metric_{}_total)", n * 2)));

@@ -3,7 +3,7 @@ use stint_model::{Appender as _, Batch, Sample, Timestamp};
 use stint_storage::{Options, SimDisk};
 
 use super::*;
-use crate::budget::admission::Admission;
+use crate::budget::admission::{Admission, Provenance};
 use crate::budget::group::Key;
 use crate::budget::limits::HOLD;
 use crate::config::{Files, load};
@@ -157,8 +157,8 @@ async fn endpoints_for_one_account_never_hold_more_than_it_has() {
         let mut admission = handle.admission.lock();
         admission.advance(now, WALL);
         for labels in series {
-            let place = admission.register(labels, Key::of(labels));
-            admission.want(place.group, now);
+            let place = admission.register(labels, Key::of(labels), Provenance::default());
+            admission.want(place.series.group, now);
         }
         admission.plan(now, WALL);
         admission.live()

@@ -16,7 +16,7 @@ use stint_model::{Histogram, Labels, MetricType, Sample, SeriesRef, Timestamp, V
 use super::super::encode::Families;
 use super::super::identity::{Follows, Hold, Identities, Placed, Slot};
 use super::super::status::Status;
-use super::{Decision, Item, Payload, Read, Route, Router};
+use super::{Decision, Item, Payload, Read, Route, Router, seconds};
 use crate::budget::admission::Admission;
 use crate::budget::group::{Key, KeyHasher, family_of};
 use crate::budget::policy::Reason;
@@ -183,7 +183,7 @@ impl Router {
         let Some(told) = numbered.and_then(|numbered| numbered.told.as_deref_mut()) else {
             return;
         };
-        told.seen = now;
+        told.seen = seconds(now);
         let is_settled = told.standing(admission).is_settled();
         let Ok(outgoing) = &told.to else { return };
         if told.is_sampled {
