@@ -73,10 +73,10 @@ impl Encoders {
             Version::V2 => v2.finish(),
         };
         // Bodies of 4 GiB cannot come together from a few thousand samples.
-        let outcome = snappy::compress_into(body, compressed);
+        let outcome = snappy::compress_within(body, compressed);
         let bytes = body.len();
         // What waits for an answer takes no more room than it needs.
-        let body = outcome.ok().map(|()| Bytes::copy_from_slice(compressed));
+        let body = outcome.ok().map(Bytes::copy_from_slice);
         let mut spare = self.spare.lock();
         if spare.len() < Self::KEPT_MAX && bytes <= Self::BYTES_MAX {
             spare.push(encoder);
@@ -359,7 +359,9 @@ mod tests {
         }
         let mut items = items;
         items.truncate(5);
-        items.iter_mut().for_each(|item| item.is_repeated = false);
+        for item in &mut items {
+            item.is_repeated = false;
+        }
         let once = encoders.samples(&items, Version::V2, &families).unwrap();
         let expected = expected.map(|(series, kind, _, _)| (series, kind, vec![1], 0));
         assert_eq!(decoded(&once.body), expected);

@@ -87,7 +87,11 @@ impl Round {
 
     /// Adds an item to the shard of its series.
     pub(super) fn push(&mut self, item: Item) {
-        let shard = shard_of(item.series.key, self.shards.len());
+        // With one shard, the series need not be looked at.
+        let shard = match self.shards.len() {
+            0 | 1 => 0,
+            shards => shard_of(item.series.key, shards),
+        };
         if let Some(queue) = self.shards.get_mut(shard) {
             queue.push(item);
             self.items += 1;

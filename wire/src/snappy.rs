@@ -23,10 +23,20 @@ pub enum SnappyError {
 /// Replaces the contents of `out` by the compressed form of `data`, which must be shorter than
 /// 4 GiB.
 pub fn compress_into(data: &[u8], out: &mut Vec<u8>) -> Result<(), SnappyError> {
-    out.resize(snap::raw::max_compress_len(data.len()), 0);
-    let length = snap::raw::Encoder::new().compress(data, out).map_err(corrupt)?;
+    let length = compress_within(data, out)?.len();
     out.truncate(length);
     Ok(())
+}
+
+/// The compressed form of `data`, which must be shorter than 4 GiB, in `room`. That grows and is not made
+/// smaller, so that it need not be zeroed when it is used again.
+pub fn compress_within<'r>(data: &[u8], room: &'r mut Vec<u8>) -> Result<&'r [u8], SnappyError> {
+    let most = snap::raw::max_compress_len(data.len());
+    if room.len() < most {
+        room.resize(most, 0);
+    }
+    let length = snap::raw::Encoder::new().compress(data, room).map_err(corrupt)?;
+    Ok(room.get(..length).unwrap_or_default())
 }
 
 /// How many bytes `block` decompresses to, as it says itself and as is possible: at most `limit`.
@@ -98,7 +108,10 @@ mod tests {
             let (mut block, mut back) = (Vec::new(), Vec::new());
             compress_into(&data, &mut block).unwrap();
             decompress_limited(&block, data.len(), &mut back).unwrap();
-            prop_assert_eq!(back, data);
+            prop_assert_eq!(&back, &data);
+            // In memory that holds something already.
+            let mut room = vec![7; 3000];
+            prop_assert_eq!(compress_within(&data, &mut room).unwrap(), block);
         }
 
         #[test]
