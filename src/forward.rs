@@ -35,6 +35,7 @@ mod shards;
 #[cfg(test)]
 mod sim;
 pub mod source;
+mod sparse;
 pub mod status;
 mod steady;
 pub mod stored;

@@ -342,6 +342,21 @@ const FAMILIES: &[Family] = &[
         |view, put| put(&[], view.status.counters.gaps as f64),
     ),
     Family::gauge(
+        "stint_forward_trail_failing",
+        "1 while what is chosen to be sent cannot be written down, so that a crash would forget it.",
+        |view, put| put(&[], flag(view.status.trail.failing)),
+    ),
+    Family::counter(
+        "stint_forward_trail_unwritten_total",
+        "Rounds that were sent although they could not be written down.",
+        |view, put| put(&[], view.status.trail.unwritten as f64),
+    ),
+    Family::counter(
+        "stint_forward_trail_damaged_total",
+        "Stretches of what was written down that could not be read at a start.",
+        |view, put| put(&[], view.status.trail.damaged as f64),
+    ),
+    Family::gauge(
         "stint_forward_targets_numbered",
         "Targets that are there and known by a number at the endpoint.",
         |view, put| {

@@ -357,6 +357,15 @@ pub struct Samples {
     pub running: bool,
     /// How often forwarding broke down, or could not start.
     pub restarts: u64,
+    /// Whether what is chosen to be sent cannot be written down, so that a crash would forget it.
+    #[serde(default)]
+    pub trail_failing: bool,
+    /// Rounds that were sent although they could not be written down.
+    #[serde(default)]
+    pub trail_unwritten: u64,
+    /// Stretches of what was written down that could not be read at a start.
+    #[serde(default)]
+    pub trail_damaged: u64,
     /// The last thing that went wrong.
     pub last_error: Option<String>,
 }

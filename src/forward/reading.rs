@@ -11,6 +11,7 @@ use super::encode::Families;
 use super::round::Round;
 use super::route::Router;
 use super::source::{Event, Position, Source, SourceError, StoredBatch};
+use super::sparse::Sparse;
 use super::status::{Failure, Status};
 
 /// Bytes of the log by which the cursor says in advance what will be sent.
@@ -63,6 +64,15 @@ pub(super) struct Core {
     pub(super) held: Option<StoredBatch>,
     /// When to find out next what is there.
     pub(super) look_at: Duration,
+    pub(super) troubles: Troubles,
+}
+
+/// What the disk refuses of what a restart would need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Troubles {
+    note: Sparse,
+    save: Sparse,
+    shorten: Sparse,
 }
 
 /// What a round has room for.
@@ -203,27 +213,45 @@ impl Core {
         let place = Place { log, done, reached: ahead, shards, newest };
         match self.cursor.save(place) {
             Ok(()) => {
+                self.troubles.save.worked();
                 self.source.release(self.done);
-                if let Err(error) = self.router.done(self.done, now) {
-                    tracing::warn!("{error}");
+                match self.router.done(self.done, now) {
+                    Ok(()) => drop(self.troubles.shorten.worked()),
+                    Err(error) => {
+                        if let Some(attempts) = self.troubles.shorten.failed() {
+                            tracing::warn!(attempts, "{error}; what was sent is not forgotten");
+                        }
+                    }
                 }
             }
             Err(error) => {
-                tracing::warn!(
-                    "cannot save the forwarding cursor: {error}; after a crash, samples are sent again"
-                );
+                if let Some(attempts) = self.troubles.save.failed() {
+                    tracing::warn!(
+                        attempts,
+                        "cannot save the forwarding cursor: {error}; after a crash, samples are sent again"
+                    );
+                }
             }
         }
     }
 
     /// Writes down what is in `round` before it is sent.
     pub(super) fn note(&mut self, round: &Round) {
-        if let Err(error) = self.router.note(round, self.read, self.clock.now()) {
-            let message =
-                format!("{error}; after a crash, other samples may be chosen than were sent");
-            tracing::warn!("{message}");
-            self.status.lock().last_error = Some(Failure { at: self.clock.now(), message });
+        let Err(error) = self.router.note(round, self.read, self.clock.now()) else {
+            if let Some(rounds) = self.troubles.note.worked() {
+                tracing::info!(rounds, "what is chosen to be sent is written down again");
+                self.status.lock().trail.failing = false;
+            }
+            return;
+        };
+        let message = format!("{error}; after a crash, other samples may be chosen than were sent");
+        if let Some(rounds) = self.troubles.note.failed() {
+            tracing::warn!(rounds, "{message}");
         }
+        let mut status = self.status.lock();
+        status.trail.failing = true;
+        status.trail.unwritten += 1;
+        status.last_error = Some(Failure { at: self.clock.now(), message });
     }
 
     /// Whether everything read so far is known to be sent by so many shards.

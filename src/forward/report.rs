@@ -61,6 +61,9 @@ fn samples(status: &Status, wall: Timestamp) -> Samples {
         lag_secs: status.lag(wall).as_secs_f64(),
         running: status.running,
         restarts: status.restarts,
+        trail_failing: status.trail.failing,
+        trail_unwritten: status.trail.unwritten,
+        trail_damaged: status.trail.damaged,
         last_error: status.last_error.as_ref().map(|failure| failure.message.clone()),
     }
 }

@@ -533,6 +533,13 @@ impl Router {
         if let (Said::Sent(Some(bits)), Value::Float(value)) = (said, &mut sample.value) {
             *value = f64::from_bits(bits);
         }
+        if said == Said::Ended {
+            // The marker may not have arrived.
+            let marker =
+                standing.is_shown.then(|| Self::end(route, sample.at, maybe_sent, admission));
+            let reason = standing.verdict.err().unwrap_or(Reason::Interval);
+            return Decision::Withhold(reason, marker.flatten());
+        }
         let was_sent = matches!(said, Said::Sent(_));
         let is_shown = standing.is_shown && (was_sent || route.thinner.is_shown(sample.at));
         if matches!(sample.value, Value::Stale) {
@@ -542,12 +549,9 @@ impl Router {
             admission.extra_point();
         } else if let Err(reason) = standing.verdict {
             // It was sent until now: say that it ends.
-            let marker = (is_shown && !was_sent).then(|| {
-                route.thinner.taken(sample.at, &Value::Stale);
-                admission.extra_point();
-                Item::new(outgoing, Payload::Marker(sample.at), maybe_sent)
-            });
-            return Decision::Withhold(reason, marker);
+            let marker =
+                (is_shown && !was_sent).then(|| Self::end(route, sample.at, maybe_sent, admission));
+            return Decision::Withhold(reason, marker.flatten());
         } else {
             // What is used changes classes now and then.
             let class = standing.class.unwrap_or(route.class);
@@ -574,6 +578,19 @@ impl Router {
             is_noted,
             ..Item::new(outgoing, payload, maybe_sent)
         })
+    }
+
+    /// The stale marker of a series that is sent no more from `at` on.
+    fn end(
+        route: &mut Route,
+        at: Timestamp,
+        maybe_sent: bool,
+        admission: &mut Admission,
+    ) -> Option<Item> {
+        let marker = Item::new(route.to.as_ref().ok()?, Payload::Marker(at), maybe_sent);
+        route.thinner.taken(at, &Value::Stale);
+        admission.extra_point();
+        Some(marker)
     }
 
     fn exemplar(

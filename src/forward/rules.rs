@@ -7,7 +7,7 @@ use stint_wire::remote_write::Version;
 
 use super::source::Position;
 use crate::budget::admission::Admission;
-use crate::config::{Aggregate, GaugeRule};
+use crate::config::{Aggregate, GaugeRule, IdentityRule};
 
 /// What an endpoint wants of the samples.
 #[derive(Clone, Debug)]
@@ -44,6 +44,17 @@ impl Rules {
     pub(super) fn interval_of(&self, admission: &Admission, class: u16) -> Span {
         let own = admission.policy().class(class).and_then(|class| class.interval);
         own.unwrap_or(self.interval)
+    }
+
+    /// A hash of what decides under which labels what is stored is sent, and what its values are made of,
+    /// together with the rules for targets that are known by a number. It is another one at times after
+    /// an upgrade.
+    pub(super) fn names(&self, identities: &[IdentityRule]) -> u64 {
+        let Self { external_labels, relabel, shorten, aggregates, gauges, .. } = self;
+        let text = format!(
+            "{external_labels} {relabel:?} {shorten} {aggregates:?} {gauges:?} {identities:?}"
+        );
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
 
     /// The labels that are sent for a series, or nothing when a rule drops it.
@@ -123,7 +134,12 @@ pub(super) fn tests_rules() -> Rules {
 
 #[cfg(test)]
 mod tests {
+    use stint_model::Selector;
+    use stint_model::labels::NameScheme;
+    use stint_model::relabel::RuleSpec;
+
     use super::*;
+    use crate::config::Fold;
 
     fn sent(value: &str, shorten: bool) -> String {
         let rules = Rules { shorten, ..tests_rules() };
@@ -141,5 +157,43 @@ mod tests {
         assert!(short.len() <= VALUE_BYTES_MAX && short.len() > VALUE_BYTES_MAX - 4);
         assert!(short.starts_with("ääää") && short != other);
         assert_eq!(sent(&one, true), short, "the same one every time");
+    }
+
+    #[test]
+    fn names_change_with_whatever_changes_what_is_sent_and_with_nothing_else() {
+        let rules = tests_rules();
+        let names = rules.names(&[]);
+        let selectors = || vec![Selector::metric("a")];
+        let same = Rules { interval: Span(7), exemplars: true, reset_guard: true, ..rules.clone() };
+        assert_eq!(same.names(&[]), names);
+        let external_labels = Labels::from_pairs([("cluster", "a")]);
+        let relabelled = |replacement: &str| {
+            let (target_label, replacement) = ("b".to_owned(), replacement.to_owned());
+            let spec = RuleSpec { target_label, replacement, ..RuleSpec::default() };
+            let relabel = vec![Rule::new(spec, NameScheme::Utf8).unwrap()];
+            Rules { relabel, ..rules.clone() }
+        };
+        let without = vec!["a".to_owned()];
+        let aggregate = Aggregate { selectors: selectors(), without, fold: Fold::Max };
+        let gauge = GaugeRule { selectors: selectors(), fold: Fold::Max };
+        let identity = IdentityRule {
+            selectors: selectors(),
+            replace: vec!["a".to_owned()],
+            per: vec!["b".to_owned()],
+            info: None,
+        };
+        let others = [
+            Rules { external_labels, ..rules.clone() }.names(&[]),
+            relabelled("x").names(&[]),
+            relabelled("y").names(&[]),
+            Rules { shorten: true, ..rules.clone() }.names(&[]),
+            Rules { aggregates: vec![aggregate], ..rules.clone() }.names(&[]),
+            Rules { gauges: vec![gauge], ..rules.clone() }.names(&[]),
+            rules.names(&[identity]),
+        ];
+        let mut all: Vec<u64> = others.into_iter().chain([names]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 8);
     }
 }

@@ -17,14 +17,14 @@ use super::forwarder::Forwarder;
 use super::handle::Handle;
 use super::identity::Identities;
 use super::names::{Names, renamed};
-use super::reading::{Before, Core};
+use super::reading::{Before, Core, Troubles};
 use super::retry::Jitter;
 use super::route::Router;
 use super::rules::Rules;
 use super::send::{Sender, Settings};
 use super::source::{Position, Source};
 use super::status::Status;
-use super::trail::Trail;
+use super::trail::{self, Trail};
 use super::transport::Transport;
 use crate::budget::admission::{Admission, Opening};
 use crate::budget::ledger::Found;
@@ -181,11 +181,14 @@ impl Begun {
         );
         let read = source.position();
         let path = directory(&config.name).join("trail");
+        let names = rules.names(&config.budget.identities);
         let trail = if chooses(&config, handle.admission.lock().limits().is_some()) {
-            Trail::open(Arc::clone(&setup.disk), &path, source.log())
+            let origin = trail::Origin { log: source.log(), names };
+            Trail::open(Arc::clone(&setup.disk), &path, origin, read)
         } else {
             Trail::default()
         };
+        handle.status.lock().trail.begin(trail.damaged());
         let core = Core {
             source,
             router: Router::new(
@@ -203,6 +206,7 @@ impl Begun {
             done: read,
             held: None,
             look_at: Duration::ZERO,
+            troubles: Troubles::default(),
         };
         Ok(Forwarder {
             core: Mutex::new(Some(core)),

@@ -31,11 +31,11 @@ pub struct Counters {
     pub gaps: u64,
     /// Samples read and not dealt with yet.
     pub pending: u64,
-    /// Samples in requests sent, repetitions included.
+    /// Samples in requests that were written to a socket, repetitions included.
     pub attempted: u64,
-    /// Samples in requests that were sent again.
+    /// Samples in requests sent that had failed before.
     pub retried: u64,
-    /// Requests sent, retries included.
+    /// Requests sent, retries included; none for which there was no connection.
     pub requests: u64,
     /// Compressed bytes of samples sent, retries included.
     pub bytes: u64,
@@ -118,6 +118,27 @@ pub struct Status {
     pub last_success: Option<Timestamp>,
     /// What the endpoint last said when it refused samples, by error id.
     pub refusals: BTreeMap<String, String>,
+    /// How what is chosen is written down.
+    pub trail: TrailStatus,
+}
+
+/// How writing down what is chosen goes, which is how a restart knows of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrailStatus {
+    /// The disk refused it at the last attempt: what is sent after a crash may be chosen anew.
+    pub failing: bool,
+    /// Rounds that were sent although they could not be written down.
+    pub unwritten: u64,
+    /// Stretches of what earlier runs had written that could not be read.
+    pub damaged: u64,
+}
+
+impl TrailStatus {
+    /// A forwarder begins that could not read so many stretches.
+    pub(super) fn begin(&mut self, damaged: u64) {
+        self.failing = false;
+        self.damaged += damaged;
+    }
 }
 
 /// Something that went wrong.

@@ -14,12 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stint_model::{STALE_NAN_BITS, Sample, Span, Timestamp, Value};
-use stint_storage::{Disk, DiskError, WalId};
+use stint_storage::{Disk, DiskError};
 
 use super::round::{Item, Payload, Round};
 use super::source::Position;
 use crate::budget::group::Key;
-use file::{Group, Kind, Record, TrailFile};
+use file::{Group, Kind, Left, Record, TrailFile};
+
+pub(super) use file::Origin;
 
 /// Of a series that was not sent for so long, nothing needs to be known.
 const KEPT: Span = Span(Span::HOUR.0);
@@ -61,6 +63,8 @@ pub(super) enum Said {
     Sent(Option<u64>),
     /// It was left out, or something else was sent for its time.
     Left,
+    /// It was left out, and a stale marker was sent for its time: the series ended there.
+    Ended,
 }
 
 /// What was sent, of one endpoint.
@@ -77,13 +81,17 @@ pub(super) struct Trail {
     newest: Timestamp,
     /// When it is next looked through for series that were not sent for long.
     forget_at: Timestamp,
+    /// Stretches of the file that could not be read.
+    damaged: u64,
 }
 
 impl Trail {
-    /// What earlier runs left at `path`, for the log `log`.
-    pub(super) fn open(disk: Arc<dyn Disk>, path: &Path, log: WalId) -> Self {
-        let (file, records) = TrailFile::open(disk, path, log);
-        let mut trail = Self { file: Some(file), newest: Timestamp::MIN, ..Self::default() };
+    /// What earlier runs left at `path` that is good for `origin`, where everything stored before `done`
+    /// was dealt with.
+    pub(super) fn open(disk: Arc<dyn Disk>, path: &Path, origin: Origin, done: Position) -> Self {
+        let (file, Left { records, damaged }) = TrailFile::open(disk, path, origin, done);
+        let (newest, damaged) = (Timestamp::MIN, damaged.len() as u64);
+        let mut trail = Self { file: Some(file), newest, damaged, ..Self::default() };
         for record in records {
             trail.until = trail.until.max(record.until);
             trail.newest = trail.newest.max(record.newest);
@@ -99,6 +107,11 @@ impl Trail {
             }
         }
         trail
+    }
+
+    /// How many stretches of what earlier runs left could not be read.
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// The times around which the intervals of each target lie.
@@ -136,6 +149,7 @@ impl Trail {
             Some((Kind::Stale, _)) if is_stale => Said::Sent(None),
             Some((Kind::Plain, _)) if !is_stale => Said::Sent(None),
             Some((Kind::Valued, bits)) if !is_stale => Said::Sent(Some(*bits)),
+            Some((Kind::Stale, _)) => Said::Ended,
             Some(_) => Said::Left,
             None if sample.at < self.newest => Said::Left,
             None => Said::Nothing,

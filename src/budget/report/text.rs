@@ -139,6 +139,9 @@ fn header(report: &EndpointReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             samples.restarts
         )?;
     }
+    if samples.trail_failing {
+        writeln!(f, "  disk     what is sent cannot be written down; a crash would forget it")?;
+    }
     if let Some(error) = &samples.last_error {
         writeln!(f, "  error    {error}")?;
     }

@@ -1,7 +1,7 @@
 //! The trail's file: records, each with a checksum.
 //!
-//! Layout, little endian: the magic `STTRAIL1` and the log's identity (32 hexadecimal digits), then
-//! records of magic `TREC` (4 bytes), length (u32) and CRC32C (u32) of what follows: whether it is a
+//! Layout, little endian: the magic `STTRAIL2`, the log's identity (32 hexadecimal digits) and a hash of
+//! what decides the labels that series are sent under (u64), then records of magic `TREC` (4 bytes), length (u32) and CRC32C (u32) of what follows: whether it is a
 //! round (u8), the position up to which was read (two u64), the newest time (i64), and groups of
 //! kind (u8), target (u64), time around which its intervals lie (i64), time (i64), number of series (u32), and those (u64 each), with the bits of
 //! a value (u64) where the kind has one. The first record is what was known when the file was made.
@@ -16,7 +16,9 @@ use stint_storage::{Disk, DiskError, DiskFile, WalId};
 
 use crate::forward::source::Position;
 
-const FILE_MAGIC: &[u8; 8] = b"STTRAIL1";
+const FILE_MAGIC: &[u8; 8] = b"STTRAIL2";
+/// Files of that kind do not say under which labels series were sent.
+const FILE_MAGIC_1: &[u8; 8] = b"STTRAIL1";
 const RECORD_MAGIC: &[u8; 4] = b"TREC";
 const LOG_DIGITS: usize = 32;
 /// A file that grew beyond that is not read.
@@ -77,11 +79,29 @@ pub(super) fn grouped(mut entries: Vec<Entry>) -> Vec<Group> {
     groups
 }
 
+/// What a trail is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) struct Origin {
+    /// The log in which its positions mean something.
+    pub(in crate::forward) log: WalId,
+    /// A hash of what decides the labels that series are sent under: under other ones, they are not
+    /// those that it speaks of.
+    pub(in crate::forward) names: u64,
+}
+
+/// What is left of a file.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub(super) records: Vec<Record>,
+    /// Where something cannot be read that was whole once, by byte.
+    pub(super) damaged: Vec<usize>,
+}
+
 /// The open file.
 pub(super) struct TrailFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    log: WalId,
+    origin: Origin,
     /// Open for appending; nothing at first and after a failure: then the next write makes a new file.
     open: Option<Box<dyn DiskFile>>,
     bytes: u64,
@@ -99,25 +119,37 @@ impl fmt::Debug for TrailFile {
 }
 
 impl TrailFile {
-    /// Reads the file. What is damaged ends it.
-    pub(super) fn open(disk: Arc<dyn Disk>, path: &Path, log: WalId) -> (Self, Vec<Record>) {
-        let records = match read(&*disk, path) {
-            Ok(Some(bytes)) => parse(&bytes, log).unwrap_or_else(|why| {
+    /// Reads the file, for a log of which everything before `done` was dealt with. What is damaged is
+    /// left out, and told.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        origin: Origin,
+        done: Position,
+    ) -> (Self, Left) {
+        let left = match read(&*disk, path) {
+            Ok(Some(bytes)) => parse(&bytes, origin, done).unwrap_or_else(|why| {
                 tracing::warn!(
                     "{}: {why}; what was sent before is not known, and the next samples are sent as if nothing had been",
                     path.display()
                 );
-                Vec::new()
+                Left { damaged: vec![0], ..Left::default() }
             }),
-            Ok(None) => Vec::new(),
+            Ok(None) => Left::default(),
             Err(error) => {
                 tracing::warn!("{error}; what was sent before is not known");
-                Vec::new()
+                Left { damaged: vec![0], ..Left::default() }
             }
         };
-        let rounds = records.iter().filter(|record| record.is_round).cloned().collect();
+        for at in left.damaged.iter().filter(|at| **at > 0) {
+            tracing::warn!(
+                "{}: it is damaged at byte {at}; of what was chosen there and was on its way to the endpoint, some may not be sent again",
+                path.display()
+            );
+        }
+        let rounds = left.records.iter().filter(|record| record.is_round).cloned().collect();
         let path = path.to_path_buf();
-        (Self { disk, path, log, open: None, bytes: 0, rounds, latest: None }, records)
+        (Self { disk, path, origin, open: None, bytes: 0, rounds, latest: None }, left)
     }
 
     /// Makes `record` durable. Where there is no file, a new one begins with `snapshot` and what has not
@@ -146,8 +178,7 @@ impl TrailFile {
 
     /// Replaces the file by `snapshot` and what has not been dealt with.
     pub(super) fn write(&mut self, snapshot: &Record) -> Result<(), DiskError> {
-        let mut bytes = FILE_MAGIC.to_vec();
-        bytes.extend_from_slice(self.log.to_string().as_bytes());
+        let mut bytes = header(self.origin);
         for record in std::iter::once(snapshot).chain(&self.rounds).chain(&self.latest) {
             bytes.extend_from_slice(&print(record));
         }
@@ -179,6 +210,13 @@ fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     }
 }
 
+fn header(origin: Origin) -> Vec<u8> {
+    let mut bytes = FILE_MAGIC.to_vec();
+    bytes.extend_from_slice(origin.log.to_string().as_bytes());
+    bytes.extend_from_slice(&origin.names.to_le_bytes());
+    bytes
+}
+
 fn print(record: &Record) -> Vec<u8> {
     let mut payload = vec![u8::from(record.is_round)];
     payload.extend_from_slice(&record.until.segment.to_le_bytes());
@@ -204,22 +242,68 @@ fn print(record: &Record) -> Vec<u8> {
     bytes
 }
 
-/// The records of a file. The last one may be torn: nothing was sent that it speaks of. Of another
-/// log, only what was sent last is known, and no position.
-fn parse(bytes: &[u8], log: WalId) -> Result<Vec<Record>, String> {
-    let rest = bytes.strip_prefix(FILE_MAGIC).ok_or("it does not start as a trail does")?;
-    let (of, mut rest) = rest.split_at_checked(LOG_DIGITS).ok_or("it is too short")?;
-    let is_same = of == log.to_string().as_bytes();
-    let mut records = Vec::new();
-    while let Some((payload, after)) = take_payload(rest) {
-        let mut record = record(payload).ok_or("a record is damaged")?;
-        if !is_same {
+/// The records of a file. Of another log, only what was sent last is known, and no position. Under other
+/// labels, what was not dealt with was not chosen among the series that there are now.
+fn parse(bytes: &[u8], origin: Origin, done: Position) -> Result<Left, String> {
+    let (is_old, rest) = match (bytes.strip_prefix(FILE_MAGIC), bytes.strip_prefix(FILE_MAGIC_1)) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => return Err("it does not start as a trail does".to_owned()),
+    };
+    let (log, mut rest) = rest.split_at_checked(LOG_DIGITS).ok_or("it is too short")?;
+    let mut names = None;
+    if !is_old {
+        let (number, after) = rest.split_first_chunk::<8>().ok_or("it is too short")?;
+        (names, rest) = (Some(u64::from_le_bytes(*number)), after);
+    }
+    let begin = bytes.len() - rest.len();
+    let mut left = records(rest, begin);
+    if left.records.is_empty() {
+        return Err("its first record is damaged".to_owned());
+    }
+    if log != origin.log.to_string().as_bytes() {
+        for record in &mut left.records {
             (record.is_round, record.until) = (false, Position::default());
         }
-        records.push(record);
-        rest = after;
+    } else if names != Some(origin.names) {
+        left.records.retain(|record| !record.is_round || record.until <= done);
+        left.records.iter_mut().for_each(|record| record.is_round = false);
     }
-    if records.is_empty() { Err("its first record is damaged".to_owned()) } else { Ok(records) }
+    Ok(left)
+}
+
+/// The records in `bytes`, which begin at byte `begin` of the file. What is cut at the end was not
+/// synced, and nothing was sent that it speaks of. That cannot be said of what has all its bytes, or
+/// whole records behind it.
+fn records(bytes: &[u8], begin: usize) -> Left {
+    let mut left = Left::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let at = begin + bytes.len() - rest.len();
+        if let Some((payload, after)) = take_payload(rest) {
+            match record(payload) {
+                Some(record) => left.records.push(record),
+                None => left.damaged.push(at),
+            }
+            rest = after;
+            continue;
+        }
+        let behind = (1..rest.len()).find_map(|skipped| {
+            let behind = rest.get(skipped..)?;
+            take_payload(behind).map(|_| behind)
+        });
+        if behind.is_some() || has_all_bytes(rest) {
+            left.damaged.push(at);
+        }
+        rest = behind.unwrap_or_default();
+    }
+    left
+}
+
+/// Whether all bytes that the record at the start of `bytes` should have are there.
+fn has_all_bytes(bytes: &[u8]) -> bool {
+    let length = bytes.strip_prefix(RECORD_MAGIC).and_then(|rest| rest.split_first_chunk::<4>());
+    length.is_some_and(|(length, rest)| rest.len() >= 4 + u32::from_le_bytes(*length) as usize)
 }
 
 fn take_payload(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -294,8 +378,25 @@ mod tests {
 
     use super::*;
 
-    fn log(number: u8) -> WalId {
-        format!("{number:032x}").parse().unwrap()
+    fn origin(log: u8, names: u64) -> Origin {
+        Origin { log: format!("{log:032x}").parse().unwrap(), names }
+    }
+
+    const START: Position = Position { segment: 0, offset: 0 };
+
+    fn opened(disk: &SimDisk, origin: Origin) -> (TrailFile, Left) {
+        TrailFile::open(Arc::new(disk.clone()), Path::new("trail"), origin, START)
+    }
+
+    /// A file of three rounds behind an empty snapshot, and where each record begins.
+    fn three() -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = header(origin(1, 1));
+        let mut starts = Vec::new();
+        for record in [empty(), some(1), some(2), some(3)] {
+            starts.push(bytes.len());
+            bytes.extend_from_slice(&print(&record));
+        }
+        (bytes, starts)
     }
 
     fn some(n: u64) -> Record {
@@ -326,8 +427,10 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_a_torn_end_is_what_was_not_sent() {
         let disk = SimDisk::new();
-        let path = Path::new("trail");
-        let open = |disk: &SimDisk, of| TrailFile::open(Arc::new(disk.clone()), path, log(of));
+        let open = |disk: &SimDisk, log| {
+            let (file, left) = opened(disk, origin(log, 1));
+            (file, left.records)
+        };
         let (mut file, records) = open(&disk, 1);
         assert!(records.is_empty());
         file.append(&some(1), empty).unwrap();
@@ -338,12 +441,14 @@ mod tests {
         // What has not been dealt with is carried over into a new file.
         again.append(&some(3), empty).unwrap();
         assert_eq!(open(&disk, 1).1, [empty(), some(1), some(2), some(3)]);
-        let whole = read_all(&disk, path).unwrap();
+        let whole = read_all(&disk, Path::new("trail")).unwrap();
         for cut in 1..40 {
-            let torn = parse(&whole[..whole.len() - cut], log(1)).unwrap();
-            assert_eq!(torn, [empty(), some(1), some(2)]);
+            let torn = parse(&whole[..whole.len() - cut], origin(1, 1), START).unwrap();
+            assert_eq!(torn.records, [empty(), some(1), some(2)]);
+            assert!(torn.damaged.is_empty(), "that is how a crash leaves it");
         }
-        assert!(parse(&whole[..60], log(1)).is_err() && parse(b"something", log(1)).is_err());
+        let fails = |bytes: &[u8]| parse(bytes, origin(1, 1), START).is_err();
+        assert!(fails(&whole[..60]) && fails(b"something"));
         again.settle();
         again.write(&empty()).unwrap();
         assert_eq!(open(&disk, 1).1, [empty()]);
@@ -357,9 +462,53 @@ mod tests {
     }
 
     #[test]
+    fn under_other_labels_nothing_counts_that_was_not_dealt_with() {
+        let (bytes, _) = three();
+        let done = some(2).until;
+        let past = |record| Record { is_round: false, ..record };
+        let renamed = parse(&bytes, origin(1, 2), done).unwrap();
+        assert_eq!(renamed.records, [empty(), past(some(1)), past(some(2))]);
+        assert_eq!(parse(&bytes, origin(1, 1), done).unwrap().records.len(), 4);
+        // Files of the first kind do not tell of labels.
+        let mut old = FILE_MAGIC_1.to_vec();
+        old.extend_from_slice(&bytes[FILE_MAGIC.len()..FILE_MAGIC.len() + LOG_DIGITS]);
+        old.extend_from_slice(&bytes[header(origin(1, 1)).len()..]);
+        assert_eq!(parse(&old, origin(1, 1), done).unwrap().records, renamed.records);
+    }
+
+    #[test]
+    fn damage_costs_the_record_that_it_hits_and_is_told() {
+        let (bytes, starts) = three();
+        let all = [empty(), some(1), some(2), some(3)];
+        for (hit, start) in starts.iter().enumerate() {
+            let end = starts.get(hit + 1).copied().unwrap_or(bytes.len());
+            for at in [*start, start + 9, end - 1] {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 0x10;
+                let left = parse(&bytes, origin(1, 1), START).unwrap();
+                let mut whole = all.to_vec();
+                whole.remove(hit);
+                assert_eq!(left.records, whole, "byte {at}");
+                // Where the start of the last one is gone, it may as well never have been whole.
+                let is_told = hit < 3 || at > *start;
+                assert_eq!(left.damaged, if is_told { vec![*start] } else { vec![] }, "byte {at}");
+            }
+        }
+        let disk = SimDisk::new();
+        stint_storage::disk::write_atomically(&disk, Path::new("trail"), &bytes).unwrap();
+        disk.damage(Path::new("trail"), starts[2] + 20, 1).unwrap();
+        let (mut file, left) = opened(&disk, origin(1, 1));
+        assert_eq!((left.records.len(), left.damaged), (3, vec![starts[2]]));
+        file.append(&some(4), empty).unwrap();
+        let left = opened(&disk, origin(1, 1)).1;
+        assert_eq!(left.records, [empty(), some(1), some(3), some(4)]);
+        assert!(left.damaged.is_empty(), "the new file is whole");
+    }
+
+    #[test]
     fn a_disk_that_fails_for_long_costs_the_memory_of_one_round() {
         let disk = SimDisk::new();
-        let open = || TrailFile::open(Arc::new(disk.clone()), Path::new("trail"), log(1));
+        let open = || opened(&disk, origin(1, 1));
         open().0.append(&some(1), empty).unwrap();
         let (mut file, _) = open();
         disk.set_capacity(0);
@@ -369,13 +518,13 @@ mod tests {
         disk.set_capacity(u64::MAX);
         file.append(&some(50), empty).unwrap();
         // What an earlier run left is not forgotten.
-        assert_eq!(open().1, [empty(), some(1), some(50)]);
+        assert_eq!(open().1.records, [empty(), some(1), some(50)]);
     }
 
     #[test]
     fn it_is_long_when_it_is_much_more_than_what_is_needed() {
         let disk = SimDisk::new();
-        let (mut file, _) = TrailFile::open(Arc::new(disk), Path::new("trail"), log(1));
+        let (mut file, _) = opened(&disk, origin(1, 1));
         let many: Vec<Entry> =
             (0..100_000).map(|n| (1, Timestamp(0), Timestamp(1), Kind::Plain, n, 0)).collect();
         let record = Record { groups: grouped(many), ..some(1) };
@@ -387,13 +536,13 @@ mod tests {
         #[test]
         fn no_bytes_break_it(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             let _ = record(&bytes);
-            let mut file = FILE_MAGIC.to_vec();
-            file.extend_from_slice(log(1).to_string().as_bytes());
+            let mut file = header(origin(1, 1));
             file.extend_from_slice(RECORD_MAGIC);
             file.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             file.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
             file.extend_from_slice(&bytes);
-            let _ = parse(&file, log(1));
+            let _ = parse(&file, origin(1, 1), START);
+            let _ = records(&bytes, 0);
         }
     }
 }

@@ -11,8 +11,12 @@ use crate::forward::round::Outgoing;
 const PATH: &str = "forward/a/trail";
 
 fn open(disk: &SimDisk) -> Trail {
+    named(disk, 1, Position::default())
+}
+
+fn named(disk: &SimDisk, names: u64, done: Position) -> Trail {
     let log = format!("{:032x}", 1).parse().unwrap();
-    Trail::open(Arc::new(disk.clone()), Path::new(PATH), log)
+    Trail::open(Arc::new(disk.clone()), Path::new(PATH), Origin { log, names }, done)
 }
 
 fn series(name: &str, keeps_value: bool) -> Arc<Outgoing> {
@@ -60,7 +64,7 @@ fn what_is_read_again_is_sent_as_it_was_and_nothing_else_of_its_time() {
     assert_eq!(said(&a, Sample::float(Timestamp(10), 1.0), 5), Said::Sent(None));
     assert_eq!(said(&up, Sample::float(Timestamp(10), 9.0), 5), Said::Sent(Some(1f64.to_bits())));
     assert_eq!(said(&a, Sample::stale(Timestamp(40)), 5), Said::Sent(None));
-    assert_eq!(said(&a, Sample::float(Timestamp(40), 1.0), 5), Said::Left, "it had ended");
+    assert_eq!(said(&a, Sample::float(Timestamp(40), 1.0), 5), Said::Ended, "there");
     assert_eq!(said(&a, Sample::stale(Timestamp(10)), 5), Said::Left);
     assert_eq!(said(&a, Sample::float(Timestamp(25), 1.0), 5), Said::Left);
     assert_eq!(said(&a, Sample::float(Timestamp(41), 1.0), 5), Said::Nothing, "later than all");
@@ -147,4 +151,25 @@ fn series_that_come_and_go_are_forgotten_however_short_the_file_is() {
         most = most.max(trail.last.len());
     }
     assert!(most <= 20 * 71, "an hour's, and what came until they are looked through: {most}");
+}
+
+#[test]
+fn under_other_labels_what_was_not_dealt_with_was_neither_sent_nor_left_out() {
+    let disk = SimDisk::new();
+    let a = series("a", false);
+    let mut trail = open(&disk);
+    trail.note(&round(&[(&a, sample(10, 1.0))]), upto(5), WALL, anchor).unwrap();
+    trail.note(&round(&[(&a, sample(70, 1.0))]), upto(9), WALL, anchor).unwrap();
+    let mut trail = named(&disk, 2, upto(5));
+    for at in [10, 40, 70] {
+        let said = trail.said(a.key, &Sample::float(Timestamp(at), 1.0), upto(7));
+        assert_eq!(said, Said::Nothing, "at {at}");
+    }
+    let last = trail.claim(a.key).unwrap();
+    assert_eq!(last.at, Timestamp(10), "that it goes on behind what was dealt with");
+    assert_eq!(trail.anchors(), HashMap::from([(7, Timestamp(3))]));
+    // Nothing was sent meanwhile, so that what was chosen under the old labels still holds.
+    let trail = named(&disk, 1, upto(5));
+    let said = trail.said(a.key, &Sample::float(Timestamp(70), 1.0), upto(7));
+    assert_eq!(said, Said::Sent(None));
 }

@@ -91,3 +91,158 @@ async fn where_everything_is_sent_nothing_is_written_down() {
     let path = directory(&world.config.name).join("trail");
     assert!(stint_storage::Disk::size(&world.disk, &path).unwrap_err().is_not_found());
 }
+
+/// Noted under its old labels, and not delivered, when the labels change.
+async fn renamed(crash: bool, rename: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..9u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Unreachable);
+    for n in 9..21u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    if crash {
+        world.kill().await;
+    } else {
+        world.stop().await;
+    }
+    rename(&mut world);
+    world.mimir.set_mood(Mood::Well);
+    world.start();
+    for n in 21..29u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    pass(60).await;
+    world
+}
+
+/// One sample a minute of each series from the outage on, under its new labels.
+fn assert_goes_on(world: &World, is_new: impl Fn(&str) -> bool) {
+    let stored = world.mimir.stored();
+    let new: Vec<_> = stored.iter().filter(|(series, _)| is_new(series)).collect();
+    assert!(!new.is_empty(), "{:?}", stored.keys());
+    for (series, samples) in new {
+        let times: std::collections::BTreeSet<i64> =
+            samples.iter().map(|(at, _)| (at - WALL.as_ms()) / 1000).collect();
+        let times: Vec<i64> = times.into_iter().collect();
+        // An aggregate begins with the first interval of which all is there.
+        assert!(times[0] <= 220, "{series} begins with the outage: {times:?}");
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.clone().all(|gap| (15..=75).contains(&gap)), "{series}: {times:?}");
+    }
+    let counters = world.status().counters;
+    assert_eq!(counters.pending, 0);
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_noted_and_not_delivered_is_sent_under_labels_that_have_changed() {
+    for crash in [true, false] {
+        let label = |world: &mut World| {
+            world.config.labels = Labels::from_pairs([("env", "new")]);
+        };
+        assert_goes_on(&renamed(crash, label).await, |series| series.contains("env=\"new\""));
+        let aggregate = |world: &mut World| {
+            let selectors = vec![stint_model::Selector::metric("a")];
+            let without = vec!["n".to_owned()];
+            let fold = crate::config::Fold::Max;
+            let rule = crate::config::Aggregate { selectors, without, fold };
+            world.config.budget.aggregates = vec![rule];
+        };
+        assert_goes_on(&renamed(crash, aggregate).await, |series| !series.contains("n="));
+        let identity = |world: &mut World| {
+            let (selectors, info) = (vec![stint_model::Selector::metric("a")], None);
+            let (replace, per) = (vec!["instance".to_owned()], vec!["job".to_owned()]);
+            let rule = crate::config::IdentityRule { selectors, replace, per, info };
+            world.config.budget.identities = vec![rule];
+        };
+        let is_numbered = |series: &str| !series.contains("instance=\"i:1\"");
+        assert_goes_on(&renamed(crash, identity).await, is_numbered);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_the_same_labels_what_was_chosen_stands() {
+    let world = renamed(true, |_| ()).await;
+    assert_goes_on(&world, |_| true);
+    for own in times(&world) {
+        let gaps: Vec<i64> = own.windows(2).map(|pair| (pair[1] - pair[0] + 500) / 1000).collect();
+        assert!(gaps.iter().skip(1).all(|gap| *gap == 60), "{gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_on_its_way_at_a_crash_is_told_after_it() {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..5u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    // From now on half of the series have to go, and nobody can be told.
+    world.mimir.set_mood(Mood::Unreachable);
+    let limits = crate::budget::feedback::Said { enforced: Some(5), ..Default::default() };
+    world.running.as_ref().unwrap().handle.hear(limits);
+    world.scrape(&gauges("a", 0..10), 5.0).await;
+    pass(5).await;
+    world.kill().await;
+    world.mimir.set_mood(Mood::Well);
+    world.start();
+    pass(20).await;
+    let ended = |samples: &&Vec<(i64, u64)>| samples.last().unwrap().1 == STALE_NAN_BITS;
+    let stored = world.mimir.stored();
+    assert_eq!(stored.values().filter(ended).count(), 10, "{stored:?}");
+    let markers = stored.values().flatten().filter(|(_, bits)| *bits == STALE_NAN_BITS);
+    assert_eq!(markers.count(), 10, "once each");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_refuses_to_note_is_seen_and_holds_nothing_up() {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..5u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    assert_eq!(world.status().trail, crate::forward::status::TrailStatus::default());
+    world.disk.set_capacity(0);
+    for n in 5..25u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    let status = world.status();
+    assert!(status.trail.failing && status.trail.unwritten >= 4, "{:?}", status.trail);
+    assert!(status.last_error.unwrap().message.contains("other samples may be chosen"));
+    world.disk.set_capacity(u64::MAX);
+    for n in 25..33u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    let after = world.status();
+    assert!(!after.trail.failing && after.trail.unwritten == status.trail.unwritten);
+    for own in times(&world) {
+        assert_eq!(own.len(), 9, "one a minute all the time: {own:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_to_the_trail_is_counted() {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..12u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    world.kill().await;
+    let path = directory(&world.config.name).join("trail");
+    world.disk.damage(&path, 150, 0x01).unwrap();
+    world.start();
+    assert_eq!(world.status().trail.damaged, 1);
+    for n in 12..20u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    assert_ordered(&world.mimir.stored());
+    world.account();
+}
