@@ -631,6 +631,12 @@ impl Admission {
         self.ledger.hand_over(keys.iter().copied(), until);
     }
 
+    /// Notes that so many samples that were handed over never left this machine.
+    pub fn not_sent(&mut self, samples: u64) {
+        self.sent = self.sent.saturating_sub(samples);
+        self.points.give_back(samples);
+    }
+
     /// Notes that the server took the series in.
     pub fn accepted(&mut self, keys: &[Key], now: Duration) {
         self.ledger.answered(keys.iter().copied(), now, true);

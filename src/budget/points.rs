@@ -136,6 +136,13 @@ impl Points {
         self.bucket.lock().take(per_minute, count, now)
     }
 
+    /// Puts points back that were taken and not used.
+    pub fn give_back(&mut self, count: u64) {
+        if self.per_minute.is_some() {
+            self.bucket.lock().tokens += count as f64;
+        }
+    }
+
     /// Notes a sample that could be sent, of a class and a series for which `mark` was passed
     /// before.
     pub fn seen(&mut self, class: u16, mark: &mut u32) {

@@ -413,14 +413,22 @@ impl HttpTransport {
     async fn post(&self, request: Request) -> Result<Response, TransportError> {
         let headers = request.headers();
         let made = self.client.request(reqwest::Method::POST, &self.url).await;
-        let mut post = made.map_err(|error| TransportError(error.to_string()))?;
+        let mut post = made.map_err(|error| TransportError::NotSent(error.to_string()))?;
         for (name, value) in &self.headers {
             post = post.header(name, value);
         }
         for (name, value) in headers {
             post = post.header(name, value);
         }
-        let failed = |error: reqwest::Error| TransportError(explain(&error.without_url()));
+        let failed = |error: reqwest::Error| {
+            // A request needs a connection before it goes out.
+            let kind = if error.is_connect() || error.is_builder() {
+                TransportError::NotSent
+            } else {
+                TransportError::NoAnswer
+            };
+            kind(explain(&error.without_url()))
+        };
         let mut answer =
             post.timeout(self.timeout).body(request.body).send().await.map_err(failed)?;
         let status = answer.status().as_u16();

@@ -7,7 +7,7 @@ use super::encode;
 use super::retry::{Verdict, classify};
 use super::send::Sender;
 use super::status::Failure;
-use super::transport::Request;
+use super::transport::{Request, TransportError};
 
 impl Sender {
     /// Sends the metadata of what is forwarded. One attempt: the next one comes anyway.
@@ -37,15 +37,18 @@ impl Sender {
             let bytes = body.len() as u64;
             let request = Request { body, version: Version::V1, attempt: 0 };
             let outcome = self.transport.send(request).await;
+            let has_left = !matches!(outcome, Err(TransportError::NotSent(_)));
             let problem = match outcome {
                 Ok(response) => match classify(&response) {
                     Verdict::Stored | Verdict::Deduplicated => None,
                     _ => Some(format!("http {}: {}", response.status, response.body)),
                 },
-                Err(error) => Some(error.0),
+                Err(error) => Some(error.to_string()),
             };
             let mut status = self.status.lock();
-            status.counters.metadata_bytes += bytes;
+            if has_left {
+                status.counters.metadata_bytes += bytes;
+            }
             match problem {
                 None => status.counters.metadata += part.len() as u64,
                 Some(message) => {

@@ -189,22 +189,34 @@ impl Sender {
             }
             admission.hand_over(&keys, points, now + self.settings.in_flight_max);
         }
-        {
-            let counters = &mut self.status.lock().counters;
-            counters.requests += 1;
-            counters.bytes += body.len() as u64;
-            counters.attempted += piece.samples();
-            if piece.failures > 0 {
-                counters.retried += piece.samples();
-            }
-        }
+        let bytes = body.len() as u64;
         let request = Request { body, version: self.settings.version, attempt: piece.failures };
         match self.transport.send(request).await {
-            Ok(response) => self.answered(piece, &keys, &response, way),
-            Err(error) => {
+            Ok(response) => {
+                self.has_left(&piece, bytes);
+                self.answered(piece, &keys, &response, way)
+            }
+            Err(error @ TransportError::NotSent(_)) => {
+                // What waits for the endpoint keeps its slots all the same.
+                self.admission.lock().not_sent(points);
+                self.unanswered(piece, &error, way.backoff)
+            }
+            Err(error @ TransportError::NoAnswer(_)) => {
+                self.has_left(&piece, bytes);
                 self.admission.lock().unanswered(&keys);
                 self.unanswered(piece, &error, way.backoff)
             }
+        }
+    }
+
+    /// Counts a request that was written to a socket, as far as is known.
+    fn has_left(&self, piece: &Piece, bytes: u64) {
+        let counters = &mut self.status.lock().counters;
+        counters.requests += 1;
+        counters.bytes += bytes;
+        counters.attempted += piece.samples();
+        if piece.failures > 0 {
+            counters.retried += piece.samples();
         }
     }
 
@@ -343,8 +355,9 @@ impl Sender {
     fn unanswered(&self, piece: Piece, error: &TransportError, backoff: &mut Backoff) -> Next {
         let now = self.clock.monotonic();
         let wait = backoff.after(None);
-        self.note(&error.0);
-        self.warn_sparsely(backoff.attempts(), "no_answer", &error.0);
+        let message = error.to_string();
+        self.note(&message);
+        self.warn_sparsely(backoff.attempts(), "no_answer", &message);
         // The request may have arrived: its leases stay touched until it cannot any more.
         self.suspect(piece.failed(now), 0, wait)
     }

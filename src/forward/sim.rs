@@ -377,15 +377,15 @@ impl Mimir {
         state.requests.push((now, request.attempt));
         match state.mood.clone() {
             Mood::Well => Ok(state.take(&request.body, now)),
-            Mood::Unreachable => Err(TransportError("connection refused".into())),
+            Mood::Unreachable => Err(TransportError::NotSent("connection refused".into())),
             Mood::Answers(response) => Ok(response),
             Mood::Mute => {
                 state.take(&request.body, now);
-                Err(TransportError("timed out".into()))
+                Err(TransportError::NoAnswer("timed out".into()))
             }
             Mood::Late => {
                 state.late.push((now + LATE, request.body.clone()));
-                Err(TransportError("timed out".into()))
+                Err(TransportError::NoAnswer("timed out".into()))
             }
         }
     }

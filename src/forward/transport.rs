@@ -32,10 +32,16 @@ impl Request {
     }
 }
 
-/// Why there is no answer. The request may have arrived nevertheless.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TransportError(pub String);
+pub enum TransportError {
+    /// There was no connection, or not even a request: nothing left this machine.
+    #[error("{0}")]
+    NotSent(String),
+    /// The request may have arrived nevertheless.
+    #[error("{0}")]
+    NoAnswer(String),
+}
 
 /// Posts requests to one endpoint.
 pub trait Transport: Send + Sync {

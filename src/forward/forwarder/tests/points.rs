@@ -78,3 +78,40 @@ async fn a_request_is_filled_with_whole_scrapes() {
     // Three scrapes each: with a fourth one there would be 20 samples too many.
     assert!(counters.requests <= 9, "{}", counters.requests);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_never_left_costs_no_points_and_what_may_have_left_does() {
+    for (mood, costs) in [(Mood::Unreachable, false), (Mood::Mute, true)] {
+        let mut world =
+            World::new(Budget { points_per_minute: Some(600), ..budget(1000) }).settled();
+        world.start();
+        pass(1).await;
+        for n in 0..4 {
+            world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+        }
+        let before = world.status().counters;
+        world.mimir.set_mood(mood);
+        let mut most = 0;
+        for n in 4..24 {
+            world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+        }
+        assert!(world.mimir.requests().len() > 10, "it is tried again and again");
+        world.mimir.set_mood(Mood::Well);
+        for n in 24..36 {
+            world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+            let look = |admission: &crate::budget::admission::Admission| {
+                crate::budget::figures::Figures::of(admission, Duration::ZERO, Span::MINUTE)
+            };
+            let figures = world.running.as_ref().unwrap().handle.with_budget(look);
+            most = most.max(figures.points_last_minute);
+        }
+        let counters = world.status().counters;
+        // Ten a minute, and those of five minutes at once when the endpoint is back.
+        assert_eq!(most > 60, costs, "{most} points in a minute");
+        let attempted = counters.attempted - before.attempted;
+        assert_eq!(attempted > counters.sent - before.sent, costs, "{counters:?}");
+        let bytes = counters.bytes as f64 / counters.requests as f64;
+        assert!(bytes < 2000.0, "{counters:?}");
+        world.account();
+    }
+}
