@@ -9,6 +9,7 @@
 //! [`report`] explains all of it.
 
 pub mod admission;
+pub mod beside;
 pub mod feedback;
 pub mod figures;
 pub mod full;

@@ -12,6 +12,7 @@ mod preempt;
 mod rank;
 mod targets;
 mod thin;
+mod work;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use rank::Ranks;
 use targets::Sampling;
 use thin::Thinning;
 
+use super::beside::Beside;
 use super::feedback::Feedback;
 use super::full::ServerFull;
 use super::group::{Key, membership, target_of};
@@ -44,6 +46,7 @@ use super::symbols::Symbols;
 
 pub(super) use groups::{Group, State};
 pub use groups::{GroupIndex, Outgoing};
+pub use work::{Done, Work};
 
 /// Where a registered series belongs.
 #[derive(Clone, Debug)]
@@ -157,12 +160,19 @@ pub struct Admission {
     /// Points handed to the network since the history was last written.
     sent: u64,
     points: Points,
+    /// Dormant leases of series of which the end is to be told.
+    ending: Vec<Key>,
+    /// The server has told of all that is on it; the ledger is to list it before nothing is in doubt.
+    is_told: bool,
+    /// What is to be written beside the ledger.
+    besides: Vec<Beside>,
 }
 
 impl Admission {
     /// Opens the budget of an endpoint, with the leases of an earlier run where there are any.
     pub fn open(opening: Opening<'_>) -> Self {
         let Opening { limits, policy, disk, path, ran_before, seat, ranking, now } = opening;
+        seat.close_left();
         let (mut ledger, found) = Ledger::open(Arc::clone(&disk), path, HOLD, now);
         let was_unlisted = unlisted::is_marked(&*disk, path);
         let found = match found {
@@ -211,7 +221,7 @@ impl Admission {
         };
         if was_unlisted && unlisted.is_none() && problem.is_none() {
             // It is in doubt instead.
-            unlisted::unmark(&*disk, path);
+            unlisted::unmark(Arc::clone(&disk), path).write();
         }
         Self {
             limits,
@@ -243,6 +253,9 @@ impl Admission {
             wants: 0,
             sent: 0,
             points,
+            ending: Vec::new(),
+            is_told: false,
+            besides: Vec::new(),
         }
     }
 
@@ -374,7 +387,7 @@ impl Admission {
     pub fn standing(&self, index: GroupIndex, key: Key) -> Standing {
         Standing {
             verdict: self.check(index, key),
-            is_shown: self.is_live(key) && !self.is_refused(key),
+            is_shown: self.is_live(key) && !self.is_refused(key) && !self.ledger.needs_writing(key),
             class: self.class_of_group(index),
         }
     }
@@ -387,10 +400,10 @@ impl Admission {
         }
         match group.state {
             State::Admitted if self.ledger.is_live(key) => {
-                if self.ledger.is_dormant(key) {
-                    Err(Reason::LedgerFailed)
-                } else {
+                if self.ledger.is_fit(key) {
                     Ok(())
+                } else {
+                    Err(Reason::LedgerFailed)
                 }
             }
             State::Admitted => Err(Reason::Budget),
@@ -532,18 +545,17 @@ impl Admission {
     fn failed(&mut self, error: &GrantError) -> Reason {
         match error {
             GrantError::NoRoom { .. } => Reason::Budget,
-            GrantError::Disk(_) => {
+            GrantError::Disk(_) | GrantError::Busy => {
                 self.ledger_error = Some(error.to_string());
                 Reason::LedgerFailed
             }
         }
     }
 
-    /// Lets time pass: ends leases, writes checkpoints, keeps the history.
+    /// Lets time pass: ends leases, keeps the history. What is to be written of it comes with the next
+    /// [decision](Admission::decide).
     pub fn advance(&mut self, now: Duration, wall: Timestamp) {
-        if let Err(error) = self.ledger.advance(now) {
-            self.failed(&error);
-        }
+        self.ledger.advance(now);
         self.seat.advance(now);
         self.seat.note(self.live());
         if let Some(limits) = &self.limits {
@@ -551,9 +563,9 @@ impl Admission {
         }
         let running = now.saturating_sub(self.started);
         match self.doubt.take() {
-            Some(doubt) if doubt.age(running) >= HOLD.to_std() => doubt.end(),
+            Some(doubt) if doubt.age(running) >= HOLD.to_std() => self.besides.push(doubt.end()),
             Some(mut doubt) => {
-                doubt.keep(running);
+                self.besides.extend(doubt.keep(running));
                 self.doubt = Some(doubt);
             }
             None => {}
@@ -562,12 +574,24 @@ impl Admission {
         self.give_back(now, wall);
         self.raise(now);
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
-        self.keep_month(now, false);
+        self.besides.extend(self.history.keep(now, false));
     }
 
-    fn keep_month(&mut self, now: Duration, ends: bool) {
-        if let Err(error) = self.history.keep(now, ends) {
-            tracing::warn!("{error}; what the month has come to is not known after a restart");
+    /// What is to be written beside the ledger, which nothing waits for.
+    pub fn beside(&mut self, now: Duration) -> Vec<Beside> {
+        self.besides.extend(self.evictions.keep(now));
+        std::mem::take(&mut self.besides)
+    }
+
+    /// Why no slots can be granted, while the ledger cannot be written.
+    pub fn ledger_error(&self) -> Option<&str> {
+        self.ledger_error.as_deref()
+    }
+
+    /// Says that the end of a series is to be told, if it holds a lease that the ledger has for unused.
+    pub fn end(&mut self, key: Key) {
+        if self.ledger.needs_writing(key) {
+            self.ending.push(key);
         }
     }
 
@@ -695,18 +719,14 @@ impl Admission {
         for index in groups {
             self.withhold(index, Reason::ServerFull, now, wall);
         }
-        self.evictions.keep(now);
         doubtful
     }
 
-    /// Writes the ledger before an orderly end.
-    pub fn close(&mut self, now: Duration) -> Result<(), GrantError> {
-        self.keep_month(now, true);
-        self.ledger.checkpoint(now)?;
-        if let Some((disk, ledger)) = &self.unlisted {
-            unlisted::unmark(&**disk, ledger);
-        }
-        Ok(())
+    /// What is to be written before an orderly end.
+    pub fn close(&mut self, now: Duration) -> Work {
+        self.besides.extend(self.history.keep(now, true));
+        self.ledger.want_checkpoint();
+        Work { is_last: true, ..self.promise(&[], now) }
     }
 
     /// All groups, for the report.

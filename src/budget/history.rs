@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stint_model::{Span, Timestamp};
-use stint_storage::{Disk, DiskError};
+use stint_storage::Disk;
 
+use super::beside::Beside;
 use super::month::{Month, MonthFigures};
 
 /// Minutes that are remembered: one day.
@@ -62,11 +63,8 @@ impl History {
         Self { minutes: VecDeque::new(), month: Month::open(disk, ledger) }
     }
 
-    /// Writes the month now and then, or at once where it `ends`.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub fn keep(&mut self, now: Duration, ends: bool) -> Result<(), DiskError> {
+    /// What is to be written of the month, now and then or where it `ends`.
+    pub fn keep(&mut self, now: Duration, ends: bool) -> Option<Beside> {
         self.month.keep(now, ends)
     }
 

@@ -15,6 +15,7 @@
 
 mod file;
 pub(super) mod unlisted;
+mod write;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,6 +27,9 @@ use stint_storage::{Disk, DiskError};
 
 use super::group::{Key, KeyHasher};
 use file::{Entry, LedgerFile};
+use write::Paper;
+
+pub use write::{Write, Written};
 
 /// What a lease has been through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ struct Lease {
     ended_before: Duration,
     /// Found at start, and not used since.
     is_dormant: bool,
+    /// It becomes fit for use with what is being written.
+    is_promised: bool,
     /// Whether the file says for how long the series was not sent.
     is_unused_written: bool,
     class: u16,
@@ -63,11 +69,17 @@ impl Lease {
             ends,
             ended_before: ends,
             is_dormant: true,
+            is_promised: false,
             is_unused_written: false,
             class,
             state: State::Recovered,
             ends_not_before: Duration::ZERO,
         }
+    }
+
+    /// Of a series that is new.
+    const fn granted(ends: Duration, class: u16) -> Self {
+        Self { is_dormant: false, state: State::Unconfirmed, ..Self::recovered(ends, class) }
     }
 }
 
@@ -85,6 +97,9 @@ pub enum GrantError {
     /// The grant could not be made durable.
     #[error("cannot write the ledger: {0}; no new series are forwarded until it can be written")]
     Disk(#[from] DiskError),
+    /// Another grant is being made durable.
+    #[error("the ledger is being written")]
+    Busy,
 }
 
 /// What was found when the ledger was opened.
@@ -104,9 +119,11 @@ pub struct Ledger {
     leases: HashMap<Key, Lease, KeyHasher>,
     by_class: Vec<u64>,
     hold: Duration,
-    file: Option<LedgerFile>,
+    paper: Paper,
     /// Whether grants are durable before they hold.
     is_durable: bool,
+    /// All leases are written next time.
+    is_checkpoint_due: bool,
     purge_at: Duration,
     checkpoint_at: Duration,
     changes: u64,
@@ -139,8 +156,9 @@ impl Ledger {
             leases: HashMap::default(),
             by_class: Vec::new(),
             hold: hold.to_std(),
-            file: None,
+            paper: Paper::Nowhere,
             is_durable: true,
+            is_checkpoint_due: false,
             purge_at: Duration::ZERO,
             checkpoint_at: Duration::ZERO,
             changes: 0,
@@ -154,7 +172,7 @@ impl Ledger {
     pub fn open(disk: Arc<dyn Disk>, path: &Path, hold: Span, now: Duration) -> (Self, Found) {
         let mut ledger = Self::in_memory(hold);
         let (file, entries, found) = LedgerFile::open(disk, path);
-        ledger.file = Some(file);
+        ledger.paper = Paper::Here(file);
         ledger.checkpoint_at = now;
         for Entry { key, class, unused } in entries {
             let ends = now + ledger.hold.saturating_sub(unused);
@@ -177,8 +195,10 @@ impl Ledger {
     pub fn recover(&mut self, keys: &[Key], class: u16, now: Duration) {
         let ends = now + self.hold;
         for key in keys {
-            if !self.is_live(*key) {
-                self.insert(*key, Lease::recovered(ends, class));
+            match self.leases.get_mut(key) {
+                None => self.insert(*key, Lease::recovered(ends, class)),
+                Some(lease) if lease.is_promised => lease.state = State::Recovered,
+                Some(_) => {}
             }
         }
     }
@@ -224,9 +244,20 @@ impl Ledger {
         &self.by_class
     }
 
-    /// Whether a series must be [renewed](Ledger::renew) before it is sent.
+    /// Whether a lease must be [promised](Ledger::promise) anew before its series is sent.
     pub fn is_dormant(&self, key: Key) -> bool {
         self.leases.get(&key).is_some_and(|lease| lease.is_dormant)
+    }
+
+    /// Whether a series holds a lease under which it may be sent.
+    pub fn is_fit(&self, key: Key) -> bool {
+        self.leases.get(&key).is_some_and(|lease| !lease.is_dormant && !lease.is_promised)
+    }
+
+    /// Whether the file says that the series was unused for a while, so that it has to say otherwise
+    /// before even the end of it is sent.
+    pub fn needs_writing(&self, key: Key) -> bool {
+        self.leases.get(&key).is_some_and(|lease| lease.is_unused_written || lease.is_promised)
     }
 
     /// Whether a series holds a lease.
@@ -249,100 +280,9 @@ impl Ledger {
         self.leases.values().filter(|lease| lease.state == State::Confirmed).count() as u64
     }
 
-    /// Grants leases to all of `wanted`, or to none when more than `slots` would be live. When it
-    /// returns `Ok`, the grants are on disk. Series that hold a lease already stay as they are.
-    pub fn grant(
-        &mut self,
-        wanted: &[(Key, u16)],
-        slots: u64,
-        now: Duration,
-    ) -> Result<(), GrantError> {
-        let mut new: Vec<(Key, u16)> =
-            wanted.iter().filter(|(key, _)| !self.is_live(*key)).copied().collect();
-        new.sort_unstable();
-        new.dedup_by_key(|(key, _)| *key);
-        let free = slots.saturating_sub(self.live());
-        if new.is_empty() {
-            return Ok(());
-        }
-        if new.len() as u64 > free {
-            return Err(GrantError::NoRoom { wanted: new.len() as u64, free });
-        }
-        self.append(&new, now)?;
-        self.granted += new.len() as u64;
-        let ends = now + self.hold;
-        for (key, class) in new {
-            let (is_dormant, is_unused_written) = (false, false);
-            let state = State::Unconfirmed;
-            let ends_not_before = Duration::ZERO;
-            let lease = Lease {
-                ends,
-                ended_before: ends,
-                is_dormant,
-                is_unused_written,
-                class,
-                state,
-                ends_not_before,
-            };
-            self.insert(key, lease);
-        }
-        Ok(())
-    }
-
-    /// Makes those of `keys` that are dormant fit for use. When it returns `Ok`, that is on disk. Those of
-    /// which the file does not say that they were unused need no writing, and become fit for use even
-    /// when the disk fails.
-    pub fn renew(
-        &mut self,
-        keys: impl IntoIterator<Item = Key>,
-        now: Duration,
-    ) -> Result<(), GrantError> {
-        let mut dormant: Vec<(Key, u16)> = Vec::new();
-        for key in keys {
-            match self.leases.get_mut(&key) {
-                Some(lease) if lease.is_dormant && lease.is_unused_written => {
-                    dormant.push((key, lease.class));
-                }
-                // A restart holds it for the whole hold time, whether it was used in this run or not.
-                Some(lease) if lease.is_dormant => {
-                    lease.is_dormant = false;
-                    lease.ends = now + self.hold;
-                    self.changes += 1;
-                }
-                _ => {}
-            }
-        }
-        dormant.sort_unstable();
-        dormant.dedup();
-        if dormant.is_empty() {
-            return Ok(());
-        }
-        self.append(&dormant, now)?;
-        self.changes += 1;
-        for (key, _) in dormant {
-            if let Some(lease) = self.leases.get_mut(&key) {
-                lease.is_dormant = false;
-                lease.is_unused_written = false;
-                lease.ends = now + self.hold;
-            }
-        }
-        Ok(())
-    }
-
     /// The series that hold leases, in no order.
     pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.leases.keys().copied()
-    }
-
-    fn append(&mut self, new: &[(Key, u16)], now: Duration) -> Result<(), GrantError> {
-        if !self.is_durable {
-            return Ok(());
-        }
-        let new: Vec<Entry> = new
-            .iter()
-            .map(|(key, class)| Entry { key: *key, class: *class, unused: Duration::ZERO })
-            .collect();
-        self.write(now, |file, before| file.append(&new, before))
     }
 
     /// Notes that bytes of these series are about to be handed to the network and may arrive until
@@ -437,9 +377,8 @@ impl Ledger {
         keys.into_iter().filter(holds).collect()
     }
 
-    /// Ends leases whose hold time is over and, now and then, writes a checkpoint. An error means
-    /// that the checkpoint was not written; leases are as they should be.
-    pub fn advance(&mut self, now: Duration) -> Result<(), GrantError> {
+    /// Ends leases whose hold time is over and, now and then, wants a checkpoint.
+    pub fn advance(&mut self, now: Duration) {
         if now >= self.purge_at {
             self.purge_at = now + PURGE_EVERY;
             let expired: Vec<Key> = self
@@ -454,46 +393,14 @@ impl Ledger {
             }
         }
         if !self.is_durable || now < self.checkpoint_at + CHECKPOINT_EVERY {
-            return Ok(());
+            return;
         }
         self.checkpoint_at = now;
         let live = self.live();
-        let is_some_dormant = self.leases.values().any(|lease| lease.is_dormant);
-        let wants = |file: &LedgerFile| is_some_dormant || file.wants_checkpoint(live);
-        if self.file.as_ref().is_some_and(wants) {
-            self.checkpoint(now)?;
+        let is_some_dormant = || self.leases.values().any(|lease| lease.is_dormant);
+        if let Paper::Here(file) = &self.paper {
+            self.is_checkpoint_due |= file.wants_checkpoint(live) || is_some_dormant();
         }
-        Ok(())
-    }
-
-    /// Writes all live leases as a new file.
-    pub fn checkpoint(&mut self, now: Duration) -> Result<(), GrantError> {
-        self.write(now, |file, leases| file.rewrite(leases))
-    }
-
-    /// Writes with all leases at hand, and notes of which the file says that they were unused.
-    fn write(
-        &mut self,
-        now: Duration,
-        write: impl FnOnce(&mut LedgerFile, &mut dyn Iterator<Item = Entry>) -> Result<(), DiskError>,
-    ) -> Result<(), GrantError> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let before = file.rewrites();
-        let outcome = write(file, &mut entries(&self.leases, self.hold, now));
-        if file.rewrites() == before {
-            return outcome.map_err(GrantError::from);
-        }
-        // A new file that failed may be there all the same; where that cannot be seen, it is.
-        let found = outcome.is_err().then(|| file.unused_in_file());
-        for (key, lease) in &mut self.leases {
-            let unused = self.hold.saturating_sub(lease.ends.saturating_sub(now));
-            let written = lease.is_dormant && unused >= Duration::from_secs(1);
-            lease.is_unused_written = match &found {
-                Some(Some(found)) => written && found.contains(key),
-                Some(None) | None => written,
-            };
-        }
-        outcome.map_err(GrantError::from)
     }
 
     fn insert(&mut self, key: Key, lease: Lease) {
@@ -517,19 +424,6 @@ impl Ledger {
         }
         Some(lease)
     }
-}
-
-/// Leases as they are written.
-fn entries(
-    leases: &HashMap<Key, Lease, KeyHasher>,
-    hold: Duration,
-    now: Duration,
-) -> impl Iterator<Item = Entry> + '_ {
-    leases.iter().map(move |(key, lease)| {
-        let left = lease.ends.saturating_sub(now);
-        let unused = if lease.is_dormant { hold.saturating_sub(left) } else { Duration::ZERO };
-        Entry { key: *key, class: lease.class, unused }
-    })
 }
 
 #[cfg(test)]

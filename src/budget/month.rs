@@ -12,8 +12,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp as Instant, ToSpan as _};
 use stint_model::{Span, Timestamp};
-use stint_storage::disk::{read_all, write_atomically};
-use stint_storage::{Disk, DiskError};
+use stint_storage::Disk;
+use stint_storage::disk::read_all;
+
+use super::beside::Beside;
 
 const MAGIC: &str = "stint-month-1";
 /// How often it is written.
@@ -96,14 +98,16 @@ impl Month {
         }
     }
 
-    /// Writes it now and then, or at once where it `ends`.
-    pub(super) fn keep(&mut self, now: Duration, ends: bool) -> Result<(), DiskError> {
+    /// What is to be written, now and then or where it `ends`.
+    pub(super) fn keep(&mut self, now: Duration, ends: bool) -> Option<Beside> {
         if self.name.is_empty() || now < self.write_at && !ends {
-            return Ok(());
+            return None;
         }
         self.write_at = now + WRITE_EVERY;
-        let Some((disk, path)) = &self.file else { return Ok(()) };
-        write_atomically(&**disk, path, print(&self.name, &self.minutes).as_bytes())
+        let (disk, path) = self.file.clone()?;
+        let content = Some(print(&self.name, &self.minutes).into_bytes());
+        let loss = "what the month has come to is not known after a restart";
+        Some(Beside { disk, path, content, loss })
     }
 }
 
@@ -224,17 +228,18 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
         let open = || Month::open(Arc::clone(&disk), Path::new("ledger"));
         let mut month = open();
-        month.keep(Duration::ZERO, true).unwrap();
+        assert!(month.keep(Duration::ZERO, true).is_none());
         assert!(read_all(&*disk, Path::new("ledger.month")).is_err(), "nothing is known");
         month.add(minute(1), 500);
-        month.keep(Duration::ZERO, false).unwrap();
+        month.keep(Duration::ZERO, false).unwrap().write();
         month.add(minute(2), 600);
-        month.keep(Duration::from_mins(9), false).unwrap();
+        assert!(month.keep(Duration::from_mins(9), false).is_none());
         assert_eq!(open().figures(minute(3), std::iter::empty()).minutes, 1);
-        month.keep(Duration::from_mins(10), false).unwrap();
+        month.keep(Duration::from_mins(10), false).unwrap().write();
         let figures = open().figures(minute(3), std::iter::empty());
         assert_eq!((figures.minutes, figures.so_far), (2, 600));
-        write_atomically(&*disk, Path::new("ledger.month"), b"something").unwrap();
+        stint_storage::disk::write_atomically(&*disk, Path::new("ledger.month"), b"something")
+            .unwrap();
         assert_eq!(open().figures(minute(3), std::iter::empty()), MonthFigures::default());
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stint_storage::Disk;
 
-use super::ledger::{Found, Ledger, unlisted};
+use super::ledger::{Found, Ledger, Write, Written, unlisted};
 use super::limits::HOLD;
 use super::points::Bucket;
 
@@ -49,8 +49,40 @@ struct Member {
 #[derive(Debug)]
 struct Left {
     ledger: Ledger,
+    /// Held while its file is written; true when it must not be any more.
+    is_taken: Arc<Mutex<bool>>,
     /// Its ledger was damaged: until then nothing is granted to anybody.
     closed_until: Duration,
+}
+
+/// What is to be written of a ledger that nobody works with.
+#[derive(Debug)]
+pub struct LeftWrite {
+    name: String,
+    write: Write,
+    is_taken: Arc<Mutex<bool>>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct LeftWritten {
+    name: String,
+    written: Written,
+    is_taken: Arc<Mutex<bool>>,
+}
+
+impl LeftWrite {
+    /// Writes, unless somebody works with the ledger by now. It waits for the disk.
+    pub fn run(self) -> Option<LeftWritten> {
+        let Self { name, write, is_taken } = self;
+        let taken = is_taken.lock();
+        if *taken {
+            return None;
+        }
+        let written = write.run();
+        drop(taken);
+        Some(LeftWritten { name, written, is_taken })
+    }
 }
 
 impl Inner {
@@ -111,7 +143,8 @@ impl Pool {
         };
         let mut inner = self.inner.lock();
         inner.members.remove(name);
-        inner.left.insert(name.to_owned(), Left { ledger, closed_until });
+        let is_taken = Arc::default();
+        inner.left.insert(name.to_owned(), Left { ledger, is_taken, closed_until });
     }
 
     /// Whether an endpoint is known here.
@@ -138,6 +171,15 @@ impl Seat {
     /// The place of the only endpoint of an account.
     pub fn alone() -> Self {
         Self::new(Arc::default(), "", false)
+    }
+
+    /// Sees to it that nobody writes the ledger of this place any more. It may wait for the disk. Its
+    /// slots count until the place is [taken](Seat::join).
+    pub fn close_left(&self) {
+        let left = self.pool.inner.lock().left.get(&self.name).map(|left| left.is_taken.clone());
+        if let Some(is_taken) = left {
+            *is_taken.lock() = true;
+        }
     }
 
     /// Takes the place with so many slots; nobody else counts them from now on.
@@ -172,10 +214,42 @@ impl Seat {
     /// Lets time pass for ledgers that nobody works with.
     pub fn advance(&self, now: Duration) {
         for left in self.pool.inner.lock().left.values_mut() {
-            if let Err(error) = left.ledger.advance(now) {
+            left.ledger.advance(now);
+        }
+    }
+
+    /// What is to be written of ledgers that nobody works with.
+    pub fn left_writes(&self, now: Duration) -> Vec<LeftWrite> {
+        let mut writes = Vec::new();
+        for (name, left) in &mut self.pool.inner.lock().left {
+            // Another endpoint may be at it.
+            if let (Some(write), _) = left.ledger.promise(&[], [], u64::MAX, now) {
+                let (name, is_taken) = (name.clone(), Arc::clone(&left.is_taken));
+                writes.push(LeftWrite { name, write, is_taken });
+            }
+        }
+        writes
+    }
+
+    /// Brings back what was written of them.
+    pub fn settle_left(&self, written: Vec<LeftWritten>, now: Duration) {
+        for LeftWritten { name, written, is_taken } in written {
+            let mut inner = self.pool.inner.lock();
+            let left = inner.left.get_mut(&name);
+            // Somebody may have come and gone meanwhile.
+            let Some(left) = left.filter(|left| Arc::ptr_eq(&left.is_taken, &is_taken)) else {
+                continue;
+            };
+            if let Err(error) = left.ledger.settle(written, now) {
                 tracing::warn!("{error}");
             }
         }
+    }
+
+    /// Whether nobody holds the account at this moment.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.pool.inner.try_lock().is_some()
     }
 
     /// Slots of the account that others hold.

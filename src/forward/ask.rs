@@ -220,8 +220,8 @@ fn certain_labels(config: &RemoteWrite, external_labels: &Labels) -> Option<Labe
     is_certain.then_some(labels)
 }
 
-/// Tells the budget what was said, where it may wait: forwarding holds the budget while its ledger is
-/// written.
+/// Tells the budget what was said, where it may wait: forwarding holds the budget while it decides over
+/// many series.
 async fn tell(handle: Handle, outcome: Result<Said, String>) {
     let told = tokio::task::spawn_blocking(move || match outcome {
         Ok(said) => handle.hear(said),

@@ -17,6 +17,7 @@ use super::retry::Jitter;
 use super::round::Round;
 use super::send::{Delivered, Sender, is_stopping};
 use super::shards::{Sent, Shards};
+use crate::budget::beside::Beside;
 use crate::config::{MetadataConfig, QueueConfig};
 
 /// After reading failed.
@@ -246,9 +247,17 @@ impl Forwarder {
     async fn close(self) -> Result<(), ForwardError> {
         let admission = Arc::clone(&self.handle.admission);
         self.blocking(move |core| {
-            if let Err(error) = admission.lock().close(core.clock.monotonic()) {
+            let (now, wall) = (core.clock.monotonic(), core.clock.now());
+            let work = admission.lock().close(now);
+            let done = work.write();
+            let mut admission = admission.lock();
+            admission.settle(done, now, wall);
+            if let Some(error) = admission.ledger_error() {
                 tracing::warn!("{error}");
             }
+            let beside = admission.beside(now);
+            drop(admission);
+            beside.into_iter().for_each(Beside::write);
         })
         .await
     }

@@ -22,6 +22,7 @@ use super::source::{Position, StoredBatch};
 use super::status::Status;
 use super::trail::{Said, Trail};
 use crate::budget::admission::{Admission, Provenance, Standing};
+use crate::budget::beside::Beside;
 use crate::budget::group::{Key, target_of};
 use crate::budget::policy::Reason;
 use places::{NOWHERE, Places};
@@ -223,9 +224,7 @@ impl Router {
             self.announce(place, sample, now, &mut admission);
             places.push(place);
         }
-        admission.plan(now, wall);
-        // Others look at the budget while the disk is at work.
-        MutexGuard::unlocked(&mut admission, || self.targets.keep(now));
+        self.plan(&mut admission, now, wall);
         round.ended.get_or_insert(admission.ended());
         let (rounds, minute) = (&mut self.rounds, (now.as_secs() / 60) as u32);
         let number = *round.number.get_or_insert_with(|| {
@@ -285,6 +284,20 @@ impl Router {
         }
         self.places = places;
         self.forget_replaced(&mut admission);
+    }
+
+    /// Decides who is sent. Others look at the budget while the disk is at work.
+    fn plan(&mut self, admission: &mut MutexGuard<'_, Admission>, now: Duration, wall: Timestamp) {
+        let work = admission.decide(now);
+        let done = MutexGuard::unlocked(admission, || {
+            self.targets.keep(now);
+            work.write()
+        });
+        admission.settle(done, now, wall);
+        let beside = admission.beside(now);
+        if !beside.is_empty() {
+            MutexGuard::unlocked(admission, || beside.into_iter().for_each(Beside::write));
+        }
     }
 
     /// Whether the labels of a series need not be told again.
@@ -364,6 +377,9 @@ impl Router {
         let Ok(outgoing) = &route.to else { return };
         if route.is_sampled {
             admission.saw(outgoing.group, now);
+        }
+        if matches!(sample.value, Value::Stale) {
+            admission.end(outgoing.key);
         }
         // A stale marker alone never makes a series active at the endpoint.
         if !matches!(sample.value, Value::Stale) && self.rules.takes(&sample.value) && !is_settled {

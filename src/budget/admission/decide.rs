@@ -11,8 +11,11 @@ use std::time::Duration;
 use stint_model::Timestamp;
 
 use super::groups::Member;
+use super::work::{Decided, Done, Work};
 use super::{Admission, GroupIndex, State};
+use crate::budget::beside::Beside;
 use crate::budget::group::Key;
+use crate::budget::ledger::{GrantError, Write, unlisted};
 use crate::budget::policy::Reason;
 use crate::budget::ranking::Weight;
 use crate::budget::share::{Demand, Free, Plan, STEPS, plan};
@@ -55,15 +58,31 @@ impl Pending {
 }
 
 impl Admission {
-    /// Decides over the groups that want slots, and makes the grants durable. Leases end only in
+    /// Decides over the groups that want slots. What that comes to holds when the work that is returned
+    /// was done, which waits for the disk, and [`Admission::settle`] was told of it. Leases end only in
     /// [`Admission::advance`], which comes before the questions whose answers lead here.
+    pub fn decide(&mut self, now: Duration) -> Work {
+        let decided = self.decided(now);
+        let admitted = decided.as_ref().map_or(&[][..], |decided| &decided.plan.admit);
+        let work = self.promise(admitted, now);
+        Work { decided, ..work }
+    }
+
+    /// The same all at once, for who alone looks at the budget.
     pub fn plan(&mut self, now: Duration, wall: Timestamp) {
+        let done = self.decide(now).write();
+        self.settle(done, now, wall);
+        self.beside(now).into_iter().for_each(Beside::write);
+    }
+
+    /// What is decided over the groups that want slots; nothing where nobody asks.
+    fn decided(&mut self, now: Duration) -> Option<Decided> {
         self.choose_targets(now);
         let free = self.free(now);
         let more = free.slots > self.pending.left.slots || free.reserve > self.pending.left.reserve;
         let all = more || now >= self.pending.look_at || self.is_over();
         if self.pending.fresh.is_empty() && (!all || self.pending.known.is_empty()) {
-            return;
+            return None;
         }
         let fresh = std::mem::take(&mut self.pending.fresh);
         let listed = if all {
@@ -88,7 +107,60 @@ impl Admission {
         let (quotas, growth) = (&mut self.quotas, &mut self.growth);
         let mut plan = plan(&self.policy, demand, free, used, quotas, growth);
         plan.withhold.extend(early);
-        self.grant(&mut plan, now);
+        self.lower_all(&plan.admit, now);
+        Some(Decided { plan, all })
+    }
+
+    /// What has to be written so that these groups are sent, and because it is time.
+    pub(super) fn promise(&mut self, admitted: &[(Demand, u8)], now: Duration) -> Work {
+        let index = |demand: &Demand| GroupIndex::of(demand.at);
+        let wanted: Vec<(Key, u16)> =
+            admitted.iter().flat_map(|(demand, _)| self.missing(index(demand))).collect();
+        let mut renewed = std::mem::take(&mut self.ending);
+        renewed.extend(admitted.iter().flat_map(|(demand, _)| self.members(index(demand))));
+        let (before, all) = (self.live(), self.slots_of_all(now));
+        let ledger = &mut self.ledger;
+        // Nobody else grants slots of the account meanwhile.
+        let (write, granted) = self.seat.grant(|others| {
+            let slots = all.saturating_sub(others).max(before);
+            let promised = ledger.promise(&wanted, renewed, slots, now);
+            (ledger.live(), promised)
+        });
+        let lists_told = self.is_told && write.as_ref().is_some_and(Write::is_whole);
+        let (left, beside) = (self.seat.left_writes(now), self.beside(now));
+        let (decided, ledger, is_last) = (None, write, false);
+        Work { decided, ledger, granted, lists_told, is_last, left, beside }
+    }
+
+    /// Brings back what was written: what was promised with it is granted, or is not where the disk
+    /// failed.
+    pub fn settle(&mut self, done: Done, now: Duration, wall: Timestamp) {
+        let Done { decided, ledger, granted, lists_told, is_last, left } = done;
+        self.seat.settle_left(left, now);
+        let written = ledger.map(|written| self.ledger.settle(written, now));
+        // Where the promise was broken.
+        self.seat.note(self.live());
+        match &written {
+            Some(Ok(())) => self.ledger_error = None,
+            Some(Err(error)) => {
+                self.failed(error);
+            }
+            None => {}
+        }
+        if lists_told {
+            self.is_told = false;
+            if matches!(written, Some(Ok(())))
+                && let Some(doubt) = self.doubt.take()
+            {
+                self.besides.push(doubt.end());
+            }
+        }
+        if let (true, Some(Ok(())), Some((disk, ledger))) = (is_last, &written, &self.unlisted) {
+            self.besides.push(unlisted::unmark(Arc::clone(disk), ledger));
+        }
+        let Some(Decided { mut plan, all }) = decided else { return };
+        let granted = written.unwrap_or(Ok(())).and(granted);
+        self.admit(&mut plan, &granted, now);
         for (demand, reason) in &plan.withhold {
             let index = GroupIndex::of(demand.at);
             if !demand.grows
@@ -104,32 +176,13 @@ impl Admission {
             self.share(&plan.withhold, now);
         }
         self.pending.left = self.free(now);
-        self.evictions.keep(now);
     }
 
-    /// Makes what is admitted durable; what cannot be is withheld.
-    fn grant(&mut self, plan: &mut Plan, now: Duration) {
-        let admitted = std::mem::take(&mut plan.admit);
-        self.lower_all(&admitted, now);
-        let index = |demand: &Demand| GroupIndex::of(demand.at);
-        let wanted: Vec<(Key, u16)> =
-            admitted.iter().flat_map(|(demand, _)| self.missing(index(demand))).collect();
-        let renewed: Vec<Key> =
-            admitted.iter().flat_map(|(demand, _)| self.members(index(demand))).collect();
-        let before = self.live();
-        let all = self.slots_of_all(now);
-        let ledger = &mut self.ledger;
-        // Nobody else grants slots of the account meanwhile.
-        let granted = self.seat.grant(|others| {
-            let slots = all.saturating_sub(others).max(before);
-            let granted = ledger.renew(renewed, now);
-            let granted = granted.and_then(|()| ledger.grant(&wanted, slots, now));
-            (ledger.live(), granted)
-        });
-        let reason = match &granted {
-            Ok(()) => {
-                self.ledger_error = None;
-                self.full.granted(self.live() - before);
+    /// Sends from now on what is admitted; what could not be made durable is withheld.
+    fn admit(&mut self, plan: &mut Plan, granted: &Result<u64, GrantError>, now: Duration) {
+        let reason = match granted {
+            Ok(slots) => {
+                self.full.granted(*slots);
                 Reason::Budget
             }
             Err(error) => {
@@ -137,14 +190,19 @@ impl Admission {
                 self.failed(error)
             }
         };
-        for (demand, _) in admitted {
-            let at = index(&demand);
+        for (demand, _) in std::mem::take(&mut plan.admit) {
+            let index = GroupIndex::of(demand.at);
             // Where the disk fails, what needs nothing of it goes on.
-            let needs = self.missing(at).next().is_some()
-                || self.members(at).any(|key| self.ledger.is_dormant(key));
-            if granted.is_ok() || !needs {
-                self.groups.set_state(at, State::Admitted);
-                self.groups.unlisted(at);
+            let needs = || self.members(index).any(|key| !self.ledger.is_fit(key));
+            let was_taken_out = self.groups.get(index).is_some_and(
+                |group| matches!(group.state, State::Evicted { until, .. } if until > now),
+            );
+            if was_taken_out {
+                // Meanwhile, since the account told of less.
+                self.pending.known.push(index);
+            } else if granted.is_ok() || !needs() {
+                self.groups.set_state(index, State::Admitted);
+                self.groups.unlisted(index);
             } else {
                 plan.withhold.push((demand, reason));
             }

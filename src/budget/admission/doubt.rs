@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stint_storage::Disk;
 use stint_storage::disk::{read_all, write_atomically};
-use stint_storage::{Disk, DiskError};
 
+use crate::budget::beside::Beside;
 use crate::budget::limits::MissingLedger;
 
 /// How often the marker is written.
@@ -48,7 +49,8 @@ impl Doubt {
         let create = ledger.parent().map_or(Ok(()), |dir| disk.create_dir(dir));
         let (before, written) = (Duration::ZERO, Duration::ZERO);
         let doubt = Self { rule, recovered, before, written, disk, marker };
-        let problem = create.and_then(|()| doubt.write()).err().map(|error| error.to_string());
+        let write = || write_atomically(&*doubt.disk, &doubt.marker, doubt.text().as_bytes());
+        let problem = create.and_then(|()| write()).err().map(|error| error.to_string());
         (doubt, problem)
     }
 
@@ -68,30 +70,27 @@ impl Doubt {
         self.before.saturating_add(running)
     }
 
-    /// Notes now and then how long it has lasted.
-    pub(super) fn keep(&mut self, running: Duration) {
+    /// What is to be written now and then of how long it has lasted.
+    pub(super) fn keep(&mut self, running: Duration) -> Option<Beside> {
         let age = self.age(running);
         if age < self.written + WRITE_EVERY {
-            return;
+            return None;
         }
         self.written = age;
-        if let Err(error) = self.write() {
-            tracing::warn!("{error}");
-        }
+        let (disk, path) = (Arc::clone(&self.disk), self.marker.clone());
+        let loss = "a restart waits for longer than it has to";
+        Some(Beside { disk, path, content: Some(self.text().into_bytes()), loss })
     }
 
-    fn write(&self) -> Result<(), DiskError> {
-        let secs = self.written.as_secs();
-        let text = format!("{} {} {secs}\n", name(self.rule), self.recovered);
-        write_atomically(&*self.disk, &self.marker, text.as_bytes())
+    fn text(&self) -> String {
+        format!("{} {} {}\n", name(self.rule), self.recovered, self.written.as_secs())
     }
 
     /// Ends it: what was unknown has been forgotten by the server. A marker that cannot be removed
     /// makes the next start careful and does no other harm.
-    pub(super) fn end(self) {
-        if let Err(error) = self.disk.remove(&self.marker) {
-            tracing::warn!("{error}");
-        }
+    pub(super) fn end(self) -> Beside {
+        let Self { disk, marker: path, .. } = self;
+        Beside { disk, path, content: None, loss: "the next start is careful" }
     }
 }
 

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stint_storage::Disk;
-use stint_storage::disk::{read_all, write_atomically};
+use stint_storage::disk::read_all;
 
 use super::EVICTED_FOR;
+use crate::budget::beside::Beside;
 use crate::budget::group::GroupId;
 
 /// The times up to which groups are out.
@@ -55,23 +56,21 @@ impl Evictions {
         }
     }
 
-    /// Writes them if there are new ones. Where that fails a restart is more generous, no more.
-    pub(super) fn keep(&mut self, now: Duration) {
-        if !self.has_news {
-            return;
+    /// What is to be written if there are new ones.
+    pub(super) fn keep(&mut self, now: Duration) -> Option<Beside> {
+        if !std::mem::take(&mut self.has_news) {
+            return None;
         }
-        self.has_news = false;
         self.until.retain(|_, until| *until > now);
-        let Some((disk, path)) = &self.file else { return };
+        let (disk, path) = self.file.clone()?;
         let mut text = String::new();
         for (group, until) in &self.until {
             let secs = until.saturating_sub(now).as_secs();
             // Writing to a string never fails.
             let _ = writeln!(text, "{secs} {:016x}", group.0);
         }
-        if let Err(error) = write_atomically(&**disk, path, text.as_bytes()) {
-            tracing::warn!("{error}");
-        }
+        let loss = "a restart may send what was taken out";
+        Some(Beside { disk, path, content: Some(text.into_bytes()), loss })
     }
 }
 

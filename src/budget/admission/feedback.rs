@@ -26,20 +26,15 @@ impl Admission {
     }
 
     /// The server has told which series it counts, which may be more than the ledger lists. Nothing is
-    /// unknown any more when what an earlier run had on its way has arrived: after `in_flight_max`.
+    /// unknown any more when what an earlier run had on its way has arrived, after `in_flight_max`, and the
+    /// ledger was written.
     pub fn recover(&mut self, keys: &[Key], in_flight_max: Duration, now: Duration) {
         let class = self.policy.classes().len().saturating_sub(1) as u16;
         self.ledger.recover(keys, class, now);
+        self.ledger.want_checkpoint();
         self.pending.look_soon();
-        if let Err(error) = self.ledger.checkpoint(now) {
-            self.failed(&error);
-            return;
-        }
-        if now.saturating_sub(self.started) >= in_flight_max
-            && let Some(doubt) = self.doubt.take()
-        {
-            doubt.end();
-        }
+        // Not before the ledger lists them durably.
+        self.is_told |= now.saturating_sub(self.started) >= in_flight_max;
     }
 
     /// The account was asked and has not answered.

@@ -81,7 +81,6 @@ impl Admission {
         if kept > fair {
             self.give_at = now + PREEMPT_EVERY;
             self.evict_below(0, kept - fair, now, wall);
-            self.evictions.keep(now);
         } else {
             self.give_at = now + LOOK_AGAIN;
         }

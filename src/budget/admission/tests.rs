@@ -189,6 +189,7 @@ fn doubt_outlives_restarts_until_the_hold_time_is_over() {
     let mut admission = open(&disk, limits(100, 0), true, now);
     now += Duration::from_mins(22);
     admission.advance(now, WALL);
+    admission.plan(now, WALL);
     assert_eq!(admission.slots(now), 100);
     assert_eq!(open(&disk, limits(100, 0), true, now).slots(now), 100);
 }
@@ -322,7 +323,8 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
     let later = now + HOLD.to_std();
     second.advance(later, WALL);
     assert!(!second.is_in_doubt(later) && !hints(&second, later).contains(text));
-    second.close(later).unwrap();
+    let done = second.close(later).write();
+    second.settle(done, later, WALL);
     let third = open(&disk, ramp(), true, now);
     assert!(!third.is_in_doubt(now) && !hints(&third, now).contains(text));
     // A target lowered by refusals is another matter.
@@ -363,6 +365,7 @@ fn under_a_lowered_target_what_is_new_does_not_end_what_goes_on() {
     assert_eq!(bench.send(&all), kept.len() + 2, "when the others have ended there is room");
 }
 
+mod durable;
 mod policy;
 
 #[test]
@@ -373,9 +376,12 @@ fn what_the_server_tells_ends_the_doubt_when_nothing_is_on_its_way_any_more() {
     assert!(admission.is_in_doubt(Duration::ZERO) && admission.slots(Duration::ZERO) == 10);
     let keys: Vec<Key> = (0..60).map(Key).collect();
     admission.recover(&keys, minute, Duration::from_secs(5));
+    admission.plan(Duration::from_secs(5), WALL);
     assert_eq!((admission.live(), admission.room(Duration::from_secs(5))), (60, 0));
     assert!(admission.is_in_doubt(Duration::from_secs(5)));
     admission.recover(&keys, minute, minute);
+    assert!(admission.is_in_doubt(minute), "until the ledger lists them");
+    admission.plan(minute, WALL);
     assert!(!admission.is_in_doubt(minute));
     assert_eq!((admission.live(), admission.room(minute)), (60, 40));
     // It holds over a restart, and no longer than the server counts.
@@ -388,5 +394,6 @@ fn what_the_server_tells_ends_the_doubt_when_nothing_is_on_its_way_any_more() {
     let mut admission = open(&broken, limits(100, 0), true, Duration::ZERO);
     broken.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
     admission.recover(&keys, minute, minute);
+    admission.plan(minute, WALL);
     assert!(admission.is_in_doubt(minute) && admission.ledger_error.is_some());
 }

@@ -38,8 +38,6 @@ pub(super) struct LedgerFile {
     open: Option<Box<dyn DiskFile>>,
     /// Entries in the file, ended leases included.
     entries: u64,
-    /// How often a new file was made, or tried to.
-    rewrites: u64,
 }
 
 impl fmt::Debug for LedgerFile {
@@ -56,18 +54,20 @@ impl LedgerFile {
             Err(error) if error.is_not_found() => (Vec::new(), Found::Missing),
             Err(error) => (Vec::new(), Found::Damaged(error.to_string())),
         };
-        let file = Self { disk, path: path.to_path_buf(), open: None, entries: 0, rewrites: 0 };
+        let file = Self { disk, path: path.to_path_buf(), open: None, entries: 0 };
         (file, entries, found)
     }
 
-    /// Makes `new` durable; `live` are the leases before.
-    pub(super) fn append(
-        &mut self,
-        new: &[Entry],
-        live: impl Iterator<Item = Entry>,
-    ) -> Result<(), DiskError> {
+    /// Whether it can be appended to.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Makes `new` durable behind what is there.
+    pub(super) fn append(&mut self, new: &[Entry]) -> Result<(), DiskError> {
         let Some(file) = self.open.take() else {
-            return self.rewrite(live.chain(new.iter().copied()));
+            let source = std::io::Error::other("it has to be made anew");
+            return Err(DiskError::new("append to", &self.path, source));
         };
         file.append(&record(new))?;
         file.sync()?;
@@ -76,25 +76,20 @@ impl LedgerFile {
         Ok(())
     }
 
-    /// Replaces the file by one with these leases.
-    pub(super) fn rewrite(&mut self, live: impl Iterator<Item = Entry>) -> Result<(), DiskError> {
-        let entries: Vec<Entry> = live.collect();
-        let mut bytes = FILE_MAGIC.to_vec();
-        bytes.extend_from_slice(&record(&entries));
+    /// Lets go of the file, and sees to it that a new one has a place. What is there stays.
+    pub(super) fn begin_anew(&mut self) -> Result<(), DiskError> {
         self.open = None;
-        if let Some(dir) = self.path.parent() {
-            create_dir_durably(&*self.disk, dir)?;
-        }
-        self.rewrites += 1;
-        write_atomically(&*self.disk, &self.path, &bytes)?;
-        self.open = Some(self.disk.open(&self.path)?);
-        self.entries = entries.len() as u64;
-        Ok(())
+        self.path.parent().map_or(Ok(()), |dir| create_dir_durably(&*self.disk, dir))
     }
 
-    /// How often a new file was made, or tried to.
-    pub(super) fn rewrites(&self) -> u64 {
-        self.rewrites
+    /// Replaces the file by one with these leases.
+    pub(super) fn rewrite(&mut self, live: &[Entry]) -> Result<(), DiskError> {
+        let mut bytes = FILE_MAGIC.to_vec();
+        bytes.extend_from_slice(&record(live));
+        write_atomically(&*self.disk, &self.path, &bytes)?;
+        self.open = Some(self.disk.open(&self.path)?);
+        self.entries = live.len() as u64;
+        Ok(())
     }
 
     /// The series that the file on disk says were unused for a while; nothing when it cannot be read.

@@ -26,6 +26,31 @@ fn plain(range: std::ops::Range<u128>) -> Vec<Key> {
     range.map(Key).collect()
 }
 
+/// All at once, for tests.
+impl Ledger {
+    /// Grants leases to all of `wanted`, or to none.
+    pub(crate) fn grant(
+        &mut self,
+        wanted: &[(Key, u16)],
+        slots: u64,
+        now: Duration,
+    ) -> Result<(), GrantError> {
+        let (write, granted) = self.promise(wanted, [], slots, now);
+        write.map_or(Ok(()), |write| self.settle(write.run(), now))?;
+        granted.map(drop)
+    }
+
+    fn renew(&mut self, keys: Vec<Key>, now: Duration) -> Result<(), GrantError> {
+        let (write, _) = self.promise(&[], keys, u64::MAX, now);
+        write.map_or(Ok(()), |write| self.settle(write.run(), now))
+    }
+
+    fn pass(&mut self, now: Duration) -> Result<(), GrantError> {
+        self.advance(now);
+        self.renew(Vec::new(), now)
+    }
+}
+
 #[test]
 fn a_grant_is_all_or_nothing() {
     let mut ledger = Ledger::in_memory(HOLD);
@@ -46,12 +71,12 @@ fn a_slot_comes_back_only_after_the_hold_time_since_the_last_touch() {
     let mut ledger = Ledger::in_memory(HOLD);
     ledger.grant(&keys(0..1), 1, secs(0)).unwrap();
     ledger.hand_over(plain(0..1), secs(60));
-    ledger.advance(secs(22 * 60 + 30)).unwrap();
+    ledger.pass(secs(22 * 60 + 30)).unwrap();
     assert_eq!(ledger.live(), 1, "the request may still have arrived after a minute");
     ledger.answered(plain(0..1), secs(40), true);
-    ledger.advance(secs(22 * 60 + 39)).unwrap();
+    ledger.pass(secs(22 * 60 + 39)).unwrap();
     assert_eq!(ledger.live(), 1);
-    ledger.advance(secs(22 * 60 + 45)).unwrap();
+    ledger.pass(secs(22 * 60 + 45)).unwrap();
     assert_eq!(ledger.live(), 0);
 }
 
@@ -75,7 +100,7 @@ fn leases_survive_a_restart_and_are_held_in_full_again() {
     ledger.grant(&keys(100..150), 150, secs(1)).unwrap();
     let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(1000));
     assert_eq!(found, Found::Leases(150));
-    ledger.advance(secs(1000 + 22 * 60 - 1)).unwrap();
+    ledger.pass(secs(1000 + 22 * 60 - 1)).unwrap();
     assert_eq!(ledger.live(), 150);
     assert_eq!(ledger.confirmed(), 0);
     assert_eq!(ledger.live_by_class(), [50, 50, 50]);
@@ -96,7 +121,7 @@ fn the_time_in_which_a_lease_is_not_used_adds_up_over_restarts() {
         assert!(!ledger.is_dormant(Key(3)) && ledger.is_dormant(Key(13)));
         for minute in 1..=5 {
             ledger.hand_over(plain(0..10), secs(minute * 60));
-            ledger.advance(secs(minute * 60)).unwrap();
+            ledger.pass(secs(minute * 60)).unwrap();
         }
     }
     assert_eq!(ledger.live(), 10);
@@ -109,11 +134,11 @@ fn what_was_used_again_before_a_crash_is_held_in_full() {
     let (mut ledger, _) = open(&disk, secs(0));
     ledger.grant(&keys(0..1), 1, secs(0)).unwrap();
     let (mut ledger, _) = open(&disk, secs(0));
-    ledger.advance(secs(20 * 60)).unwrap();
+    ledger.pass(secs(20 * 60)).unwrap();
     ledger.renew(plain(0..1), secs(20 * 60)).unwrap();
     let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(0));
     assert_eq!(found, Found::Leases(1));
-    ledger.advance(secs(22 * 60 - 1)).unwrap();
+    ledger.pass(secs(22 * 60 - 1)).unwrap();
     assert_eq!(ledger.live(), 1);
 }
 
@@ -122,7 +147,7 @@ fn what_cannot_be_renewed_stays_dormant() {
     let disk = SimDisk::new();
     open(&disk, secs(0)).0.grant(&keys(0..1), 1, secs(0)).unwrap();
     // The file says that the series was unused for ten minutes.
-    open(&disk, secs(0)).0.advance(secs(600)).unwrap();
+    open(&disk, secs(0)).0.pass(secs(600)).unwrap();
     let (mut ledger, _) = open(&disk, secs(600));
     disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
     assert!(ledger.renew(plain(0..1), secs(600)).is_err());
@@ -140,13 +165,13 @@ fn on_a_full_disk_what_was_sent_until_the_end_goes_on() {
     disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
     ledger.renew(plain(0..1), secs(0)).unwrap();
     // A checkpoint that fails leaves the file as it is.
-    assert!(ledger.advance(secs(300)).is_err());
+    assert!(ledger.pass(secs(300)).is_err());
     ledger.renew(plain(1..2), secs(300)).unwrap();
     disk.set_plan(None);
     // However it ends, what was used is held for the whole hold time.
     let (mut ledger, found) = open(&disk.after_crash(Crash::KILL), secs(300));
     assert_eq!(found, Found::Leases(2));
-    ledger.advance(secs(300 + 22 * 60 - 1)).unwrap();
+    ledger.pass(secs(300 + 22 * 60 - 1)).unwrap();
     assert_eq!(ledger.live(), 2);
 }
 
@@ -157,7 +182,7 @@ fn a_checkpoint_forgets_what_ended() {
     ledger.grant(&keys(0..100), 200, secs(0)).unwrap();
     let later = secs(22 * 60);
     ledger.grant(&keys(100..110), 200, secs(22 * 60 - 1)).unwrap();
-    ledger.advance(later).unwrap();
+    ledger.pass(later).unwrap();
     let (ledger, found) = open(&disk, secs(0));
     assert_eq!(found, Found::Leases(10));
     assert!(ledger.is_live(Key(105)));
@@ -185,6 +210,38 @@ fn a_damaged_ledger_is_recognised_and_what_is_readable_is_kept() {
     disk.damage(Path::new(PATH), second_record, 0xff).unwrap();
     disk.damage(Path::new(PATH), 2, 0xff).unwrap();
     assert!(matches!(open(&disk, secs(0)).1, Found::Damaged(_)));
+}
+
+#[test]
+fn what_is_promised_counts_and_is_not_used_before_it_is_written() {
+    let disk = SimDisk::new();
+    open(&disk, secs(0)).0.grant(&keys(0..2), 9, secs(0)).unwrap();
+    // The file says that they were unused for ten minutes.
+    open(&disk, secs(0)).0.pass(secs(600)).unwrap();
+    let (mut ledger, _) = open(&disk, secs(600));
+    let (write, count) = ledger.promise(&keys(1..4), plain(0..2), 4, secs(600));
+    assert_eq!((count.unwrap(), ledger.live()), (2, 4));
+    assert!((0..4).all(|n| ledger.is_live(Key(n)) && !ledger.is_fit(Key(n))));
+    // Nobody else writes, and nobody takes the slots.
+    let (second, refused) = ledger.promise(&keys(7..8), [], 9, secs(600));
+    assert!(second.is_none() && matches!(refused, Err(GrantError::Busy)));
+    // The server tells of one of them meanwhile.
+    ledger.recover(&plain(3..5), 0, secs(600));
+    let write = write.unwrap();
+    disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    assert!(ledger.settle(write.run(), secs(601)).is_err());
+    disk.set_plan(None);
+    assert!(!ledger.is_live(Key(2)), "what was new is taken back");
+    assert!(ledger.is_dormant(Key(0)) && ledger.is_dormant(Key(1)), "what there was stays");
+    assert!(ledger.is_dormant(Key(3)) && ledger.is_dormant(Key(4)), "and what the server counts");
+    let (write, count) = ledger.promise(&keys(2..3), plain(0..1), 9, secs(602));
+    assert_eq!(count.unwrap(), 1);
+    ledger.settle(write.unwrap().run(), secs(602)).unwrap();
+    assert!(ledger.is_fit(Key(0)) && ledger.is_fit(Key(2)) && !ledger.is_fit(Key(1)));
+    assert!(ledger.needs_writing(Key(1)) && !ledger.needs_writing(Key(0)));
+    let (ledger, found) = open(&disk.after_crash(Crash::KILL), secs(602));
+    assert_eq!(found, Found::Leases(5));
+    assert!((0..5).all(|n| ledger.is_live(Key(n))));
 }
 
 #[test]
@@ -254,9 +311,9 @@ fn what_got_no_answer_may_arrive_after_the_answer_to_what_came_later() {
     ledger.unanswered([key]);
     ledger.hand_over([key], secs(191));
     ledger.answered([key], secs(131), true);
-    ledger.advance(secs(131) + hold + secs(10)).unwrap();
+    ledger.pass(secs(131) + hold + secs(10)).unwrap();
     assert!(ledger.is_live(key), "the first request may have arrived at 160");
-    ledger.advance(secs(160) + hold + secs(5)).unwrap();
+    ledger.pass(secs(160) + hold + secs(5)).unwrap();
     assert!(!ledger.is_live(key));
 }
 

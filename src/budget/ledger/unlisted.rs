@@ -4,9 +4,12 @@
 //! did not end in order, a marker beside the ledger says that more may be counted than it lists.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use stint_storage::disk::write_atomically;
 use stint_storage::{Disk, DiskError};
+
+use crate::budget::beside::Beside;
 
 fn marker_of(ledger: &Path) -> PathBuf {
     ledger.with_extension("unlisted")
@@ -30,9 +33,7 @@ pub(in crate::budget) fn is_marked(disk: &dyn Disk, ledger: &Path) -> bool {
 }
 
 /// The ledger lists everything again.
-pub(in crate::budget) fn unmark(disk: &dyn Disk, ledger: &Path) {
-    match disk.remove(&marker_of(ledger)) {
-        Err(error) if !error.is_not_found() => tracing::warn!("{error}"),
-        _ => {}
-    }
+pub(in crate::budget) fn unmark(disk: Arc<dyn Disk>, ledger: &Path) -> Beside {
+    let loss = "the next start takes the ledger for incomplete";
+    Beside { disk, path: marker_of(ledger), content: None, loss }
 }

@@ -1,6 +1,7 @@
 mod aggregate;
 mod answers;
 mod clock;
+mod disk;
 mod full;
 mod identity;
 mod points;

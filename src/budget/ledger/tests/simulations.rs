@@ -53,7 +53,7 @@ fn simulate(load: &Load, hold: Span, forgets_at_deploy: bool) -> Outcome {
         }
         let now = secs(minute * 60);
         ledger.purge_at = Duration::ZERO;
-        ledger.advance(now).unwrap();
+        ledger.pass(now).unwrap();
         for series in &alive {
             wanted += 1;
             let key = Key(u128::from(*series));
