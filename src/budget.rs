@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod beside;
+mod doubt;
 pub mod feedback;
 pub mod figures;
 pub mod full;

@@ -4,10 +4,10 @@
 //! [`Admission::plan`] decide, and asks [`Admission::check`] before it sends anything.
 
 mod decide;
-mod doubt;
 mod evicted;
 mod feedback;
 mod groups;
+mod marks;
 mod preempt;
 mod rank;
 mod targets;
@@ -15,7 +15,7 @@ mod thin;
 mod work;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,19 +23,20 @@ use stint_model::{Labels, Span, Timestamp};
 use stint_storage::Disk;
 
 use decide::Pending;
-use doubt::Doubt;
 use evicted::Evictions;
 use groups::{Groups, Place};
+use marks::Marks;
 use rank::Ranks;
 use targets::Sampling;
 use thin::Thinning;
 
 use super::beside::Beside;
+use super::doubt::{self, Doubt, Opened};
 use super::feedback::Feedback;
 use super::full::ServerFull;
 use super::group::{Key, membership, target_of};
 use super::history::History;
-use super::ledger::{Found, GrantError, Ledger, unlisted};
+use super::ledger::{Found, GrantError, Ledger};
 use super::limits::{HOLD, Limits, MissingLedger};
 use super::points::Points;
 use super::policy::{Policy, Reason};
@@ -94,9 +95,6 @@ const GROWTH_PART: u64 = 20;
 const GROWTH_MIN: u64 = 50;
 /// After a first start the targets come one by one; the slots are shared out when they are known.
 const FIRST_START: Duration = Duration::from_mins(1);
-/// What is wrong with a ledger that does not list what was sent without a budget.
-const UNLISTED: &str =
-    "it does not list what a run without a budget sent that did not end in order";
 
 /// How an endpoint's budget begins.
 #[derive(Debug)]
@@ -149,8 +147,7 @@ pub struct Admission {
     evictions: Evictions,
     ranks: Ranks,
     doubt: Option<Doubt>,
-    /// Without a budget: where it is marked that the ledger is written at the end.
-    unlisted: Option<(Arc<dyn Disk>, PathBuf)>,
+    marks: Marks,
     started: Duration,
     preempt_at: Duration,
     /// When slots may be given back to others at the earliest.
@@ -172,58 +169,43 @@ impl Admission {
     /// Opens the budget of an endpoint, with the leases of an earlier run where there are any.
     pub fn open(opening: Opening<'_>) -> Self {
         let Opening { limits, policy, disk, path, ran_before, seat, ranking, now } = opening;
-        seat.close_left();
-        let (mut ledger, found) = Ledger::open(Arc::clone(&disk), path, HOLD, now);
-        let was_unlisted = unlisted::is_marked(&*disk, path);
-        let found = match found {
-            Found::Leases(_) | Found::Missing if was_unlisted => {
-                Found::Damaged(UNLISTED.to_owned())
-            }
-            found => found,
-        };
-        let unlisted = limits.is_none().then(|| {
-            ledger.write_at_end();
-            if let Err(error) = unlisted::mark(&*disk, path) {
-                tracing::warn!("{error}; after a crash, what is sent now is not known");
-            }
-            (Arc::clone(&disk), path.to_path_buf())
+        let before = seat.take_over();
+        let missing = limits.as_ref().map(|limits| limits.missing_ledger).unwrap_or_default();
+        let missing = if ran_before { MissingLedger::Full } else { missing };
+        let opened = doubt::open(doubt::Opening {
+            disk: Arc::clone(&disk),
+            path,
+            missing: Some(missing),
+            others: seat.others(),
+            lists: limits.is_some(),
+            now,
         });
+        let Opened { mut ledger, found, doubt, problem } = opened;
+        let found = match before {
+            // It was written anew since.
+            Some(before) if doubt.as_ref().is_some_and(|doubt| doubt.is_open(now)) => before,
+            _ => found,
+        };
+        let mut marks = Marks::default();
+        let mut problem = problem;
+        if limits.is_none() {
+            ledger.write_at_end();
+            marks = Marks::unlisted(Arc::clone(&disk), path);
+            problem = problem.or(marks.write_now(now).err());
+        }
         let evictions = match &limits {
             Some(_) => Evictions::read(Arc::clone(&disk), path, now),
             None => Evictions::in_memory(),
         };
         let (quotas, quota_numbers) = quotas_of(&policy);
         let growth_max = limits.as_ref().map(growth_of);
-        seat.join(ledger.live());
         let history = match &limits {
             Some(_) => History::open(Arc::clone(&disk), path),
             None => History::default(),
         };
         let per_minute = limits.as_ref().and_then(|limits| limits.points_per_minute);
         let points = Points::new(per_minute, seat.bucket(), now);
-        let missing = limits.as_ref().map(|limits| limits.missing_ledger);
-        let lost = match &found {
-            Found::Leases(_) => None,
-            _ if was_unlisted => Some(MissingLedger::Unlisted),
-            Found::Missing if !ran_before => Some(missing.unwrap_or_default()),
-            Found::Missing | Found::Damaged(_) => Some(MissingLedger::Full),
-        };
-        let (doubt, problem) = match lost {
-            None => (Doubt::read(Arc::clone(&disk), path), None),
-            Some(rule) => {
-                // What others hold is not unknown either.
-                let known = ledger.live().saturating_add(seat.others());
-                let (doubt, problem) = Doubt::begin(Arc::clone(&disk), path, rule, known);
-                // From now on there is a ledger, even if nothing is ever granted.
-                let written = ledger.checkpoint(now).map_err(|error| error.to_string());
-                (Some(doubt), problem.or(written.err()))
-            }
-        };
-        if was_unlisted && unlisted.is_none() && problem.is_none() {
-            // It is in doubt instead.
-            unlisted::unmark(Arc::clone(&disk), path).write();
-        }
-        Self {
+        let admission = Self {
             limits,
             policy,
             ledger,
@@ -246,7 +228,7 @@ impl Admission {
             evictions,
             ranks: Ranks::new(ranking),
             doubt,
-            unlisted,
+            marks,
             started: now,
             preempt_at: now + HOLD.to_std(),
             give_at: now,
@@ -256,7 +238,10 @@ impl Admission {
             ending: Vec::new(),
             is_told: false,
             besides: Vec::new(),
-        }
+        };
+        // In one step: nobody is granted what is unknown here in between.
+        admission.seat.join(admission.live(), admission.told_ceiling(now));
+        admission
     }
 
     /// What was found when the ledger was opened, for the log.
@@ -448,7 +433,7 @@ impl Admission {
             if self.full.is_probing() { limits.target } else { self.full.target(limits.target) };
         let hold = HOLD.to_std();
         let Some(doubt) = &self.doubt else { return Some(target) };
-        let age = doubt.age(now.saturating_sub(self.started));
+        let age = doubt.age(now);
         Some(match doubt.rule {
             _ if age >= hold => target,
             MissingLedger::Nothing => target,
@@ -465,8 +450,8 @@ impl Admission {
         })
     }
 
-    /// Tells the other endpoints of the account what may be in use while this one cannot be sure.
-    fn tell_ceiling(&self, now: Duration) {
+    /// What the other endpoints of the account are told may be in use while this one cannot be sure.
+    fn told_ceiling(&self, now: Duration) -> Option<u64> {
         let ceiling = self.ceiling(now).filter(|_| self.is_in_doubt(now));
         let there = self.live().saturating_add(self.seat.others());
         let full = match self.full.allowance(u64::MAX) {
@@ -475,7 +460,7 @@ impl Admission {
             _ if self.full.is_holding_back() => self.ceiling(now),
             _ => None,
         };
-        self.seat.note_ceiling(ceiling.into_iter().chain(full).min());
+        ceiling.into_iter().chain(full).min()
     }
 
     /// Slots that are free at `now`.
@@ -486,10 +471,7 @@ impl Admission {
     /// Whether the server may be counting series that the ledger does not list: there was none, or
     /// it was damaged, and the hold time has not passed since.
     pub fn is_in_doubt(&self, now: Duration) -> bool {
-        let running = now.saturating_sub(self.started);
-        self.doubt.as_ref().is_some_and(|doubt| {
-            doubt.rule != MissingLedger::Nothing && doubt.age(running) < HOLD.to_std()
-        })
+        self.doubt.as_ref().is_some_and(|doubt| doubt.is_open(now))
     }
 
     /// Slots that may be in use right after the start.
@@ -527,10 +509,9 @@ impl Admission {
 
     /// Whether it is the first start and too early to choose.
     fn is_first_start(&self, now: Duration) -> bool {
-        let running = now.saturating_sub(self.started);
-        self.doubt.as_ref().is_some_and(|doubt| {
-            doubt.rule == MissingLedger::Ramp && doubt.age(running) < FIRST_START
-        })
+        self.doubt
+            .as_ref()
+            .is_some_and(|doubt| doubt.rule == MissingLedger::Ramp && doubt.age(now) < FIRST_START)
     }
 
     /// A lack of slots has other reasons at times.
@@ -561,16 +542,8 @@ impl Admission {
         if let Some(limits) = &self.limits {
             self.full.advance(now, limits.target);
         }
-        let running = now.saturating_sub(self.started);
-        match self.doubt.take() {
-            Some(doubt) if doubt.age(running) >= HOLD.to_std() => self.besides.push(doubt.end()),
-            Some(mut doubt) => {
-                self.besides.extend(doubt.keep(running));
-                self.doubt = Some(doubt);
-            }
-            None => {}
-        }
-        self.tell_ceiling(now);
+        self.besides.extend(Doubt::pass(&mut self.doubt, self.limits.is_some(), now));
+        self.seat.note_ceiling(self.told_ceiling(now));
         self.give_back(now, wall);
         self.raise(now);
         self.history.record(wall, self.ledger.live(), std::mem::take(&mut self.sent));
@@ -726,6 +699,7 @@ impl Admission {
     pub fn close(&mut self, now: Duration) -> Work {
         self.besides.extend(self.history.keep(now, true));
         self.ledger.want_checkpoint();
+        self.marks.is_ending();
         Work { is_last: true, ..self.promise(&[], now) }
     }
 

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stint_storage::Disk;
 use stint_storage::disk::write_atomically;
+use stint_storage::{Disk, DiskError};
 
 /// A file that is to be replaced or removed.
 #[derive(Debug)]
@@ -22,15 +22,22 @@ impl Beside {
     /// Does it; it waits for the disk. A failure is logged: these files make a restart know better, and
     /// nothing depends on them.
     pub fn write(self) {
-        let outcome = match &self.content {
-            Some(content) => write_atomically(&*self.disk, &self.path, content),
+        if let Err(error) = self.try_write() {
+            tracing::warn!("{error}; {}", self.loss);
+        }
+    }
+
+    /// Does it, where something depends on it.
+    pub(super) fn try_write(&self) -> Result<(), DiskError> {
+        match &self.content {
+            Some(content) => {
+                self.path.parent().map_or(Ok(()), |dir| self.disk.create_dir(dir))?;
+                write_atomically(&*self.disk, &self.path, content)
+            }
             None => match self.disk.remove(&self.path) {
                 Err(error) if error.is_not_found() => Ok(()),
                 outcome => outcome,
             },
-        };
-        if let Err(error) = outcome {
-            tracing::warn!("{error}; {}", self.loss);
         }
     }
 }

@@ -14,9 +14,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stint_storage::Disk;
 
-use super::ledger::{Found, Ledger, Write, Written, unlisted};
-use super::limits::HOLD;
+use super::doubt::{self, Opening};
+use super::ledger::Found;
 use super::points::Bucket;
+
+mod left;
+
+use left::Left;
+
+pub use left::{LeftWrite, LeftWritten};
 
 /// The endpoints of one account.
 #[derive(Debug, Default)]
@@ -46,53 +52,14 @@ struct Member {
     ceiling: Option<u64>,
 }
 
-#[derive(Debug)]
-struct Left {
-    ledger: Ledger,
-    /// Held while its file is written; true when it must not be any more.
-    is_taken: Arc<Mutex<bool>>,
-    /// Its ledger was damaged: until then nothing is granted to anybody.
-    closed_until: Duration,
-}
-
-/// What is to be written of a ledger that nobody works with.
-#[derive(Debug)]
-pub struct LeftWrite {
-    name: String,
-    write: Write,
-    is_taken: Arc<Mutex<bool>>,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub struct LeftWritten {
-    name: String,
-    written: Written,
-    is_taken: Arc<Mutex<bool>>,
-}
-
-impl LeftWrite {
-    /// Writes, unless somebody works with the ledger by now. It waits for the disk.
-    pub fn run(self) -> Option<LeftWritten> {
-        let Self { name, write, is_taken } = self;
-        let taken = is_taken.lock();
-        if *taken {
-            return None;
-        }
-        let written = write.run();
-        drop(taken);
-        Some(LeftWritten { name, written, is_taken })
-    }
-}
-
 impl Inner {
     /// Slots that others hold and that are not for a member to take.
-    fn others(&self, name: &str) -> u64 {
-        let left: u64 = self.left.values().map(|left| left.ledger.live()).sum();
-        let shares = self.members.get(name).is_some_and(|member| !member.is_own);
+    fn others(&self, name: &str, is_own: bool) -> u64 {
+        let left = self.left.iter().filter(|(other, _)| *other != name);
+        let left: u64 = left.map(|(_, left)| left.ledger.live()).sum();
         let peers = self.members.iter().filter(|(other, it)| *other != name && !it.is_own);
         let peers: u64 = peers.map(|(_, peer)| peer.live).sum();
-        if shares { left.saturating_add(peers) } else { left }
+        if is_own { left } else { left.saturating_add(peers) }
     }
 
     /// What is to be parted among those that share, with `own` for what a member asks for.
@@ -132,19 +99,29 @@ pub fn fair_parts(asks: &[u64], total: u64) -> Vec<u64> {
 }
 
 impl Pool {
-    /// Counts the ledger of an endpoint with which nobody works at present.
+    /// Counts the ledger of an endpoint with which nobody works at present. It waits for the disk.
     pub fn leave(&self, name: &str, disk: Arc<dyn Disk>, path: &Path, now: Duration) {
-        let is_unlisted = unlisted::is_marked(&*disk, path);
-        let (ledger, found) = Ledger::open(disk, path, HOLD, now);
-        let closed_until = match found {
-            Found::Damaged(_) => now + HOLD.to_std(),
-            _ if is_unlisted => now + HOLD.to_std(),
-            Found::Leases(_) | Found::Missing => Duration::ZERO,
-        };
+        let opened = doubt::open(Opening {
+            disk,
+            path,
+            // What is new has none either.
+            missing: None,
+            others: self.inner.lock().others(name, false),
+            lists: true,
+            now,
+        });
+        if let (Found::Damaged(why), Some(_)) = (&opened.found, &opened.doubt) {
+            let path = path.display();
+            tracing::warn!(
+                "{path}: {why}; nothing new is sent to its account for 22 minutes, unless it is sent to again"
+            );
+        }
+        if let Some(problem) = &opened.problem {
+            tracing::warn!("{problem}");
+        }
         let mut inner = self.inner.lock();
         inner.members.remove(name);
-        let is_taken = Arc::default();
-        inner.left.insert(name.to_owned(), Left { ledger, is_taken, closed_until });
+        inner.left.insert(name.to_owned(), Left::new(opened));
     }
 
     /// Whether an endpoint is known here.
@@ -174,19 +151,20 @@ impl Seat {
     }
 
     /// Sees to it that nobody writes the ledger of this place any more. It may wait for the disk. Its
-    /// slots count until the place is [taken](Seat::join).
-    pub fn close_left(&self) {
-        let left = self.pool.inner.lock().left.get(&self.name).map(|left| left.is_taken.clone());
-        if let Some(is_taken) = left {
-            *is_taken.lock() = true;
-        }
+    /// slots count until the place is [taken](Seat::join). Returns what was wrong with the ledger when it
+    /// was counted.
+    pub fn take_over(&self) -> Option<Found> {
+        let left = self.pool.inner.lock().left.get(&self.name).map(Left::claim)?;
+        *left.is_taken.lock() = true;
+        Some(left.found).filter(|found| matches!(found, Found::Damaged(_)))
     }
 
-    /// Takes the place with so many slots; nobody else counts them from now on.
-    pub fn join(&self, live: u64) {
+    /// Takes the place with so many slots, of which nobody else counts any from now on. While its ledger may
+    /// be incomplete, all together hold no more than `ceiling`.
+    pub fn join(&self, live: u64, ceiling: Option<u64>) {
         let mut inner = self.pool.inner.lock();
         inner.left.remove(&self.name);
-        let member = Member { is_own: self.is_own, live, ..Member::default() };
+        let member = Member { is_own: self.is_own, live, ceiling, ..Member::default() };
         inner.members.insert(self.name.clone(), member);
     }
 
@@ -220,28 +198,16 @@ impl Seat {
 
     /// What is to be written of ledgers that nobody works with.
     pub fn left_writes(&self, now: Duration) -> Vec<LeftWrite> {
-        let mut writes = Vec::new();
-        for (name, left) in &mut self.pool.inner.lock().left {
-            // Another endpoint may be at it.
-            if let (Some(write), _) = left.ledger.promise(&[], [], u64::MAX, now) {
-                let (name, is_taken) = (name.clone(), Arc::clone(&left.is_taken));
-                writes.push(LeftWrite { name, write, is_taken });
-            }
-        }
-        writes
+        let left = &mut self.pool.inner.lock().left;
+        left.iter_mut().filter_map(|(name, left)| left.write(name, now)).collect()
     }
 
     /// Brings back what was written of them.
     pub fn settle_left(&self, written: Vec<LeftWritten>, now: Duration) {
-        for LeftWritten { name, written, is_taken } in written {
+        for written in written {
             let mut inner = self.pool.inner.lock();
-            let left = inner.left.get_mut(&name);
-            // Somebody may have come and gone meanwhile.
-            let Some(left) = left.filter(|left| Arc::ptr_eq(&left.is_taken, &is_taken)) else {
-                continue;
-            };
-            if let Err(error) = left.ledger.settle(written, now) {
-                tracing::warn!("{error}");
+            if let Some(left) = inner.left.get_mut(written.name()) {
+                left.settle(written, now);
             }
         }
     }
@@ -254,7 +220,7 @@ impl Seat {
 
     /// Slots of the account that others hold.
     pub fn others(&self) -> u64 {
-        self.pool.inner.lock().others(&self.name)
+        self.pool.inner.lock().others(&self.name, self.is_own)
     }
 
     /// The most slots that all together may hold because of what is in doubt elsewhere.
@@ -262,7 +228,7 @@ impl Seat {
         let inner = self.pool.inner.lock();
         let others = inner.members.iter().filter(|(name, _)| **name != self.name);
         let ceilings = others.filter_map(|(_, member)| member.ceiling);
-        let closed = inner.left.values().any(|left| now < left.closed_until);
+        let closed = inner.left.values().any(|left| left.is_in_doubt(now));
         ceilings.chain(closed.then_some(0)).min()
     }
 
@@ -290,7 +256,7 @@ impl Seat {
     /// how many are held afterwards.
     pub fn grant<T>(&self, grant: impl FnOnce(u64) -> (u64, T)) -> T {
         let mut inner = self.pool.inner.lock();
-        let (live, outcome) = grant(inner.others(&self.name));
+        let (live, outcome) = grant(inner.others(&self.name, self.is_own));
         if let Some(member) = inner.members.get_mut(&self.name) {
             member.live = live;
         }
@@ -316,96 +282,4 @@ impl Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use stint_storage::SimDisk;
-
-    use super::*;
-    use crate::budget::group::Key;
-
-    #[test]
-    fn parts_are_equal_but_for_what_is_not_needed() {
-        assert_eq!(fair_parts(&[100, 100], 100), [50, 50]);
-        assert_eq!(fair_parts(&[10, 100, u64::MAX], 100), [10, 45, 45]);
-        assert_eq!(fair_parts(&[10, 20], 100), [10, 20]);
-        assert!(fair_parts(&[], 5).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn parts_are_the_fairest_there_are(asks in proptest::collection::vec(0u64..200, 1..8), total in 0u64..600) {
-            let parts = fair_parts(&asks, total);
-            let sum: u64 = parts.iter().sum();
-            prop_assert!(sum <= total);
-            let most = parts.iter().copied().max().unwrap();
-            for (part, ask) in parts.iter().zip(&asks) {
-                prop_assert!(part <= ask);
-                // Nobody lacks something that somebody else has more of.
-                prop_assert!(part == ask || part + 1 >= most, "{parts:?} of {asks:?}");
-            }
-            prop_assert!(sum == total.min(asks.iter().sum()));
-        }
-    }
-
-    fn seats() -> (Arc<Pool>, Seat, Seat) {
-        let pool = Arc::<Pool>::default();
-        let seat = |name| Seat::new(Arc::clone(&pool), name, false);
-        let (a, b) = (seat("a"), seat("b"));
-        a.join(0);
-        b.join(0);
-        (pool, a, b)
-    }
-
-    #[test]
-    fn what_one_holds_the_other_cannot_have() {
-        let (_, a, b) = seats();
-        a.grant(|others| (70 - others, ()));
-        assert_eq!((a.others(), b.others()), (0, 70));
-        b.note_wants(60);
-        assert_eq!((a.fair(100), b.fair(100)), (50, 50));
-        b.note_wants(10);
-        assert_eq!((a.fair(100), b.fair(100)), (90, 50));
-        assert!(a.is_somebody_short() && !b.is_somebody_short());
-    }
-
-    #[test]
-    fn what_has_a_part_of_its_own_neither_takes_nor_gives() {
-        let pool = Arc::<Pool>::default();
-        let (a, own) = (Seat::new(Arc::clone(&pool), "a", false), Seat::new(pool, "own", true));
-        a.join(5);
-        own.join(7);
-        assert_eq!((a.others(), own.others()), (0, 0));
-        assert_eq!((a.fair(100), own.fair(100)), (100, 100));
-    }
-
-    #[test]
-    fn what_left_counts_until_the_server_has_forgotten_it() {
-        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
-        let path = Path::new("forward/b/ledger");
-        let (mut ledger, _) = Ledger::open(Arc::clone(&disk), path, HOLD, Duration::ZERO);
-        ledger.grant(&[(Key(1), 0), (Key(2), 0)], 10, Duration::ZERO).unwrap();
-        let (pool, a, b) = seats();
-        b.note(2);
-        pool.leave("b", Arc::clone(&disk), path, Duration::ZERO);
-        assert_eq!((a.others(), a.fair(10)), (2, 8));
-        let later = HOLD.to_std() + Duration::from_secs(1);
-        a.advance(later);
-        assert_eq!(a.others(), 0);
-        // It comes back, and counts its own again.
-        pool.leave("b", disk, path, later);
-        b.join(1);
-        assert_eq!(a.others(), 1);
-    }
-
-    #[test]
-    fn a_damaged_ledger_of_one_that_left_stops_all_until_it_does_not_matter_any_more() {
-        let disk = SimDisk::new();
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let path = Path::new("ledger");
-        stint_storage::disk::write_atomically(&*disk, path, b"nonsense").unwrap();
-        let (pool, a, _) = seats();
-        pool.leave("gone", disk, path, Duration::ZERO);
-        assert_eq!(a.ceiling(Duration::ZERO), Some(0));
-        assert_eq!(a.ceiling(HOLD.to_std()), None);
-    }
-}
+mod tests;

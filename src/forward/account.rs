@@ -414,16 +414,16 @@ mod tests {
         let pools = Pools::default();
         let a = RemoteWrite { budget: Budget::free_tier(), ..config("a", URL, "1") };
         let seat = pools.seat(&disk, &a, Duration::ZERO).unwrap();
-        seat.join(3);
+        seat.join(3, None);
         assert_eq!(seat.others(), 2, "what b sent counts, whether it is configured or not");
         let other = RemoteWrite { budget: Budget::free_tier(), ..config("c", URL, "2") };
         let other = pools.seat(&disk, &other, Duration::ZERO).unwrap();
-        other.join(0);
+        other.join(0, None);
         assert_eq!(other.others(), 0);
         pools.leave(&disk, &a, Duration::ZERO);
         let b = RemoteWrite { budget: Budget::free_tier(), ..config("b", URL, "1") };
         let seat = pools.seat(&disk, &b, Duration::ZERO).unwrap();
-        seat.join(2);
+        seat.join(2, None);
         assert_eq!(seat.others(), 3);
     }
 

@@ -15,7 +15,7 @@ use super::work::{Decided, Done, Work};
 use super::{Admission, GroupIndex, State};
 use crate::budget::beside::Beside;
 use crate::budget::group::Key;
-use crate::budget::ledger::{GrantError, Write, unlisted};
+use crate::budget::ledger::{GrantError, Write};
 use crate::budget::policy::Reason;
 use crate::budget::ranking::Weight;
 use crate::budget::share::{Demand, Free, Plan, STEPS, plan};
@@ -24,7 +24,7 @@ use crate::config::Level;
 /// All that ask are looked at this often, even if nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// After the ledger could not be written.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// More slots than there ever are.
 const NO_ROOM: u64 = 1 << 40;
 /// A group that asked for nothing this long does not take part in a plan.
@@ -129,14 +129,26 @@ impl Admission {
         let lists_told = self.is_told && write.as_ref().is_some_and(Write::is_whole);
         let (left, beside) = (self.seat.left_writes(now), self.beside(now));
         let (decided, ledger, is_last) = (None, write, false);
-        Work { decided, ledger, granted, lists_told, is_last, left, beside }
+        let marks = self.marks.due(self.doubt.as_ref(), ledger.is_some(), now);
+        Work { decided, marks, ledger, granted, lists_told, is_last, left, beside }
     }
 
     /// Brings back what was written: what was promised with it is granted, or is not where the disk
     /// failed.
     pub fn settle(&mut self, done: Done, now: Duration, wall: Timestamp) {
-        let Done { decided, ledger, granted, lists_told, is_last, left } = done;
+        let Done { decided, marked, ledger, granted, lists_told, is_last, left } = done;
         self.seat.settle_left(left, now);
+        match marked {
+            Some(Ok(())) => {
+                if let Some(doubt) = &mut self.doubt {
+                    doubt.became_durable();
+                }
+                self.marks.became_durable();
+                self.ledger_error = None;
+            }
+            Some(Err(error)) => self.ledger_error = Some(self.marks.failed(&error, now)),
+            None => {}
+        }
         let written = ledger.map(|written| self.ledger.settle(written, now));
         // Where the promise was broken.
         self.seat.note(self.live());
@@ -152,11 +164,11 @@ impl Admission {
             if matches!(written, Some(Ok(())))
                 && let Some(doubt) = self.doubt.take()
             {
-                self.besides.push(doubt.end());
+                self.besides.extend(doubt.end(self.limits.is_some()));
             }
         }
-        if let (true, Some(Ok(())), Some((disk, ledger))) = (is_last, &written, &self.unlisted) {
-            self.besides.push(unlisted::unmark(Arc::clone(disk), ledger));
+        if is_last && matches!(written, Some(Ok(()))) {
+            self.besides.extend(self.marks.end());
         }
         let Some(Decided { mut plan, all }) = decided else { return };
         let granted = written.unwrap_or(Ok(())).and(granted);

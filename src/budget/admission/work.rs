@@ -1,6 +1,8 @@
 //! What a decision of the budget has to wait for: it is written while the budget is not locked, so that
 //! others look at it and send meanwhile.
 
+use stint_storage::DiskError;
+
 use crate::budget::beside::Beside;
 use crate::budget::ledger::{GrantError, Write, Written};
 use crate::budget::pool::{LeftWrite, LeftWritten};
@@ -19,6 +21,8 @@ pub(super) struct Decided {
 #[derive(Debug)]
 pub struct Work {
     pub(super) decided: Option<Decided>,
+    /// What has to be there before the ledger is written.
+    pub(super) marks: Vec<Beside>,
     pub(super) ledger: Option<Write>,
     pub(super) granted: Result<u64, GrantError>,
     /// Afterwards the ledger lists what the server has told of.
@@ -34,6 +38,8 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Done {
     pub(super) decided: Option<Decided>,
+    /// Nothing where nothing was to be marked.
+    pub(super) marked: Option<Result<(), String>>,
     pub(super) ledger: Option<Written>,
     pub(super) granted: Result<u64, GrantError>,
     pub(super) lists_told: bool,
@@ -44,10 +50,24 @@ pub struct Done {
 impl Work {
     /// Writes. It waits for the disk: nobody who does holds the budget's lock.
     pub fn write(self) -> Done {
-        let Self { decided, ledger, granted, lists_told, is_last, left, beside } = self;
-        let ledger = ledger.map(Write::run);
+        let Self { decided, marks, ledger, granted, lists_told, is_last, left, beside } = self;
+        let (ledger, marked) = written_behind(&marks, ledger);
         let left = left.into_iter().filter_map(LeftWrite::run).collect();
         beside.into_iter().for_each(Beside::write);
-        Done { decided, ledger, granted, lists_told, is_last, left }
+        Done { decided, marked, ledger, granted, lists_told, is_last, left }
     }
+}
+
+/// Writes `ledger` if `marks` could be written, and what came of either.
+fn written_behind(
+    marks: &[Beside],
+    ledger: Option<Write>,
+) -> (Option<Written>, Option<Result<(), String>>) {
+    let marked: Result<(), DiskError> = marks.iter().try_for_each(Beside::try_write);
+    let text = (!marks.is_empty()).then(|| marked.as_ref().copied().map_err(ToString::to_string));
+    let ledger = ledger.map(|write| match marked {
+        Ok(()) => write.run(),
+        Err(error) => write.fail(error),
+    });
+    (ledger, text)
 }

@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stint_storage::disk::write_atomically;
-use stint_storage::{Disk, DiskError};
+use stint_storage::Disk;
 
 use crate::budget::beside::Beside;
 
@@ -15,13 +14,10 @@ fn marker_of(ledger: &Path) -> PathBuf {
     ledger.with_extension("unlisted")
 }
 
-/// Says so of `ledger`, durably.
-///
-/// # Errors
-/// The disk failed.
-pub(in crate::budget) fn mark(disk: &dyn Disk, ledger: &Path) -> Result<(), DiskError> {
-    ledger.parent().map_or(Ok(()), |dir| disk.create_dir(dir))?;
-    write_atomically(disk, &marker_of(ledger), b"unlisted\n")
+/// Says so of `ledger`.
+pub(in crate::budget) fn mark(disk: Arc<dyn Disk>, ledger: &Path) -> Beside {
+    let loss = "after a crash, what is sent now is not known";
+    Beside { disk, path: marker_of(ledger), content: Some(b"unlisted\n".to_vec()), loss }
 }
 
 /// Whether that is so. Where it cannot be seen, it is.

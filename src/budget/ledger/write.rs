@@ -77,6 +77,14 @@ impl Write {
     }
 }
 
+impl Write {
+    /// What comes of it where something that has to be there first could not be written: nothing.
+    pub fn fail(self, error: DiskError) -> Written {
+        let Self { file, promised, .. } = self;
+        Written { file, promised, outcome: Err(error), unused: Unused::AsBefore }
+    }
+}
+
 fn rewrite(file: &mut LedgerFile, all: &[Entry]) -> (Result<(), DiskError>, Unused) {
     let outcome = file.rewrite(all);
     // A new file that failed may be there all the same.

@@ -162,3 +162,96 @@ fn what_is_taken_out_while_it_is_written_stays_out() {
     assert_eq!(sent(&admission, &places), 0);
     assert_eq!(admission.live(), 5, "the server may be counting all of them");
 }
+
+fn damage(disk: &SimDisk, name: &str) {
+    let path = path(name);
+    disk.create_dir(path.parent().unwrap()).unwrap();
+    path.ancestors().skip(2).for_each(|dir| disk.sync_dir(dir).unwrap());
+    stint_storage::disk::write_atomically(disk, &path, b"nonsense").unwrap();
+}
+
+#[test]
+fn a_ledger_is_not_written_before_its_doubt_is() {
+    let mut most = 0;
+    // Whichever call the disk begins to fail with.
+    for call in 0..12 {
+        let disk = SimDisk::new();
+        damage(&disk, "a");
+        disk.set_plan(Some(Plan { call, fault: Fault::Full, repeated: true }));
+        let mut admission = member(&disk, &Arc::default(), "a", 100);
+        assert!(admission.is_in_doubt(NOW), "call {call}");
+        let few = gauges("a", 5);
+        let places = want(&mut admission, &few, NOW);
+        admission.plan(NOW, WALL);
+        disk.set_plan(None);
+        let later = NOW + Duration::from_secs(5);
+        want(&mut admission, &few, later);
+        admission.plan(later, WALL);
+        assert_eq!(admission.ledger_error(), None, "call {call}");
+        most = most.max(sent(&admission, &places));
+        let left = disk.after_crash(Crash::ALL[1]);
+        assert!(member(&left, &Arc::default(), "a", 100).is_in_doubt(NOW), "call {call}");
+    }
+    assert_eq!(most, 5, "what could be read says how much there is room for");
+}
+
+/// An endpoint without a budget.
+fn unlimited(disk: &SimDisk, pool: &Arc<Pool>) -> Admission {
+    Admission::open(Opening {
+        limits: None,
+        policy: Policy::default(),
+        disk: Arc::new(disk.clone()),
+        path: &path("a"),
+        ran_before: false,
+        seat: Seat::new(Arc::clone(pool), "a", false),
+        ranking: None,
+        now: NOW,
+    })
+}
+
+#[test]
+fn that_a_run_without_a_budget_is_not_marked_is_told_until_it_is() {
+    let disk = SimDisk::new();
+    disk.set_plan(Some(Plan { call: 0, fault: Fault::Full, repeated: true }));
+    let mut admission = unlimited(&disk, &Arc::default());
+    admission.plan(NOW, WALL);
+    assert!(admission.ledger_error().is_some());
+    disk.set_plan(None);
+    let later = NOW + Duration::from_secs(5);
+    admission.advance(later, WALL);
+    admission.plan(later, WALL);
+    assert_eq!(admission.ledger_error(), None);
+    let left = disk.after_crash(Crash::KILL);
+    assert!(matches!(member(&left, &Arc::default(), "a", 100).found(), Found::Damaged(_)));
+}
+
+#[test]
+fn the_marker_of_a_run_without_a_budget_goes_with_the_doubt_whatever_failed() {
+    for call in 0..60 {
+        let disk = SimDisk::new();
+        drop(unlimited(&disk, &Arc::default()));
+        disk.set_plan(Some(Plan { call, fault: Fault::Io, repeated: false }));
+        let mut admission = member(&disk, &Arc::default(), "a", 100);
+        disk.set_plan(None);
+        for minute in 0..=23 {
+            let now = NOW + Duration::from_mins(minute);
+            admission.advance(now, WALL);
+            admission.plan(now, WALL);
+        }
+        drop(admission);
+        let again = member(&disk, &Arc::default(), "a", 100);
+        assert!(!again.is_in_doubt(NOW), "call {call}");
+        assert!(matches!(again.found(), Found::Leases(0)), "call {call}");
+    }
+}
+
+#[test]
+fn what_is_in_doubt_at_one_endpoint_binds_the_others_from_the_start() {
+    let disk = SimDisk::new();
+    let pool = Arc::<Pool>::default();
+    let a = member(&disk, &pool, "a", 100);
+    assert_eq!(a.slots(NOW), 100);
+    damage(&disk, "b");
+    let b = member(&disk, &pool, "b", 100);
+    assert_eq!((a.slots(NOW), b.slots(NOW)), (10, 10), "although it does not go on");
+}
