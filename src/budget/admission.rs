@@ -47,7 +47,7 @@ use super::symbols::Symbols;
 
 pub(super) use groups::{Group, State};
 pub use groups::{GroupIndex, Outgoing};
-pub use work::{Done, Work};
+pub use work::{Besides, Done, Work};
 
 /// Where a registered series belongs.
 #[derive(Clone, Debug)]
@@ -551,9 +551,9 @@ impl Admission {
     }
 
     /// What is to be written beside the ledger, which nothing waits for.
-    pub fn beside(&mut self, now: Duration) -> Vec<Beside> {
+    pub fn beside(&mut self, now: Duration) -> Besides {
         self.besides.extend(self.evictions.keep(now));
-        std::mem::take(&mut self.besides)
+        Besides { pen: self.seat.pen(), all: std::mem::take(&mut self.besides) }
     }
 
     /// Why no slots can be granted, while the ledger cannot be written.

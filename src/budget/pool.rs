@@ -19,10 +19,12 @@ use super::ledger::Found;
 use super::points::Bucket;
 
 mod left;
+mod pen;
 
 use left::Left;
 
 pub use left::{LeftWrite, LeftWritten};
+pub use pen::Pen;
 
 /// The endpoints of one account.
 #[derive(Debug, Default)]
@@ -41,6 +43,7 @@ struct Inner {
 
 #[derive(Clone, Debug, Default)]
 struct Member {
+    pen: Pen,
     /// Its limits are its own; the others share.
     is_own: bool,
     live: u64,
@@ -54,10 +57,13 @@ struct Member {
 
 impl Inner {
     /// Slots that others hold and that are not for a member to take.
-    fn others(&self, name: &str, is_own: bool) -> u64 {
-        let left = self.left.iter().filter(|(other, _)| *other != name);
+    fn others(&self, names: &[&str], is_own: bool) -> u64 {
+        let left = self.left.iter().filter(|(other, _)| !names.contains(&other.as_str()));
         let left: u64 = left.map(|(_, left)| left.ledger.live()).sum();
-        let peers = self.members.iter().filter(|(other, it)| *other != name && !it.is_own);
+        let peers = self
+            .members
+            .iter()
+            .filter(|(other, it)| !names.contains(&other.as_str()) && !it.is_own);
         let peers: u64 = peers.map(|(_, peer)| peer.live).sum();
         if is_own { left } else { left.saturating_add(peers) }
     }
@@ -101,12 +107,34 @@ pub fn fair_parts(asks: &[u64], total: u64) -> Vec<u64> {
 impl Pool {
     /// Counts the ledger of an endpoint with which nobody works at present. It waits for the disk.
     pub fn leave(&self, name: &str, disk: Arc<dyn Disk>, path: &Path, now: Duration) {
+        self.count(&[name], disk, path, now);
+    }
+
+    /// The ledger of an endpoint with which nobody works lies elsewhere by now, at `path`, under the name
+    /// `to`; who moved it has [closed](Pool::close) it. It waits for the disk.
+    pub fn moved(&self, from: &str, to: &str, disk: Arc<dyn Disk>, path: &Path, now: Duration) {
+        self.count(&[to, from], disk, path, now);
+    }
+
+    /// Sees to it that nobody writes the ledger of an endpoint any more. It may wait for the disk. Its slots
+    /// still count.
+    pub fn close(&self, name: &str) {
+        let inner = self.inner.lock();
+        let left = inner.left.get(name).map(|left| left.pen.clone());
+        let member = inner.members.get(name).map(|member| member.pen.clone());
+        drop(inner);
+        left.iter().chain(&member).for_each(Pen::withdraw);
+    }
+
+    /// Counts the ledger at `path` under the first of `names`, and what was counted under them no more.
+    fn count(&self, names: &[&str], disk: Arc<dyn Disk>, path: &Path, now: Duration) {
+        names.iter().for_each(|name| self.close(name));
         let opened = doubt::open(Opening {
             disk,
             path,
             // What is new has none either.
             missing: None,
-            others: self.inner.lock().others(name, false),
+            others: self.inner.lock().others(names, false),
             lists: true,
             now,
         });
@@ -120,8 +148,13 @@ impl Pool {
             tracing::warn!("{problem}");
         }
         let mut inner = self.inner.lock();
-        inner.members.remove(name);
-        inner.left.insert(name.to_owned(), Left::new(opened));
+        for name in names {
+            inner.members.remove(*name);
+            inner.left.remove(*name);
+        }
+        if let Some(name) = names.first() {
+            inner.left.insert((*name).to_owned(), Left::new(opened));
+        }
     }
 
     /// Whether an endpoint is known here.
@@ -137,12 +170,13 @@ pub struct Seat {
     pool: Arc<Pool>,
     name: String,
     is_own: bool,
+    pen: Pen,
 }
 
 impl Seat {
     /// A place for `name`; with `is_own` its limits are not shared.
     pub fn new(pool: Arc<Pool>, name: &str, is_own: bool) -> Self {
-        Self { pool, name: name.to_owned(), is_own }
+        Self { pool, name: name.to_owned(), is_own, pen: Pen::default() }
     }
 
     /// The place of the only endpoint of an account.
@@ -150,13 +184,19 @@ impl Seat {
         Self::new(Arc::default(), "", false)
     }
 
-    /// Sees to it that nobody writes the ledger of this place any more. It may wait for the disk. Its
+    /// Sees to it that nobody else writes the ledger of this place any more. It may wait for the disk. Its
     /// slots count until the place is [taken](Seat::join). Returns what was wrong with the ledger when it
     /// was counted.
     pub fn take_over(&self) -> Option<Found> {
-        let left = self.pool.inner.lock().left.get(&self.name).map(Left::claim)?;
-        *left.is_taken.lock() = true;
-        Some(left.found).filter(|found| matches!(found, Found::Damaged(_)))
+        self.pool.close(&self.name);
+        let inner = self.pool.inner.lock();
+        let found = inner.left.get(&self.name).map(|left| left.found.clone());
+        found.filter(|found| matches!(found, Found::Damaged(_)))
+    }
+
+    /// With it the ledger of this place is written.
+    pub fn pen(&self) -> Pen {
+        self.pen.clone()
     }
 
     /// Takes the place with so many slots, of which nobody else counts any from now on. While its ledger may
@@ -164,12 +204,18 @@ impl Seat {
     pub fn join(&self, live: u64, ceiling: Option<u64>) {
         let mut inner = self.pool.inner.lock();
         inner.left.remove(&self.name);
-        let member = Member { is_own: self.is_own, live, ceiling, ..Member::default() };
+        let (pen, is_own) = (self.pen.clone(), self.is_own);
+        let member = Member { pen, is_own, live, ceiling, ..Member::default() };
         inner.members.insert(self.name.clone(), member);
     }
 
+    /// What the pool has of this place, unless it was taken over.
+    fn member<'a>(&self, inner: &'a mut Inner) -> Option<&'a mut Member> {
+        inner.members.get_mut(&self.name).filter(|member| member.pen.is(&self.pen))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Member)) {
-        if let Some(member) = self.pool.inner.lock().members.get_mut(&self.name) {
+        if let Some(member) = self.member(&mut self.pool.inner.lock()) {
             change(member);
         }
     }
@@ -220,7 +266,7 @@ impl Seat {
 
     /// Slots of the account that others hold.
     pub fn others(&self) -> u64 {
-        self.pool.inner.lock().others(&self.name, self.is_own)
+        self.pool.inner.lock().others(&[&self.name], self.is_own)
     }
 
     /// The most slots that all together may hold because of what is in doubt elsewhere.
@@ -256,8 +302,8 @@ impl Seat {
     /// how many are held afterwards.
     pub fn grant<T>(&self, grant: impl FnOnce(u64) -> (u64, T)) -> T {
         let mut inner = self.pool.inner.lock();
-        let (live, outcome) = grant(inner.others(&self.name, self.is_own));
-        if let Some(member) = inner.members.get_mut(&self.name) {
+        let (live, outcome) = grant(inner.others(&[&self.name], self.is_own));
+        if let Some(member) = self.member(&mut inner) {
             member.live = live;
         }
         outcome
@@ -266,7 +312,7 @@ impl Seat {
     /// The part of `per_minute` points for an endpoint that asks for `wanted`.
     pub fn points(&self, per_minute: u64, wanted: u64) -> u64 {
         let mut inner = self.pool.inner.lock();
-        if let Some(member) = inner.members.get_mut(&self.name) {
+        if let Some(member) = self.member(&mut inner) {
             member.points = wanted;
         }
         if self.is_own {

@@ -17,7 +17,6 @@ use super::retry::Jitter;
 use super::round::Round;
 use super::send::{Delivered, Sender, is_stopping};
 use super::shards::{Sent, Shards};
-use crate::budget::beside::Beside;
 use crate::config::{MetadataConfig, QueueConfig};
 
 /// After reading failed.
@@ -257,7 +256,7 @@ impl Forwarder {
             }
             let beside = admission.beside(now);
             drop(admission);
-            beside.into_iter().for_each(Beside::write);
+            beside.write();
         })
         .await
     }

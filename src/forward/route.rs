@@ -22,7 +22,6 @@ use super::source::{Position, StoredBatch};
 use super::status::Status;
 use super::trail::{Said, Trail};
 use crate::budget::admission::{Admission, Provenance, Standing};
-use crate::budget::beside::Beside;
 use crate::budget::group::{Key, target_of};
 use crate::budget::policy::Reason;
 use places::{NOWHERE, Places};
@@ -296,7 +295,7 @@ impl Router {
         admission.settle(done, now, wall);
         let beside = admission.beside(now);
         if !beside.is_empty() {
-            MutexGuard::unlocked(admission, || beside.into_iter().for_each(Beside::write));
+            MutexGuard::unlocked(admission, || beside.write());
         }
     }
 

@@ -13,7 +13,6 @@ use stint_model::Timestamp;
 use super::groups::Member;
 use super::work::{Decided, Done, Work};
 use super::{Admission, GroupIndex, State};
-use crate::budget::beside::Beside;
 use crate::budget::group::Key;
 use crate::budget::ledger::{GrantError, Write};
 use crate::budget::policy::Reason;
@@ -72,7 +71,7 @@ impl Admission {
     pub fn plan(&mut self, now: Duration, wall: Timestamp) {
         let done = self.decide(now).write();
         self.settle(done, now, wall);
-        self.beside(now).into_iter().for_each(Beside::write);
+        self.beside(now).write();
     }
 
     /// What is decided over the groups that want slots; nothing where nobody asks.
@@ -127,10 +126,11 @@ impl Admission {
             (ledger.live(), promised)
         });
         let lists_told = self.is_told && write.as_ref().is_some_and(Write::is_whole);
-        let (left, beside) = (self.seat.left_writes(now), self.beside(now));
+        let (left, beside) = (self.seat.left_writes(now), self.beside(now).all);
         let (decided, ledger, is_last) = (None, write, false);
         let marks = self.marks.due(self.doubt.as_ref(), ledger.is_some(), now);
-        Work { decided, marks, ledger, granted, lists_told, is_last, left, beside }
+        let pen = self.seat.pen();
+        Work { pen, decided, marks, ledger, granted, lists_told, is_last, left, beside }
     }
 
     /// Brings back what was written: what was promised with it is granted, or is not where the disk

@@ -5,7 +5,7 @@ use stint_storage::DiskError;
 
 use crate::budget::beside::Beside;
 use crate::budget::ledger::{GrantError, Write, Written};
-use crate::budget::pool::{LeftWrite, LeftWritten};
+use crate::budget::pool::{LeftWrite, LeftWritten, Pen};
 use crate::budget::share::Plan;
 
 /// What was decided over groups, if what it needs becomes durable.
@@ -20,6 +20,7 @@ pub(super) struct Decided {
 #[must_use]
 #[derive(Debug)]
 pub struct Work {
+    pub(super) pen: Pen,
     pub(super) decided: Option<Decided>,
     /// What has to be there before the ledger is written.
     pub(super) marks: Vec<Beside>,
@@ -50,11 +51,38 @@ pub struct Done {
 impl Work {
     /// Writes. It waits for the disk: nobody who does holds the budget's lock.
     pub fn write(self) -> Done {
-        let Self { decided, marks, ledger, granted, lists_told, is_last, left, beside } = self;
-        let (ledger, marked) = written_behind(&marks, ledger);
+        let Self { pen, decided, marks, ledger, granted, lists_told, is_last, left, beside } = self;
+        let mut ledger = ledger;
+        let written = pen.write(|| {
+            let written = written_behind(&marks, ledger.take());
+            beside.into_iter().for_each(Beside::write);
+            written
+        });
+        let (ledger, marked) = written.unwrap_or_else(|| (ledger.map(Write::give_up), None));
         let left = left.into_iter().filter_map(LeftWrite::run).collect();
-        beside.into_iter().for_each(Beside::write);
         Done { decided, marked, ledger, granted, lists_told, is_last, left }
+    }
+}
+
+/// What is to be written beside the ledger, which nothing waits for.
+#[must_use]
+#[derive(Debug)]
+pub struct Besides {
+    pub(super) pen: Pen,
+    pub(super) all: Vec<Beside>,
+}
+
+impl Besides {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Writes, unless another forwarder works for the endpoint by now. It waits for the disk.
+    pub fn write(self) {
+        let Self { pen, all } = self;
+        // Then what it knows is not wanted any more.
+        let _ = pen.write(|| all.into_iter().for_each(Beside::write));
     }
 }
 

@@ -58,6 +58,11 @@ impl LedgerFile {
         (file, entries, found)
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether it can be appended to.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()

@@ -78,6 +78,13 @@ impl Write {
 }
 
 impl Write {
+    /// What comes of it where somebody else works with the ledger by now: nothing.
+    pub fn give_up(self) -> Written {
+        let source = std::io::Error::other("another forwarder works with it by now");
+        let error = DiskError::new("write", self.file.path(), source);
+        self.fail(error)
+    }
+
     /// What comes of it where something that has to be there first could not be written: nothing.
     pub fn fail(self, error: DiskError) -> Written {
         let Self { file, promised, .. } = self;

@@ -1,29 +1,21 @@
 //! Ledgers that nobody works with: their leases count until the server has forgotten them, and so does
 //! what they may not list.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::budget::beside::Beside;
 use crate::budget::doubt::{Doubt, Opened};
 use crate::budget::ledger::{Found, Ledger, Write, Written};
+
+use super::pen::Pen;
 
 /// A ledger that nobody works with.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) ledger: Ledger,
     doubt: Option<Doubt>,
-    found: Found,
-    /// Held while its files are written; true when they must not be any more.
-    is_taken: Arc<Mutex<bool>>,
-}
-
-/// What somebody needs who is about to work with it.
-pub(super) struct Claim {
-    pub(super) is_taken: Arc<Mutex<bool>>,
     pub(super) found: Found,
+    pub(super) pen: Pen,
 }
 
 /// What is to be written of a ledger that nobody works with.
@@ -34,7 +26,7 @@ pub struct LeftWrite {
     mark: Option<Beside>,
     write: Option<Write>,
     beside: Vec<Beside>,
-    is_taken: Arc<Mutex<bool>>,
+    pen: Pen,
 }
 
 /// What came of it.
@@ -43,26 +35,24 @@ pub struct LeftWritten {
     name: String,
     is_marked: bool,
     written: Option<Written>,
-    is_taken: Arc<Mutex<bool>>,
+    pen: Pen,
 }
 
 impl LeftWrite {
     /// Writes, unless somebody works with the ledger by now. It waits for the disk.
     pub fn run(self) -> Option<LeftWritten> {
-        let Self { name, mark, write, beside, is_taken } = self;
-        let taken = is_taken.lock();
-        if *taken {
-            return None;
-        }
-        let marked = mark.map_or(Ok(()), |mark| mark.try_write());
-        let is_marked = marked.is_ok();
-        let written = write.map(|write| match marked {
-            Ok(()) => write.run(),
-            Err(error) => write.fail(error),
-        });
-        beside.into_iter().for_each(Beside::write);
-        drop(taken);
-        Some(LeftWritten { name, is_marked, written, is_taken })
+        let Self { name, mark, write, beside, pen } = self;
+        let (is_marked, written) = pen.write(|| {
+            let marked = mark.map_or(Ok(()), |mark| mark.try_write());
+            let is_marked = marked.is_ok();
+            let written = write.map(|write| match marked {
+                Ok(()) => write.run(),
+                Err(error) => write.fail(error),
+            });
+            beside.into_iter().for_each(Beside::write);
+            (is_marked, written)
+        })?;
+        Some(LeftWritten { name, is_marked, written, pen })
     }
 }
 
@@ -76,12 +66,7 @@ impl LeftWritten {
 impl Left {
     pub(super) fn new(opened: Opened) -> Self {
         let Opened { ledger, found, doubt, .. } = opened;
-        Self { ledger, doubt, found, is_taken: Arc::default() }
-    }
-
-    /// For somebody who is about to work with it.
-    pub(super) fn claim(&self) -> Claim {
-        Claim { is_taken: Arc::clone(&self.is_taken), found: self.found.clone() }
+        Self { ledger, doubt, found, pen: Pen::default() }
     }
 
     /// Whether the server may be counting what the ledger does not list.
@@ -98,15 +83,15 @@ impl Left {
         if write.is_none() && beside.is_empty() {
             return None;
         }
-        let is_taken = Arc::clone(&self.is_taken);
-        Some(LeftWrite { name: name.to_owned(), mark, write, beside, is_taken })
+        let (name, pen) = (name.to_owned(), self.pen.clone());
+        Some(LeftWrite { name, mark, write, beside, pen })
     }
 
     /// Brings back what was written.
     pub(super) fn settle(&mut self, written: LeftWritten, now: Duration) {
-        let LeftWritten { is_marked, written, is_taken, .. } = written;
+        let LeftWritten { is_marked, written, pen, .. } = written;
         // Somebody may have come and gone meanwhile.
-        if !Arc::ptr_eq(&self.is_taken, &is_taken) {
+        if !self.pen.is(&pen) {
             return;
         }
         let Some(written) = written else { return };

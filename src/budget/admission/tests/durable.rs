@@ -255,3 +255,28 @@ fn what_is_in_doubt_at_one_endpoint_binds_the_others_from_the_start() {
     let b = member(&disk, &pool, "b", 100);
     assert_eq!((a.slots(NOW), b.slots(NOW)), (10, 10), "although it does not go on");
 }
+
+#[test]
+fn what_a_forwarder_that_was_given_up_writes_does_not_come_behind_its_successor() {
+    let disk = SimDisk::new();
+    let pool = Arc::<Pool>::default();
+    let mut old = member(&disk, &pool, "a", 100);
+    want(&mut old, &gauges("old", 10), NOW);
+    old.plan(NOW, WALL);
+    let places = want(&mut old, &gauges("late", 10), NOW);
+    let late = old.decide(NOW);
+    let mut new = member(&disk, &pool, "a", 100);
+    want(&mut new, &gauges("new", 20), NOW);
+    new.plan(NOW, WALL);
+    old.settle(late.write(), NOW, WALL);
+    assert_eq!(sent(&old, &places), 0);
+    old.advance(NOW, WALL);
+    let done = old.close(NOW).write();
+    old.settle(done, NOW, WALL);
+    old.beside(NOW).write();
+    let b = member(&disk, &pool, "b", 100);
+    assert_eq!(b.seat.others(), 30, "what the new one holds");
+    let left = disk.after_crash(Crash::ALL[1]);
+    let (_, found) = Ledger::open(Arc::new(left), &path("a"), HOLD, NOW);
+    assert_eq!(found, Found::Leases(30));
+}
