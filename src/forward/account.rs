@@ -174,7 +174,8 @@ pub enum Past {
 }
 
 /// Sees to it that the directory of `config` holds the state of its account, as far as there is
-/// one that none of the endpoints `names` uses.
+/// one that none of the endpoints `names` uses. What `pools` count of what is moved, they count where it
+/// lies afterwards.
 ///
 /// # Errors
 /// The disk failed. What is there is then used as it is.
@@ -182,7 +183,10 @@ pub fn claim(
     disk: &Arc<dyn Disk>,
     config: &RemoteWrite,
     names: &[String],
+    pools: &Pools,
+    now: Duration,
 ) -> Result<Past, DiskError> {
+    let moved = |account, from: &Path, to: &Path| pools.moved(account, disk, [from, to], now);
     let disk = &**disk;
     let account = Account::of(config);
     let dir = directory(&config.name);
@@ -197,15 +201,19 @@ pub fn claim(
         past = Past::New;
         let aside = dir.with_extension(format!("{:08x}", other.0 as u32));
         disk.create_dir(&aside)?;
+        pools.close(other, &dir);
         for name in LEDGER {
             move_file(disk, &dir, &aside, name)?;
         }
         other.write(disk, &aside)?;
+        moved(other, &dir, &aside);
         tracing::info!(endpoint = %config.name, "the endpoint sends to another account than before");
     }
     if own.is_some() || !has_state(disk, &dir)? {
         let used: Vec<PathBuf> = names.iter().map(|name| directory(name)).collect();
         if let Some(from) = find(disk, above, account, &used)? {
+            // Whoever writes it otherwise would make it anew where it was.
+            pools.close(account, &from);
             if own.is_none() {
                 move_file(disk, &from, &dir, CURSOR)?;
             }
@@ -220,6 +228,7 @@ pub fn claim(
             account.write(disk, &dir)?;
             disk.remove_dir(&from)?;
             disk.sync_dir(above)?;
+            moved(account, &from, &dir);
             return Ok(past);
         }
     }
@@ -257,6 +266,23 @@ impl Pools {
         Ok(Seat::new(Arc::clone(pool), &folder_name(&config.name), config.budget.is_own))
     }
 
+    /// Nobody writes the ledger in the folder of an endpoint any more; it still counts. It may wait for the
+    /// disk.
+    fn close(&self, account: Account, folder: &Path) {
+        if let Some(pool) = self.0.lock().get(&account) {
+            pool.close(&name_of(folder));
+        }
+    }
+
+    /// A closed ledger counts where it lies now.
+    fn moved(&self, account: Account, disk: &Arc<dyn Disk>, folders: [&Path; 2], now: Duration) {
+        if let Some(pool) = self.0.lock().get(&account) {
+            let [from, to] = folders;
+            let (disk, ledger) = (Arc::clone(disk), ledger_in(to));
+            pool.moved(&name_of(from), &name_of(to), disk, &ledger, now);
+        }
+    }
+
     /// Nobody works for the endpoint any more; what it sent still counts.
     pub fn leave(&self, disk: &Arc<dyn Disk>, config: &RemoteWrite, now: Duration) {
         if let Some(pool) = self.0.lock().get(&Account::of(config)) {
@@ -272,7 +298,10 @@ pub(super) fn ledger_in(folder: &Path) -> PathBuf {
 }
 
 fn folder_name(endpoint: &str) -> String {
-    let folder = directory(endpoint);
+    name_of(&directory(endpoint))
+}
+
+fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -333,6 +362,15 @@ mod tests {
     use crate::budget::limits::HOLD;
     use crate::config::{Budget, Secret};
     use crate::forward::sim::endpoint;
+
+    /// Where nobody works for any endpoint.
+    fn claim(
+        disk: &Arc<dyn Disk>,
+        config: &RemoteWrite,
+        names: &[String],
+    ) -> Result<Past, DiskError> {
+        super::claim(disk, config, names, &Pools::default(), Duration::ZERO)
+    }
 
     fn config(name: &str, url: &str, user: &str) -> RemoteWrite {
         let secret = |text: &str| Credential::Inline(Secret::new(text));
@@ -490,6 +528,35 @@ mod tests {
         assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("of 1"));
         assert_eq!(claim(&disk, &config("a", URL, "2"), &names(&["a"])).unwrap(), Past::Own);
         assert_eq!(get(&disk, "a", "ledger").as_deref(), Some("of 2"));
+    }
+
+    #[test]
+    fn what_lies_aside_counts_for_its_account_and_is_written_there() {
+        let disk = disk();
+        let pools = Pools::default();
+        let budgeted = |name: &str, user: &str| RemoteWrite {
+            budget: Budget::free_tier(),
+            ..config(name, URL, user)
+        };
+        let (now, later) = (Duration::ZERO, Duration::from_mins(5));
+        let claim = |config: &RemoteWrite| {
+            super::claim(&disk, config, &names(&["a", "b"]), &pools, now).unwrap()
+        };
+        claim(&budgeted("a", "1"));
+        let path = directory("a").join("ledger");
+        let (mut ledger, _) = Ledger::open(Arc::clone(&disk), &path, HOLD, now);
+        ledger.grant(&[(Key(1), 0), (Key(2), 0)], 10, now).unwrap();
+        claim(&budgeted("b", "1"));
+        let b = pools.seat(&disk, &budgeted("b", "1"), now).unwrap();
+        b.join(0, None);
+        let before = b.left_writes(later);
+        claim(&budgeted("a", "2"));
+        assert_eq!(b.others(), 2, "once");
+        b.advance(later);
+        let after = b.left_writes(later);
+        assert!(!after.is_empty());
+        before.into_iter().chain(after).for_each(|write| drop(write.run()));
+        assert_eq!(get(&disk, "a", "ledger"), None, "that is the place of another account's");
     }
 
     #[test]

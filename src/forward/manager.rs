@@ -240,9 +240,10 @@ impl Manager {
     /// Brings the state of the endpoint's account to where it is looked for.
     async fn claim(&self, config: &Arc<RemoteWrite>, names: &[String]) -> Past {
         let (disk, own) = (Arc::clone(&self.sources.disk), Arc::clone(config));
-        let names = names.to_vec();
+        let (names, pools) = (names.to_vec(), Arc::clone(&self.pools));
+        let now = self.sources.clock.monotonic();
         let claimed = tokio::task::spawn_blocking(move || {
-            account::claim(&disk, &own, &names).map_err(|error| error.to_string())
+            account::claim(&disk, &own, &names, &pools, now).map_err(|error| error.to_string())
         });
         let claimed = claimed.await.map_err(|error| error.to_string()).and_then(|past| past);
         claimed.unwrap_or_else(|error| {

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::budget::group::Key;
     use crate::config::Budget;
-    use crate::forward::account::claim;
+    use crate::forward::account::{Pools, claim};
     use crate::forward::cursor::directory;
     use crate::forward::sim::endpoint;
 
@@ -161,7 +161,7 @@ mod tests {
         let (none, labels) = (Labels::default(), Labels::from_pairs([("cluster", "x")]));
         let told = |labels| changes(&disk, std::slice::from_ref(&config), labels).unwrap();
         assert_eq!(told(&labels), [], "nothing ran");
-        claim(&disk, &config, &["a".to_owned()]).unwrap();
+        claim(&disk, &config, &["a".to_owned()], &Pools::default(), Duration::ZERO).unwrap();
         let dir = directory("a");
         Names::of(&config, &none).note(&*disk, &dir).unwrap();
         let path = ledger_in(&dir);

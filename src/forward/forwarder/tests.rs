@@ -23,7 +23,7 @@ use stint_storage::disk::sim::Crash;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::super::account;
+use super::super::account::{self, Pools};
 use super::super::cursor::{Saved, directory};
 use super::super::setup::{Begun, Setup};
 use super::super::sim::{Log, LogSource, Mimir, Mood, TokioClock, answer, endpoint};
@@ -102,7 +102,8 @@ impl World {
     fn begin(&self, status: &Arc<Mutex<Status>>) -> Result<Forwarder, String> {
         let disk: Arc<dyn stint_storage::Disk> = Arc::new(self.disk.clone());
         let names = [self.config.name.clone()];
-        let past = account::claim(&disk, &self.config, &names).unwrap();
+        let past =
+            account::claim(&disk, &self.config, &names, &Pools::default(), Duration::ZERO).unwrap();
         let setup = Setup {
             config: Arc::new(self.config.clone()),
             external_labels: Labels::from_pairs([("cluster", "test")]),

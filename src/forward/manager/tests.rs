@@ -176,3 +176,59 @@ async fn endpoints_for_one_account_never_hold_more_than_it_has() {
     assert_eq!(want(0, &gauges("e", 70), later), 70);
     manager.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_renamed_endpoint_holds_counts_once_and_nothing_of_it_stays_behind() {
+    let disk = SimDisk::new();
+    let db = Db::open(Arc::new(disk.clone()), Options::default()).unwrap().0;
+    let clock = Arc::new(SimClock::at(WALL));
+    let manager = manager_at(&db, &disk, Arc::clone(&clock));
+    let budgeted = |names: [&str; 2]| {
+        let mut config = config(&names);
+        for endpoint in &mut config.remote_write {
+            endpoint.url = "http://127.0.0.1:1/write".into();
+            endpoint.budget.series = Some(100);
+        }
+        config
+    };
+    let prepared = manager.prepare(&budgeted(["a", "z"])).await.unwrap();
+    manager.apply(prepared).await;
+    clock.advance(HOLD);
+    append(&db, 0..30);
+    until(|| status(&manager).counters.read == 30).await;
+    // Lets the endpoint at `place` work a while; beside what is stored it wants so many series.
+    let work = |place: usize, count: usize| {
+        let handle = manager.handles().remove(place);
+        let now = clock.monotonic();
+        let mut admission = handle.admission.lock();
+        admission.advance(now, WALL);
+        for n in 0..count {
+            let labels = Labels::from_pairs([("__name__", "b"), ("n", &n.to_string())]);
+            let place = admission.register(&labels, Key::of(&labels), Provenance::default());
+            admission.want(place.series.group, now);
+        }
+        admission.plan(now, WALL);
+        admission.live()
+    };
+    let free = |place: usize| {
+        let handle = manager.handles().remove(place);
+        let now = clock.monotonic();
+        handle.with_budget(|admission| admission.slots(now))
+    };
+    let held = work(0, 60);
+    assert!(held >= 60);
+    assert_eq!(free(1), 100 - held);
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        let prepared = manager.prepare(&budgeted([to, "z"])).await.unwrap();
+        manager.apply(prepared).await;
+        assert_eq!((&*manager.handles()[0].name, free(1)), (to, 100 - held), "once");
+        until(|| status(&manager).counters.read == 30).await;
+        for _ in 0..3 {
+            clock.advance(stint_model::Span::MINUTE);
+            work(1, 0);
+        }
+        let left = disk.list(&crate::forward::cursor::directory(from));
+        assert!(left.is_err(), "nothing of {from} is written any more: {left:?}");
+    }
+    manager.stop().await;
+}
