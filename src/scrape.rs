@@ -9,6 +9,7 @@ mod failure_log;
 mod families;
 pub mod fetch;
 mod inflate;
+mod line;
 pub mod manager;
 pub mod metrics;
 mod pool;
@@ -22,6 +23,7 @@ mod testing;
 mod threads;
 
 pub use fetch::{FetchError, FetchFuture, Fetched, Fetcher, HttpFetcher};
+pub use line::Line;
 pub use manager::{Manager, Parts};
 pub use metrics::ScrapeMetrics;
 pub use status::{ActiveTarget, DroppedTarget, Health, Status, TargetMetadata};

@@ -132,6 +132,19 @@ impl Client {
         Arc::strong_count(&self.shared) > 1
     }
 
+    /// Whether nothing stands between this client and the host of `url`: no encryption and no proxy.
+    pub fn is_direct(&self, url: &reqwest::Url) -> bool {
+        let Shared { config, socket, .. } = &*self.shared;
+        let proxy = &config.proxy;
+        let has_proxy = proxy.url.is_some() || proxy.from_environment;
+        url.scheme() == "http" && !has_proxy && socket.is_none()
+    }
+
+    /// Whether it goes where answers send it.
+    pub fn follows_redirects(&self) -> bool {
+        self.shared.config.follow_redirects
+    }
+
     /// A request with credentials and configured headers set.
     ///
     /// # Errors

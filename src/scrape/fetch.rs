@@ -7,14 +7,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::Mutex;
-use reqwest::Method;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, USER_AGENT,
 };
+use reqwest::{Method, StatusCode};
 use stint_wire::exposition::{Protocol, accept_header};
 
 use super::inflate::Inflater;
+use super::line::{self, Line};
 use super::target::Target;
 use crate::config::{HttpConfig, ScrapeConfig};
 use crate::http::{Client, ClientError, explain};
@@ -59,8 +64,14 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 
 /// Gets bodies. The caller enforces the timeout by dropping the future.
 pub trait Fetcher: Send + Sync {
-    /// Asks `target` for its metrics. `size_hint` is the length of its previous body.
-    fn fetch<'a>(&'a self, target: &'a Target, size_hint: usize) -> FetchFuture<'a>;
+    /// Asks `target` for its metrics, over the line that is kept for it. `size_hint` is the length of its
+    /// previous body.
+    fn fetch<'a>(
+        &'a self,
+        target: &'a Target,
+        line: &'a mut Line,
+        size_hint: usize,
+    ) -> FetchFuture<'a>;
 
     /// Takes back the memory of a body that is not needed any more.
     fn keep(&self, _body: Vec<u8>) {}
@@ -79,6 +90,8 @@ const SMALL_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct SpareBodies {
     kept: Mutex<Vec<Vec<u8>>>,
+    /// The same for bodies as they come, compressed: those take less.
+    packed: Mutex<Vec<Vec<u8>>>,
     /// What bodies take now.
     taken: Arc<AtomicUsize>,
     inflater: Arc<Inflater>,
@@ -118,8 +131,9 @@ impl SpareBodies {
     /// Bytes of the largest one that is kept.
     const BYTES_MAX: usize = 4 << 20;
 
+    /// Memory for `bytes`.
     fn take(&self, bytes: usize) -> Vec<u8> {
-        let mut body = self.kept.lock().pop().unwrap_or_default();
+        let mut body = self.any();
         body.clear();
         body.reserve(bytes);
         body
@@ -135,11 +149,30 @@ impl SpareBodies {
     }
 
     fn keep(&self, body: Vec<u8>) {
-        let mut kept = self.kept.lock();
+        Self::keep_in(&self.kept, body);
+    }
+
+    fn take_packed(&self) -> Vec<u8> {
+        let mut body = self.packed.lock().pop().unwrap_or_default();
+        body.clear();
+        body
+    }
+
+    fn keep_packed(&self, body: Vec<u8>) {
+        Self::keep_in(&self.packed, body);
+    }
+
+    fn keep_in(kept: &Mutex<Vec<Vec<u8>>>, body: Vec<u8>) {
+        let mut kept = kept.lock();
         if kept.len() < Self::KEPT_MAX && body.capacity() <= Self::BYTES_MAX {
             kept.push(body);
         }
     }
+}
+
+/// What scrapers call themselves.
+fn user_agent() -> String {
+    format!("Prometheus/{PROMETHEUS_VERSION}")
 }
 
 /// Clients by how they reach their targets. Jobs that do it alike share one: making a client reads
@@ -158,7 +191,7 @@ impl Clients {
             return Ok(client.clone());
         }
         clients.retain(|_, client| client.is_shared());
-        let client = Client::as_sent(config, &format!("Prometheus/{PROMETHEUS_VERSION}"))?;
+        let client = Client::as_sent(config, &user_agent())?;
         clients.insert(config.clone(), client.clone());
         Ok(client)
     }
@@ -178,11 +211,54 @@ fn body_bytes_max(limit: u64) -> usize {
 #[derive(Debug)]
 pub struct HttpFetcher {
     client: Client,
+    /// Makes the connections that are used without the client.
+    connector: HttpConnector,
+    user_agent: HeaderValue,
     accept: HeaderValue,
     accept_native: HeaderValue,
     encoding: HeaderValue,
     body_size_limit: usize,
     spare: Arc<SpareBodies>,
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer whose body has not been read yet.
+enum Answer {
+    Direct(Box<line::Answer>),
+    Any(reqwest::Response),
+}
+
+impl Answer {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Direct(answer) => answer.response.status(),
+            Self::Any(response) => response.status(),
+        }
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Direct(answer) => answer.response.headers(),
+            Self::Any(response) => response.headers(),
+        }
+    }
+
+    /// The next part of the body; `None` at its end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, AnyError> {
+        match self {
+            Self::Direct(answer) => Ok(answer.chunk().await?),
+            Self::Any(response) => {
+                Ok(response.chunk().await.map_err(reqwest::Error::without_url)?)
+            }
+        }
+    }
+}
+
+/// Whether the answer sends whoever asked elsewhere.
+fn is_redirect<T>(response: &hyper::Response<T>) -> bool {
+    matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+        && response.headers().contains_key(LOCATION)
 }
 
 impl HttpFetcher {
@@ -200,6 +276,8 @@ impl HttpFetcher {
         Self {
             spare,
             client,
+            connector: line::connector(),
+            user_agent: HeaderValue::try_from(user_agent()).expect("a name in plain letters"),
             accept: accept(&plain),
             accept_native: accept(&native),
             encoding: HeaderValue::from_static(if config.enable_compression {
@@ -211,42 +289,74 @@ impl HttpFetcher {
         }
     }
 
-    async fn get(&self, target: &Target, size_hint: usize) -> Result<Fetched, FetchError> {
-        let failed = |error: &dyn std::error::Error| {
-            FetchError::Failed(format!("Get \"{}\": {}", target.url, explain(error)))
-        };
+    /// The answer of `target`, of which no more than the headers was read.
+    async fn ask(&self, target: &Target, line: &mut Line) -> Result<Answer, AnyError> {
         let request = match &target.location {
-            Some(location) => self.client.request(Method::GET, location.clone()).await,
-            None => self.client.request(Method::GET, target.url.as_str()).await,
+            Some(location) => self.client.request(Method::GET, location.clone()).await?,
+            None => self.client.request(Method::GET, target.url.as_str()).await?,
         };
         let accept = if target.native_histograms { &self.accept_native } else { &self.accept };
         let request = request
-            .map_err(|error| failed(&error))?
             .header(ACCEPT, accept)
             .header(ACCEPT_ENCODING, &self.encoding)
             .header(&TIMEOUT, target.timeout.as_secs_f64().to_string());
-        let mut response = request.send().await.map_err(|error| failed(&error.without_url()))?;
-        if response.status() != reqwest::StatusCode::OK {
+        let (client, request) = request.build_split();
+        let request = request.map_err(reqwest::Error::without_url)?;
+        let url = request.url();
+        if self.client.is_direct(url) && !line.is_redirected {
+            let path = match url.query() {
+                Some(query) => format!("{}?{query}", url.path()),
+                None => url.path().to_owned(),
+            };
+            let mut direct = hyper::Request::get(path).body(Empty::<Bytes>::new())?;
+            let headers = direct.headers_mut();
+            request.headers().clone_into(headers);
+            headers.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+            let answer = line.send(&self.connector, url, direct).await?;
+            if !(self.client.follows_redirects() && is_redirect(&answer.response)) {
+                return Ok(Answer::Direct(Box::new(answer)));
+            }
+            line.is_redirected = true;
+        }
+        let answer = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+        Ok(Answer::Any(answer))
+    }
+
+    async fn get(
+        &self,
+        target: &Target,
+        line: &mut Line,
+        size_hint: usize,
+    ) -> Result<Fetched, FetchError> {
+        let failed = |error: &dyn std::error::Error| {
+            FetchError::Failed(format!("Get \"{}\": {}", target.url, explain(error)))
+        };
+        let mut response = self.ask(target, line).await.map_err(|error| failed(error.as_ref()))?;
+        if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().to_string()));
         }
         let header = response.headers().get(CONTENT_TYPE);
         let content_type =
             header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let encoding =
-            response.headers().get(CONTENT_ENCODING).map(reqwest::header::HeaderValue::as_bytes);
+        let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let is_gzip = encoding.is_some_and(|value| {
             [&b"gzip"[..], b"x-gzip"].iter().any(|name| value.eq_ignore_ascii_case(name))
         });
         let mut room = self.spare.room();
-        let mut body = self.spare.take(if is_gzip { 0 } else { size_hint.min(64 << 20) });
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| failed(&error.without_url()))?
-        {
+        let mut body = if is_gzip {
+            self.spare.take_packed()
+        } else {
+            self.spare.take(size_hint.min(64 << 20))
+        };
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(error.as_ref()))? {
             body.extend_from_slice(&chunk);
             if body.len() >= self.body_size_limit {
                 return Err(FetchError::BodyTooLarge);
             }
             room.hold(body.len())?;
+        }
+        if let Answer::Direct(answer) = response {
+            line.keep(*answer, target).await;
         }
         if is_gzip {
             let (limit, packed) = (self.body_size_limit, body);
@@ -267,7 +377,7 @@ impl HttpFetcher {
             // A small body may become a very large one; that nobody else waits for.
             let done = if is_done { Ok(work()) } else { tokio::task::spawn_blocking(work).await };
             let (packed, plain, held, inflated) = done.map_err(|error| failed(&error))?;
-            self.spare.keep(packed);
+            self.spare.keep_packed(packed);
             (body, room) = (plain, held);
             match inflated {
                 Ok(()) => {}
@@ -310,8 +420,13 @@ fn inflate(
 }
 
 impl Fetcher for HttpFetcher {
-    fn fetch<'a>(&'a self, target: &'a Target, size_hint: usize) -> FetchFuture<'a> {
-        Box::pin(self.get(target, size_hint))
+    fn fetch<'a>(
+        &'a self,
+        target: &'a Target,
+        line: &'a mut Line,
+        size_hint: usize,
+    ) -> FetchFuture<'a> {
+        Box::pin(self.get(target, line, size_hint))
     }
 
     fn keep(&self, body: Vec<u8>) {
@@ -430,7 +545,9 @@ mod tests {
             let labels =
                 stint_model::Labels::from_pairs([(crate::discovery::ADDRESS, address.as_str())]);
             match Target::build(&job, &group, &labels) {
-                super::super::target::Built::Active(target) => fetcher.fetch(&target, 0).await,
+                super::super::target::Built::Active(target) => {
+                    fetcher.fetch(&target, &mut Line::default(), 0).await
+                }
                 other => panic!("{other:?}"),
             }
         };

@@ -7,6 +7,7 @@ use stint_model::{Clock, Timestamp};
 use tokio::sync::watch;
 
 use super::fetch::{FetchError, Fetched, Fetcher};
+use super::line::Line;
 use super::metrics::ScrapeMetrics;
 use super::record::{Recorded, Recorder, Scrape};
 use super::schedule::Schedule;
@@ -45,7 +46,7 @@ impl Loop {
     /// Runs until told to stop; returns what was learned about the target, unless the target is
     /// gone and its series were ended.
     pub(super) async fn run(mut self) -> Option<Box<Recorder>> {
-        let mut size_hint = 0;
+        let (mut line, mut size_hint) = (Line::default(), 0);
         let mut began_last = None;
         let interval = self.schedule.interval().to_string();
         while let Some(tick) = self.next_tick().await {
@@ -56,7 +57,7 @@ impl Loop {
                 let length = began.saturating_sub(last).as_secs_f64();
                 self.metrics.interval_length.observe(&interval, length);
             }
-            let Some(outcome) = self.fetch(size_hint).await else { break };
+            let Some(outcome) = self.fetch(&mut line, size_hint).await else { break };
             if let Ok(fetched) = &outcome {
                 size_hint = fetched.body.len();
             }
@@ -126,13 +127,17 @@ impl Loop {
     }
 
     /// The target's answer; `None` when the loop is to end.
-    async fn fetch(&mut self, size_hint: usize) -> Option<Result<Fetched, FetchError>> {
+    async fn fetch(
+        &mut self,
+        line: &mut Line,
+        size_hint: usize,
+    ) -> Option<Result<Fetched, FetchError>> {
         let refusal = self.refusal.borrow().clone();
         if let Some(refusal) = refusal {
             return Some(Err(FetchError::Failed(refusal)));
         }
         let target = &self.state.target;
-        let fetch = self.fetcher.fetch(target, size_hint);
+        let fetch = self.fetcher.fetch(target, line, size_hint);
         tokio::select! {
             fetched = tokio::time::timeout(target.timeout.to_std(), fetch) => Some(
                 fetched.unwrap_or_else(|_| Err(FetchError::Timeout(target.url.clone()))),

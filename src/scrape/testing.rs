@@ -13,6 +13,7 @@ use stint_model::{
 };
 
 use super::fetch::{FetchError, FetchFuture, Fetched, Fetcher, Room};
+use super::line::Line;
 use super::target::Target;
 
 /// A store that keeps rows in the order in which they came.
@@ -167,7 +168,12 @@ impl Script {
 }
 
 impl Fetcher for Script {
-    fn fetch<'a>(&'a self, target: &'a Target, _size_hint: usize) -> FetchFuture<'a> {
+    fn fetch<'a>(
+        &'a self,
+        target: &'a Target,
+        _line: &'a mut Line,
+        _size_hint: usize,
+    ) -> FetchFuture<'a> {
         self.asked.lock().push(target.url.clone());
         let answer = self.answers.lock().get(&target.url).cloned();
         let silent = self.silent.lock().contains(&target.url);
