@@ -290,8 +290,12 @@ impl Ledger {
     pub fn hand_over(&mut self, keys: impl IntoIterator<Item = Key>, until: Duration) {
         for key in keys {
             if let Some(lease) = self.leases.get_mut(&key) {
-                lease.ended_before = lease.ends;
-                lease.ends = lease.ends.max(until + self.hold);
+                let ends = until + self.hold;
+                // A series may be in a request twice.
+                if lease.ends != ends {
+                    lease.ended_before = lease.ends;
+                }
+                lease.ends = lease.ends.max(ends);
             }
         }
     }

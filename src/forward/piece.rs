@@ -54,6 +54,8 @@ pub(super) struct Piece {
     pub(super) pinned: bool,
     /// Refused, unless something is accepted before its turn comes.
     pub(super) refused: Option<Refused>,
+    /// Items were taken out of it.
+    is_thinned: bool,
 }
 
 /// What is to become of a piece of which samples were sent alone and refused.
@@ -84,6 +86,7 @@ impl Piece {
             failed_at: None,
             pinned: false,
             refused: None,
+            is_thinned: false,
         }
     }
 
@@ -106,6 +109,7 @@ impl Piece {
         if self.items.len() < before {
             self.counts = Counts::of(&self.items);
             self.body = None;
+            self.is_thinned = true;
         }
     }
 
@@ -121,9 +125,11 @@ impl Piece {
     }
 
     /// Of an endpoint without a budget: the series for which it was not noted in the minute of the sample
-    /// that they are sent. It need not be known better there, unless the piece has waited for long.
-    pub(super) fn keys_to_note(&self) -> Vec<Key> {
-        let is_due = |item: &&Item| item.is_noted || self.failures > 0;
+    /// that they are sent. It need not be known better there, unless the piece has waited: with `is_late`
+    /// it is noted of all.
+    pub(super) fn keys_to_note(&self, is_late: bool) -> Vec<Key> {
+        let all = is_late || self.failures > 0 || self.is_thinned;
+        let is_due = |item: &&Item| all || item.is_noted;
         self.items.iter().filter(is_due).map(|item| item.series.key).collect()
     }
 

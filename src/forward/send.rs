@@ -91,12 +91,16 @@ const SPLITS_UNPROVEN_MAX: u32 = 2;
 
 /// As many items are encoded between two looks at other connections: it takes some ten microseconds.
 const ENCODED_AT_ONCE: usize = 500;
+/// What was chosen longer ago is noted as sent whatever was noted when it was chosen.
+const LATE_AFTER: Duration = Duration::from_mins(1);
 
 /// The state of one delivery.
 struct Way<'a> {
     backoff: &'a mut Backoff,
     /// Requests that the endpoint took.
     accepted: u64,
+    /// When it began.
+    since: Duration,
 }
 
 /// What to do after an attempt.
@@ -117,7 +121,7 @@ impl Sender {
         let mut stop = stop.clone();
         let mut queue = VecDeque::from(queue);
         let mut pieces: VecDeque<Piece> = VecDeque::new();
-        let mut way = Way { backoff, accepted: 0 };
+        let mut way = Way { backoff, accepted: 0, since: self.clock.monotonic() };
         loop {
             let piece = match pieces.pop_front() {
                 Some(piece) => piece,
@@ -180,7 +184,11 @@ impl Sender {
             piece.body.insert(encoded.body).clone()
         };
         let now = self.clock.monotonic();
-        let keys = if self.settings.is_budgeted { piece.keys() } else { piece.keys_to_note() };
+        let keys = if self.settings.is_budgeted {
+            piece.keys()
+        } else {
+            piece.keys_to_note(now > way.since + LATE_AFTER)
+        };
         let points = piece.counts().points();
         {
             let mut admission = self.admission.lock();

@@ -301,6 +301,19 @@ fn a_lease_is_counted_under_the_class_that_its_series_has_now() {
 }
 
 #[test]
+fn what_does_not_count_leaves_a_lease_as_it_was() {
+    let mut ledger = Ledger::in_memory(HOLD);
+    ledger.grant(&keys(0..1), 10, secs(0)).unwrap();
+    ledger.hand_over(plain(0..1), secs(30));
+    ledger.answered(plain(0..1), secs(10), true);
+    // Two samples of it in one request.
+    ledger.hand_over([Key(0), Key(0)], secs(900));
+    ledger.uncounted([Key(0), Key(0)]);
+    ledger.advance(secs(10) + HOLD.to_std() + secs(1));
+    assert_eq!(ledger.live(), 0);
+}
+
+#[test]
 fn what_got_no_answer_may_arrive_after_the_answer_to_what_came_later() {
     let disk = SimDisk::new();
     let (mut ledger, _) = open(&disk, secs(0));

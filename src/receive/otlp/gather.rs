@@ -51,6 +51,8 @@ pub(super) struct Gather<'g, 'h> {
     pub(super) metadata: Vec<(String, Metadata)>,
     pub(super) warnings: Vec<(Warning, u64)>,
     pub(super) refused_points: u64,
+    /// The last of them that had rows.
+    refused_point: Option<u32>,
     pub(super) reasons: Vec<String>,
 }
 
@@ -75,6 +77,7 @@ impl<'g, 'h> Gather<'g, 'h> {
             metadata: Vec::new(),
             warnings: Vec::new(),
             refused_points: 0,
+            refused_point: None,
             reasons: Vec::new(),
         }
     }
@@ -136,8 +139,10 @@ impl Sink for Gather<'_, '_> {
         }
         let bytes = text_bytes(row.labels);
         if bytes > LABEL_BYTES_MAX {
-            // A point with several rows counts once all the same: the others are as long.
-            let points = u64::from(row.point.is_some());
+            // A point with several rows counts once.
+            let is_new = row.point.is_some() && self.refused_point != row.point;
+            self.refused_point = row.point;
+            let points = u64::from(is_new);
             self.refused(points, &format!("labels of {bytes} bytes, more than {LABEL_BYTES_MAX}"));
             return Ok(());
         }

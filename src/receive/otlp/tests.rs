@@ -6,6 +6,7 @@ use stint_model::clock::SimClock;
 use stint_model::{Appended, Labels, Rejected, SeriesRef, Timestamp, Value};
 
 use super::*;
+use crate::receive::meter::LABEL_BYTES_MAX;
 
 /// Numbers series by their labels, can forget them, and rejects values below zero.
 #[derive(Default)]
@@ -68,6 +69,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_room(1 << 20)
+    }
+
+    /// One with so many bytes for requests.
+    fn with_room(room: usize) -> Self {
         let store = Arc::new(Store::default());
         let clock = Arc::new(SimClock::at(Timestamp(0)));
         let metrics = Metrics::new();
@@ -76,7 +82,7 @@ impl Bench {
             clock.clone(),
             Options::default(),
             Span(7),
-            InFlight::new(1 << 20, &metrics),
+            InFlight::new(room, &metrics),
             &metrics,
         );
         Self { store, clock, receiver }
@@ -132,6 +138,21 @@ fn a_point_with_several_bad_rows_counts_once() {
     let Answer::Stored(Some(partial)) = answer else { panic!("{answer:?}") };
     assert_eq!(partial.rejected_points, 1);
     assert_eq!(bench.stored().len(), 3, "count and both buckets");
+}
+
+#[test]
+fn a_point_with_labels_that_are_too_long_counts_once() {
+    let bench = Bench::with_room(8 << 20);
+    let long = "x".repeat(LABEL_BYTES_MAX);
+    let attributes = json!([{"key": "long", "value": {"stringValue": long}}]);
+    let histogram = json!({"name": "h", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+        {"timeUnixNano": ms(1), "count": 2, "sum": 1, "bucketCounts": [1, 1], "explicitBounds": [3],
+         "attributes": attributes},
+    ]}});
+    let answer = bench.send(&[histogram]);
+    let Answer::Stored(Some(partial)) = answer else { panic!("{answer:?}") };
+    assert_eq!(partial.rejected_points, 1);
+    assert!(bench.stored().is_empty());
 }
 
 #[test]
