@@ -128,7 +128,9 @@ impl Pool {
 
     /// Counts the ledger at `path` under the first of `names`, and what was counted under them no more.
     fn count(&self, names: &[&str], disk: Arc<dyn Disk>, path: &Path, now: Duration) {
-        names.iter().for_each(|name| self.close(name));
+        for name in names {
+            self.close(name);
+        }
         let opened = doubt::open(Opening {
             disk,
             path,
