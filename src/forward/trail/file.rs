@@ -127,7 +127,7 @@ impl TrailFile {
         origin: Origin,
         done: Position,
     ) -> (Self, Left) {
-        let left = match read(&*disk, path) {
+        let left = match read(&*disk, path, FILE_BYTES_MAX) {
             Ok(Some(bytes)) => parse(&bytes, origin, done).unwrap_or_else(|why| {
                 tracing::warn!(
                     "{}: {why}; what was sent before is not known, and the next samples are sent as if nothing had been",
@@ -198,11 +198,12 @@ impl TrailFile {
     }
 }
 
-fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+/// The bytes of a file; nothing where there is none. One that is larger than `most` cannot be read.
+fn read(disk: &dyn Disk, path: &Path, most: u64) -> Result<Option<Vec<u8>>, DiskError> {
     match disk.size(path) {
-        Ok(size) if size > FILE_BYTES_MAX => {
-            tracing::warn!("{}: it is too large to be read", path.display());
-            Ok(None)
+        Ok(size) if size > most => {
+            let source = std::io::Error::other(format!("its {size} bytes are too many"));
+            Err(DiskError::new("read", path, source))
         }
         Ok(_) => read_all(disk, path).map(Some),
         Err(error) if error.is_not_found() => Ok(None),
@@ -386,6 +387,16 @@ mod tests {
 
     fn opened(disk: &SimDisk, origin: Origin) -> (TrailFile, Left) {
         TrailFile::open(Arc::new(disk.clone()), Path::new("trail"), origin, START)
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_read_is_not_missing() {
+        let disk = SimDisk::new();
+        let path = Path::new("trail");
+        assert!(read(&disk, path, 10).unwrap().is_none());
+        write_atomically(&disk, path, &[0; 11]).unwrap();
+        assert!(read(&disk, path, 10).is_err());
+        assert_eq!(read(&disk, path, 11).unwrap().unwrap().len(), 11);
     }
 
     /// A file of three rounds behind an empty snapshot, and where each record begins.
