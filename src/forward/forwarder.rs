@@ -192,7 +192,9 @@ impl Forwarder {
 
     async fn save(&self, shards: &Shards) -> Result<(), ForwardError> {
         let shards = shards.count;
-        self.blocking(move |core| core.save(shards)).await
+        let (now, wall) = (self.sender.clock.monotonic(), self.sender.clock.now());
+        let is_believed = self.sender.steady.lock().wait(now, wall).is_none();
+        self.blocking(move |core| core.save(shards, is_believed)).await
     }
 
     /// Makes durable how far what is sent now reaches, unless that is known.

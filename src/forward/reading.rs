@@ -203,8 +203,9 @@ impl Core {
         }
     }
 
-    /// Makes durable what was dealt with, and lets go of it.
-    pub(super) fn save(&mut self, shards: usize) {
+    /// Makes durable what was dealt with, and lets go of it. Where the wall clock is not believed, nothing
+    /// is forgotten of what was sent.
+    pub(super) fn save(&mut self, shards: usize, is_believed: bool) {
         let ahead = Position { offset: self.read.offset.saturating_add(AHEAD), ..self.read };
         let now = self.clock.now();
         let newest = self.status.lock().newest_done.map(|newest| newest.min(now));
@@ -215,6 +216,9 @@ impl Core {
             Ok(()) => {
                 self.troubles.save.worked();
                 self.source.release(self.done);
+                if !is_believed {
+                    return;
+                }
                 match self.router.done(self.done, now) {
                     Ok(()) => drop(self.troubles.shorten.worked()),
                     Err(error) => {

@@ -217,11 +217,14 @@ impl Router {
         self.room_for_gone = admission.room(now).saturating_sub(there);
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        for (series, labels, sample) in batches.iter().flat_map(|batch| &batch.rows) {
-            let place = self.place(*series, labels.as_ref(), sample.at, now, &mut admission);
-            let place = self.touch(place, *series, sample, now, &mut admission);
-            self.announce(place, sample, now, &mut admission);
-            places.push(place);
+        for batch in &batches {
+            for (series, labels, sample) in &batch.rows {
+                let place = self.place(*series, labels.as_ref(), sample.at, now, &mut admission);
+                let place = self.touch(place, *series, sample, now, &mut admission);
+                let from = (sample, batch.position_after);
+                self.announce(place, from, now, &mut admission);
+                places.push(place);
+            }
         }
         self.plan(&mut admission, now, wall);
         round.ended.get_or_insert(admission.ended());
@@ -360,7 +363,13 @@ impl Router {
     }
 
     /// Asks for slots where the series at `place` has none.
-    fn announce(&mut self, place: u32, sample: &Sample, now: Duration, admission: &mut Admission) {
+    fn announce(
+        &mut self,
+        place: u32,
+        (sample, position): (&Sample, Position),
+        now: Duration,
+        admission: &mut Admission,
+    ) {
         self.announce_identity(place, sample, now, admission);
         let Some(route) = self.routes.get_mut(place) else { return };
         route.seen = seconds(now);
@@ -377,7 +386,10 @@ impl Router {
         if route.is_sampled {
             admission.saw(outgoing.group, now);
         }
-        if matches!(sample.value, Value::Stale) {
+        let ends = matches!(sample.value, Value::Stale)
+            // An earlier run has told the end, which may not have arrived.
+            || self.trail.said(outgoing.key, sample, position) == Said::Ended;
+        if ends {
             admission.end(outgoing.key);
         }
         // A stale marker alone never makes a series active at the endpoint.

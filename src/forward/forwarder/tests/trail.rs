@@ -201,6 +201,59 @@ async fn an_end_that_was_on_its_way_at_a_crash_is_told_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_is_told_however_long_a_run_could_not_tell_it() {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..5u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    world.mimir.set_mood(Mood::Unreachable);
+    let limits = crate::budget::feedback::Said { enforced: Some(5), ..Default::default() };
+    world.running.as_ref().unwrap().handle.hear(limits);
+    world.scrape(&gauges("a", 0..10), 5.0).await;
+    pass(5).await;
+    world.kill().await;
+    // A run in between wrote that the series were not sent, and could not tell their ends either.
+    let path = directory(&world.config.name).join("ledger");
+    let disk: Arc<dyn stint_storage::Disk> = Arc::new(world.disk.clone());
+    let hold = crate::budget::limits::HOLD;
+    let (mut ledger, _) = crate::budget::ledger::Ledger::open(disk, &path, hold, Duration::ZERO);
+    ledger.checkpoint(Duration::from_secs(150)).unwrap();
+    world.mimir.set_mood(Mood::Well);
+    world.start();
+    pass(20).await;
+    let stored = world.mimir.stored();
+    let ended = |samples: &&Vec<(i64, u64)>| samples.last().unwrap().1 == STALE_NAN_BITS;
+    assert_eq!(stored.values().filter(ended).count(), 10, "{stored:?}");
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_for_a_moment_makes_nothing_forgotten() {
+    let mut world = World::new(budget(100)).settled();
+    world.start();
+    pass(1).await;
+    for n in 0..4u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    world.stop().await;
+    world.start();
+    pass(2).await;
+    world.clock.step(Span(3 * Span::HOUR.as_ms()));
+    pass(3).await;
+    world.clock.step(Span(-3 * Span::HOUR.as_ms()));
+    for n in 4..20u32 {
+        world.scrape(&gauges("a", 0..10), f64::from(n)).await;
+    }
+    for own in times(&world) {
+        let gaps = own.windows(2).skip(1).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.clone().all(|gap| gap >= 60_000), "one a minute: {own:?}");
+    }
+    world.account();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_refuses_to_note_is_seen_and_holds_nothing_up() {
     let mut world = World::new(budget(100)).settled();
     world.start();
