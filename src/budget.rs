@@ -4,7 +4,7 @@
 //! A series counts for 20 minutes after its last arrival at the server. So sending is governed by
 //! leases ([`ledger`]): a series is sent only while it holds one, a lease is granted before the
 //! first byte leaves, survives a restart, and comes back only when the server has certainly
-//! forgotten the series. [`limits`] says how many there are, [`policy`] who gets them, or [`ranking`] where nothing is said,
+//! forgotten the series. `doubt` says what a ledger is worth that may not list everything. [`limits`] says how many there are, [`policy`] who gets them, or [`ranking`] where nothing is said,
 //! [`points`] how often they are sent, [`admission`] puts all that together for one endpoint, [`pool`] for those of one account, [`full`] reacts when the server refuses nevertheless, and
 //! [`report`] explains all of it.
 
