@@ -2,11 +2,24 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An address on which nobody listens.
+/// Ports that no system gives to those who ask for any: one of those may be a connection's by the
+/// time that the program listens.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+/// An address on which nobody listens, another one each time.
 pub(crate) fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("bound").to_string()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Other processes may run the same tests.
+    let first = std::process::id().wrapping_mul(97);
+    let is_free = |address: &String| TcpListener::bind(address).is_ok();
+    let mut addresses = (0..count).map(|_| {
+        let offset = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+        format!("127.0.0.1:{}", PORTS.start + offset)
+    });
+    addresses.find(is_free).expect("a port is free")
 }
 
 /// A process that ends with the test.
