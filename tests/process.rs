@@ -1,6 +1,8 @@
 //! Programs that run beside the tests.
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,6 +31,18 @@ impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
         Self(quiet.spawn().expect("the program starts"))
+    }
+
+    /// One of which what it says is in `log`.
+    pub(crate) fn telling(command: &mut Command, log: &Path) -> Self {
+        let log = File::create(log).expect("a folder of ours");
+        let quiet = command.stdout(Stdio::null()).stderr(log);
+        Self(quiet.spawn().expect("the program starts"))
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("a child of ours").is_some()
     }
 
     pub(crate) fn kill_9(mut self) {
