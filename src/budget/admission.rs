@@ -435,10 +435,10 @@ impl Admission {
         let Some(doubt) = &self.doubt else { return Some(target) };
         let age = doubt.age(now);
         Some(match doubt.rule {
-            _ if age >= hold => target,
+            _ if !doubt.is_open(now) => target,
             MissingLedger::Nothing => target,
             MissingLedger::Ramp => {
-                let part = (age.as_secs_f64() / hold.as_secs_f64()).max(0.5);
+                let part = (age.as_secs_f64() / hold.as_secs_f64()).clamp(0.5, 1.0);
                 (target as f64 * part) as u64
             }
             MissingLedger::Full => {

@@ -17,6 +17,9 @@ use super::beside::Beside;
 use super::ledger::{Found, Ledger, unlisted};
 use super::limits::{HOLD, MissingLedger};
 
+/// For so long may arrive what was on its way when the run before ended: the time in which a request is
+/// waited for, and what lies between may keep it.
+const ON_ITS_WAY: Duration = Duration::from_mins(1);
 /// How often the marker is written.
 const WRITE_EVERY: Duration = Duration::from_mins(1);
 /// What is wrong with a ledger that does not list what was sent without a budget.
@@ -152,7 +155,7 @@ impl Doubt {
     }
 
     fn is_over(&self, now: Duration) -> bool {
-        self.age(now) >= HOLD.to_std()
+        self.age(now) >= HOLD.to_std() + ON_ITS_WAY
     }
 
     /// What has to be written before the ledger is.

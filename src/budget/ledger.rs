@@ -185,7 +185,7 @@ impl Ledger {
     }
 
     /// From now on nothing is written but by [`Ledger::checkpoint`]: for an endpoint without a budget,
-    /// which need not wait for the disk. See [`unlisted`].
+    /// which need not wait for the disk. See `unlisted`.
     pub fn write_at_end(&mut self) {
         self.is_durable = false;
     }

@@ -174,7 +174,8 @@ fn a_lost_ledger_leaves_only_what_is_beside_the_target() {
     let now = Duration::from_secs(5);
     let admission = open(&SimDisk::new(), limits(100, 0), true, now);
     assert_eq!(admission.slots(now), 10);
-    assert_eq!(admission.slots(now + Duration::from_mins(22)), 100);
+    assert_eq!(admission.slots(now + Duration::from_mins(22)), 10);
+    assert_eq!(admission.slots(now + Duration::from_mins(23)), 100);
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn doubt_outlives_restarts_until_the_hold_time_is_over() {
         assert_eq!(admission.slots(now), 10);
     }
     let mut admission = open(&disk, limits(100, 0), true, now);
-    now += Duration::from_mins(22);
+    now += Duration::from_mins(23);
     admission.advance(now, WALL);
     admission.plan(now, WALL);
     assert_eq!(admission.slots(now), 100);
@@ -320,7 +321,7 @@ fn doubt_is_told_as_long_as_it_lasts_and_not_otherwise() {
     // A restart begins the hold time anew.
     let mut second = open(&disk, ramp(), true, now);
     assert!(second.is_in_doubt(now) && hints(&second, now).contains(text));
-    let later = now + HOLD.to_std();
+    let later = now + HOLD.to_std() + Duration::from_mins(1);
     second.advance(later, WALL);
     assert!(!second.is_in_doubt(later) && !hints(&second, later).contains(text));
     let done = second.close(later).write();

@@ -57,7 +57,7 @@ fn what_a_second_damage_hides_was_granted_beside_what_the_first_one_did() {
     assert_eq!(open_at(&disk, NOW).doubt.unwrap().rule, MissingLedger::Unlisted);
     // But for one that is over.
     let disk = listed(3);
-    write_atomically(&disk, &marker_of(Path::new(PATH)), b"unlisted 3 1320\n").unwrap();
+    write_atomically(&disk, &marker_of(Path::new(PATH)), b"unlisted 3 1380\n").unwrap();
     damage(&disk);
     assert_eq!(open_at(&disk, NOW).doubt.unwrap().rule, MissingLedger::Full);
 }
@@ -76,8 +76,8 @@ fn a_doubt_takes_the_place_of_the_marker_and_goes_on_over_restarts() {
     let open = |doubt: &Option<Doubt>, mins| {
         doubt.as_ref().is_some_and(|doubt| doubt.is_open(NOW + Duration::from_mins(mins)))
     };
-    assert!(open(&again, 9) && !open(&again, 10));
-    let end = Doubt::pass(&mut again, true, NOW + Duration::from_mins(10));
+    assert!(open(&again, 10) && !open(&again, 11));
+    let end = Doubt::pass(&mut again, true, NOW + Duration::from_mins(11));
     end.into_iter().for_each(Beside::write);
     assert!(again.is_none() && open_at(&disk, NOW).doubt.is_none());
 }

@@ -89,7 +89,7 @@ fn a_damaged_ledger_of_one_that_left_stops_all_until_it_does_not_matter_any_more
     let (pool, a, _) = seats();
     pool.leave("gone", disk, path, Duration::ZERO);
     assert_eq!(a.ceiling(Duration::ZERO), Some(0));
-    assert_eq!(a.ceiling(HOLD.to_std()), None);
+    assert_eq!(a.ceiling(HOLD.to_std() + Duration::from_mins(1)), None);
 }
 
 /// The endpoint `b` of an account, of which the ledger lies on `disk`, has left.
@@ -126,13 +126,13 @@ fn a_doubt_outlives_that_its_endpoint_leaves() {
     let disk = listed();
     put(&disk, "ledger.doubt", "full 2 600\n");
     let (_, a) = left(&disk, Duration::ZERO);
-    assert_eq!(a.ceiling(Duration::from_mins(11)), Some(0));
+    assert_eq!(a.ceiling(Duration::from_mins(12)), Some(0));
     pass(&a, Duration::from_mins(7));
     // Restarts do not end it either, and it does not begin anew.
     let (_, a) = left(&disk, Duration::ZERO);
-    assert_eq!(a.ceiling(Duration::from_mins(4)), Some(0));
-    assert_eq!(a.ceiling(Duration::from_mins(5)), None);
-    pass(&a, Duration::from_mins(5));
+    assert_eq!(a.ceiling(Duration::from_mins(5)), Some(0));
+    assert_eq!(a.ceiling(Duration::from_mins(6)), None);
+    pass(&a, Duration::from_mins(6));
     assert_eq!(left(&disk, Duration::ZERO).1.ceiling(Duration::ZERO), None);
 }
 
@@ -147,8 +147,8 @@ fn a_damaged_ledger_of_one_that_left_is_in_doubt_after_a_restart_too() {
     let (_, found) = Ledger::open(Arc::new(disk.clone()), Path::new(LEDGER), HOLD, Duration::ZERO);
     assert_eq!(found, Found::Leases(0), "it was written anew");
     let (_, a) = left(&disk, Duration::ZERO);
-    assert_eq!(a.ceiling(Duration::from_mins(17)), Some(0));
-    assert_eq!(a.ceiling(Duration::from_mins(18)), None);
+    assert_eq!(a.ceiling(Duration::from_mins(18)), Some(0));
+    assert_eq!(a.ceiling(Duration::from_mins(19)), None);
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn a_run_without_a_budget_that_is_not_there_any_more_closes_the_account_once() {
     let disk = listed();
     put(&disk, "ledger.unlisted", "unlisted\n");
     let (_, a) = left(&disk, Duration::ZERO);
-    assert_eq!((a.others(), a.ceiling(Duration::from_mins(21))), (2, Some(0)));
-    for minute in 0..=22 {
+    assert_eq!((a.others(), a.ceiling(Duration::from_mins(22))), (2, Some(0)));
+    for minute in 0..=23 {
         pass(&a, Duration::from_mins(minute));
     }
     assert!(!unlisted::is_marked(&disk, Path::new(LEDGER)));
