@@ -15,11 +15,8 @@ use stint_storage::disk::read_all;
 
 use super::beside::Beside;
 use super::ledger::{Found, Ledger, unlisted};
-use super::limits::{HOLD, MissingLedger};
+use super::limits::{HOLD, MissingLedger, ON_ITS_WAY};
 
-/// For so long may arrive what was on its way when the run before ended: the time in which a request is
-/// waited for, and what lies between may keep it.
-const ON_ITS_WAY: Duration = Duration::from_mins(1);
 /// How often the marker is written.
 const WRITE_EVERY: Duration = Duration::from_mins(1);
 /// What is wrong with a ledger that does not list what was sent without a budget.

@@ -26,6 +26,7 @@ use stint_model::Span;
 use stint_storage::{Disk, DiskError};
 
 use super::group::{Key, KeyHasher};
+use super::limits::ON_ITS_WAY;
 use file::{Entry, LedgerFile};
 use write::Paper;
 
@@ -175,7 +176,9 @@ impl Ledger {
         ledger.paper = Paper::Here(file);
         ledger.checkpoint_at = now;
         for Entry { key, class, unused } in entries {
-            let ends = now + ledger.hold.saturating_sub(unused);
+            // Of what was used to the end, the last request may arrive later yet.
+            let late = if unused.is_zero() { ON_ITS_WAY } else { Duration::ZERO };
+            let ends = now + ledger.hold.saturating_sub(unused) + late;
             let is_unused_written = !unused.is_zero();
             // What comes later in the file holds.
             ledger.remove(key);

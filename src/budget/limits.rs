@@ -4,6 +4,8 @@
 //! its own partition is full, which happens well before the sum reaches the limit. So the target
 //! stays below it there.
 
+use std::time::Duration;
+
 use stint_model::Span;
 
 use super::points::INTERVAL_MAX;
@@ -12,6 +14,9 @@ use crate::config::{Budget, is_grafana_cloud};
 /// How long a lease is held after the last hand-over of a sample to the network: the server counts
 /// a series for 20 minutes, keeps minutes whole, and cleans up once a minute.
 pub const HOLD: Span = Span(22 * Span::MINUTE.0);
+/// For so long may arrive what was on its way when the run before ended: the time in which a request is
+/// waited for, and what lies between may keep it.
+pub const ON_ITS_WAY: Duration = Duration::from_mins(1);
 
 /// Series of Grafana Cloud's free tier.
 pub const FREE_TIER_SERIES: u64 = 10_000;
